@@ -1,0 +1,102 @@
+/* op.h - the operator table: one row and its functions per operator, in ir/ops/FAMILY.c.
+ * A row says everything about an operator: names and versions, arity, inference, reference evaluation, and
+ * either its expansion into simpler operators or its kernel expression. Adding an operator touches one
+ * file. Internal operators (made by passes) have the domain "cmz". */
+#ifndef CMZ_IR_OP_H
+#define CMZ_IR_OP_H
+
+#include "kernel.h"
+#include "module.h"
+
+/* A concrete tensor for reference evaluation: plain row-major. */
+typedef struct cmz_array {
+  cmz_dtype dtype;
+  uint32_t rank;
+  int64_t shape[CMZ_MAX_RANK];
+  void *data; /* NULL: an absent optional */
+} cmz_array;
+
+typedef enum cmz_op_flags {
+  CMZ_OP_POINTWISE = 1 << 0,  /* output element i depends on element i of each (broadcast) input only */
+  CMZ_OP_MOVEMENT = 1 << 1,   /* output elements are copies of input elements (or a fill); no arithmetic */
+  CMZ_OP_VIEW = 1 << 2,       /* output 0 is input 0's bytes unchanged (Reshape, Squeeze …): no kernel when plain */
+  CMZ_OP_REDUCTION = 1 << 3,  /* reads many elements per output element, no multiply-accumulate of two operands */
+  CMZ_OP_CONTRACTION = 1 << 4,/* sum of products of two operands: matmul, convolution */
+  CMZ_OP_CONTROL = 1 << 5,    /* has subgraphs: If, Loop, Scan */
+  CMZ_OP_RUNTIME = 1 << 6,    /* an op in C of the runtime's closed table; `runtime` names it */
+  CMZ_OP_IN_PLACE = 1 << 7,   /* output 0 is input 0's buffer, updated; input 0 has no other use */
+  CMZ_OP_RANDOM = 1 << 8,     /* not a pure function: never folded or merged */
+  CMZ_OP_COMMUTATIVE = 1 << 9,
+  CMZ_OP_CHEAP = 1 << 10,     /* recomputing it per use is cheaper than storing it (casts, adds, compares, movement) */
+} cmz_op_flags;
+
+typedef struct cmz_eval cmz_eval; /* evaluator.h */
+
+typedef struct cmz_op {
+  const char *domain;       /* "" is ai.onnx; "com.microsoft", "ai.onnx.ml", "cmz", … */
+  const char *name;
+  uint8_t min_inputs, max_inputs;   /* 255: variadic */
+  uint8_t min_outputs, max_outputs;
+  uint16_t since, until;    /* first and last opset whose definition is handled (until 0: the newest known) */
+  uint32_t flags;
+  /* Rewrites an older opset's form (attributes that became inputs, changed defaults) into the newest form.
+   * Runs once, right after import, before inference. NULL: the forms agree. */
+  cmz_status (*normalize)(cmz_module *m, cmz_nid n);
+  /* Sets the types (and symbolic elements) of all outputs from the inputs. Errors are located at N.
+   * Must accept symbolic dims. Rank of all inputs is known when called. */
+  cmz_status (*infer)(cmz_module *m, cmz_nid n);
+  /* Reference evaluation on concrete arrays with libm in double precision. Output dtype is set; the function
+   * sets rank and shape and allocates data with cmz_eval_output. NULL: evaluated through its expansion. */
+  cmz_status (*eval)(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs);
+  /* Rewrites the node into simpler nodes placed before it, replaces uses of its outputs, removes it.
+   * Runs after inference; new nodes are inferred by the caller (cmz_infer_new). NULL: not composite.
+   * May do nothing for forms that `describe` handles. */
+  cmz_status (*expand)(cmz_module *m, cmz_nid n);
+  /* Scalar expression of element IDX (one expr per dimension, integer) of output OUTPUT; inputs are read
+   * with cmz_describe_input. 0 after an error was recorded with cmz_describe_fail. */
+  cmz_expr (*describe)(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx);
+  /* For operators whose stores are not "one per output element" (scatter): adds axes and stores itself, with
+   * cmz_describe_output for the operands. NULL for nearly all; then `describe` is used. */
+  cmz_status (*describe_kernel)(cmz_describe *d, const cmz_node *n);
+  const char *runtime;      /* CMZ_OP_RUNTIME: name in the runtime's table */
+} cmz_op;
+
+/* The row for an operator at an opset version of its domain; NULL when unknown (distinguish by cmz_op_known). */
+const cmz_op *cmz_op_find(const char *domain, const char *name, uint32_t opset);
+bool cmz_op_known(const char *domain, const char *name);
+/* The newest row of an op of the default or "cmz" domain that is known to exist: for passes. */
+const cmz_op *cmz_op_get(const char *name);
+/* All rows, for --list-ops and tests: index from 0, NULL at the end. */
+const cmz_op *cmz_op_at(uint32_t index);
+
+/* ---- inference helpers (infer.c) ---- */
+/* Infers the types of node N / of every node of graph G and its subgraphs, in order. */
+cmz_status cmz_infer_node(cmz_module *m, cmz_nid n);
+cmz_status cmz_infer_graph(cmz_module *m, cmz_gid g);
+/* Numpy broadcasting of all inputs [first, last) of N into SHAPE (CMZ_MAX_RANK long); CMZ_E_INPUT when impossible. */
+cmz_status cmz_infer_broadcast(cmz_module *m, cmz_nid n, uint32_t first, uint32_t last, cmz_dim *shape, uint32_t *rank);
+/* Output OUTPUT of N has the type of input INPUT (with DTYPE unless that is CMZ_UNDEFINED). */
+cmz_status cmz_infer_same(cmz_module *m, cmz_nid n, uint32_t output, uint32_t input, cmz_dtype dtype);
+/* Normalises AXIS against RANK; CMZ_E_INPUT located at N when out of range. */
+cmz_status cmz_infer_axis(cmz_module *m, cmz_nid n, int64_t axis, uint32_t rank, uint32_t *out);
+/* `return cmz_node_fail(m, n, code, fmt, …)`: an error located at node N. */
+cmz_status cmz_node_fail(const cmz_module *m, cmz_nid n, cmz_status code, const char *format, ...) CMZ_PRINTF(4, 5);
+/* Concrete i64 content of a constant input; false when not constant. At most CAPACITY. */
+bool cmz_const_i64s(const cmz_module *m, cmz_vid v, int64_t *values, uint32_t capacity, uint32_t *count);
+bool cmz_const_f64(const cmz_module *m, cmz_vid v, double *value); /* a constant with exactly one element */
+
+/* ---- building expansions: each places a node before BEFORE, infers it, and gives its output 0 ---- */
+cmz_vid cmz_build_node(cmz_module *m, cmz_nid before, const char *op, uint32_t input_count, const cmz_vid *inputs, cmz_nid *node);
+cmz_vid cmz_build1(cmz_module *m, cmz_nid before, const char *op, cmz_vid a);
+cmz_vid cmz_build2(cmz_module *m, cmz_nid before, const char *op, cmz_vid a, cmz_vid b);
+cmz_vid cmz_build3(cmz_module *m, cmz_nid before, const char *op, cmz_vid a, cmz_vid b, cmz_vid c);
+cmz_vid cmz_build_cast(cmz_module *m, cmz_nid before, cmz_vid a, cmz_dtype to);      /* A itself when it has that type */
+cmz_vid cmz_build_scalar_like(cmz_module *m, cmz_nid before, cmz_vid like, double v);/* rank-0 constant of LIKE's dtype */
+cmz_vid cmz_build_transpose(cmz_module *m, cmz_nid before, cmz_vid a, const int64_t *perm, uint32_t rank);
+/* Reshape to static/symbolic dims (a Reshape whose shape input has these symbolic elements). */
+cmz_vid cmz_build_reshape(cmz_module *m, cmz_nid before, cmz_vid a, const cmz_dim *shape, uint32_t rank);
+cmz_vid cmz_build_reduce(cmz_module *m, cmz_nid before, const char *op, cmz_vid a, const int64_t *axes, uint32_t count, bool keepdims);
+/* Replaces node N's output 0 by V everywhere and removes N (all other outputs must be unused or replaced). V keeps N's name(s). */
+void cmz_build_finish(cmz_module *m, cmz_nid n, cmz_vid v);
+
+#endif

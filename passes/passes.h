@@ -1,0 +1,63 @@
+/* passes.h - the pass table. A pass is `status pass(run, module)`; cmz_passes lists them all in the order in which they
+ * run. What one pass needs to know from the options is in cmz_pass_run. */
+#ifndef CMZ_PASSES_PASSES_H
+#define CMZ_PASSES_PASSES_H
+
+#include "../ir/module.h"
+#include "../ir/plan.h"
+#include "../targets/target.h"
+
+typedef struct cmz_pin { const char *name; uint32_t rank; const int64_t *dims; } cmz_pin; /* --shape; dims -1: leave */
+typedef struct cmz_dim_range { const char *name; int64_t low, high, hint; } cmz_dim_range;  /* --dim */
+
+typedef struct cmz_compression cmz_compression; /* passes/compress/compress.h */
+
+typedef struct cmz_pass_run {
+  int optimise;               /* 0..3; -Os is 2 with small set */
+  bool small;
+  const cmz_target *target;
+  const cmz_pin *pins; uint32_t pin_count;
+  const cmz_dim_range *ranges; uint32_t range_count;
+  cmz_compression *compression; /* NULL: none */
+  const char *stop_after;     /* name of a pass, or NULL */
+  const char *print_after;    /* name, "all" or NULL; text goes to `print` */
+  void (*print)(void *user, const char *pass, const char *text);
+  void *print_user;
+  bool check_passes;          /* evaluate before and after each pass on random inputs */
+  bool verify;                /* run the verifier after each pass (always in tests) */
+  void (*timing)(void *user, const char *pass, double seconds); /* --time-passes; may be NULL */
+  void *timing_user;
+  /* results of the last passes */
+  bool *fused;                /* by vid: expressed inside its consumer, never stored (fuse) */
+  cmz_plan *plan;             /* plan */
+} cmz_pass_run;
+
+typedef struct cmz_pass {
+  const char *name;
+  int level;                  /* least -O at which it runs */
+  cmz_status (*function)(cmz_pass_run *run, cmz_module *m);
+  const char *help;           /* one line for --list-passes */
+} cmz_pass;
+
+extern const cmz_pass cmz_passes[]; /* ends with name NULL */
+
+/* Runs all passes of the table in order; on success run->plan is set unless stop_after came first. */
+cmz_status cmz_passes_run(cmz_pass_run *run, cmz_module *m);
+
+cmz_status cmz_pass_pin(cmz_pass_run *run, cmz_module *m);         /* --shape, --dim */
+cmz_status cmz_pass_normalize(cmz_pass_run *run, cmz_module *m);   /* older opsets' forms to the newest */
+cmz_status cmz_pass_infer(cmz_pass_run *run, cmz_module *m);
+cmz_status cmz_pass_fold(cmz_pass_run *run, cmz_module *m);        /* constants; If with a constant condition */
+cmz_status cmz_pass_canonicalise(cmz_pass_run *run, cmz_module *m);/* rewrite rules to a fixpoint */
+cmz_status cmz_pass_compress(cmz_pass_run *run, cmz_module *m);
+cmz_status cmz_pass_expand(cmz_pass_run *run, cmz_module *m);      /* composite ops into simpler ones */
+cmz_status cmz_pass_merge(cmz_pass_run *run, cmz_module *m);       /* CSE */
+cmz_status cmz_pass_clean(cmz_pass_run *run, cmz_module *m);       /* dead code */
+cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m);      /* blocked channels, packed weights */
+cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m);        /* decides which values are never stored */
+cmz_status cmz_pass_plan(cmz_pass_run *run, cmz_module *m);        /* describes kernels, schedules them, plans steps and memory */
+
+/* The schedule of a described kernel for a CPU row (schedule.c): a pure function of its arguments. */
+cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *cpu, int optimise, cmz_schedule *out);
+
+#endif

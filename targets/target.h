@@ -1,0 +1,44 @@
+/* target.h - what cmzc can compile for: one row a CPU level, OS form (and, later, GPU). Schedules come from these rows, never
+ * from tests of a target's name. */
+#ifndef CMZ_TARGETS_TARGET_H
+#define CMZ_TARGETS_TARGET_H
+
+#include "../ir/base.h"
+
+typedef struct cmz_cpu_row {
+  const char *name;          /* "x86-64-v3" */
+  const char *arch;          /* "x86_64" */
+  const char *llvm_cpu;      /* for LLVM's target machine */
+  const char *llvm_features; /* "+avx2,+fma…" on top */
+  uint64_t features;         /* the runtime's bits (runtime/cpu.h) that the machine must have */
+  uint16_t vector_bytes;     /* of the widest efficient vector: 16, 32, 64 */
+  uint16_t vector_registers;
+  uint16_t fma;              /* 1: fused multiply-add */
+  uint16_t masked;           /* 1: cheap masked loads and stores */
+  uint16_t int8_dot;         /* 0 none, 1: u8 x s8 pairs (maddubs), 2: u8 x s8 quads (VNNI) */
+  uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
+  uint32_t l1_bytes, l2_bytes;
+} cmz_cpu_row;
+
+typedef struct cmz_os_row {
+  const char *triple;        /* "x86_64-linux-gnu" */
+  const char *llvm_triple;   /* "x86_64-unknown-linux-gnu" */
+  const char *arch;
+  const char *dynamic_linker, *libc; /* "/lib64/ld-linux-x86-64.so.2", "libc.so.6" */
+  uint32_t page_bytes;
+} cmz_os_row;
+
+#define CMZ_MAX_LEVELS 8
+typedef struct cmz_target {
+  const cmz_os_row *os;
+  const cmz_cpu_row *levels[CMZ_MAX_LEVELS]; /* best first */
+  uint32_t level_count;
+} cmz_target;
+
+const cmz_cpu_row *cmz_cpu_at(uint32_t index); /* NULL at the end */
+const cmz_os_row *cmz_os_at(uint32_t index);
+const cmz_cpu_row *cmz_cpu_find(const char *name);
+/* Parses --target and --cpu (either may be NULL: native). `native` becomes the best row this machine can run. CMZ_E_USAGE lists what exists. */
+cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cpu, cmz_target *out);
+
+#endif
