@@ -111,6 +111,7 @@ typedef struct cmz_context_options {
   void (*sink)(void *user, const cmz_diagnostic *diagnostic); /* called for each message; may be NULL */
   void *user;
   bool warnings_are_errors;
+  size_t memory_limit; /* bytes of arena memory; 0: none */
 } cmz_context_options;
 
 struct cmz_context {
@@ -121,6 +122,7 @@ struct cmz_context {
   jmp_buf *out_of_memory;   /* set by the library's entry points around their work */
   struct cmz_arena *arenas; /* all arenas, for destruction */
   struct cmz_file *files;   /* all mapped files, likewise */
+  size_t memory_bytes;      /* of all arenas now */
 };
 
 cmz_context *cmz_context_create(const cmz_context_options *options); /* NULL when out of memory */
