@@ -34,9 +34,9 @@ static inline bool cmz_dtype_is_int(cmz_dtype d) { cmz_dtype_class c = cmz_dtype
 /* Bytes of COUNT elements (sub-byte types rounded up); false on overflow. */
 bool cmz_dtype_bytes(cmz_dtype dtype, size_t count, size_t *bytes);
 
-/* Element INDEX of the array at BASE as a double / an int64 (saturating, truncating), and stores with
- * round-to-nearest-even; integer stores wrap (as ONNX Cast between integers does). Float8 stores
- * saturate when SATURATE, as ONNX Cast's attribute says. */
+/* Element INDEX of the array at BASE as a double / an int64 (floats: truncating, saturating, NaN gives 0; u64:
+ * the same bits, so that casts between integers wrap), and stores with round-to-nearest-even; integer stores wrap (as ONNX Cast between integers does). Float8 stores
+ * saturate when SATURATE (and in the plain form), as ONNX Cast's attribute says. */
 double cmz_dtype_get_f64(cmz_dtype dtype, const void *base, size_t index);
 int64_t cmz_dtype_get_i64(cmz_dtype dtype, const void *base, size_t index);
 void cmz_dtype_set_f64(cmz_dtype dtype, void *base, size_t index, double value);
