@@ -1,0 +1,105 @@
+/* cpu.h - the CPU feature bits by which a compiled model picks its level at create, and their detection.
+ * Shared by the target rows of the compiler and the runtime. Always holds: a bit is set only when the
+ * instructions exist and the operating system saves their registers. */
+#ifndef CMZ_RUNTIME_CPU_H
+#define CMZ_RUNTIME_CPU_H
+
+#include <stdint.h>
+
+/* X(name, cpuid leaf, subleaf, register 0..3 = eax ebx ecx edx, bit, operating-system state needed) */
+#define CMZ_CPU_STATE_NONE 0u
+#define CMZ_CPU_STATE_AVX 0x6u
+#define CMZ_CPU_STATE_AVX512 0xe6u
+#define CMZ_CPU_STATE_AMX 0x60000u
+#define CMZ_CPU_X86_FEATURES(X)                                                                    \
+  X(SSE3, 1, 0, 2, 0, NONE)                                                                        \
+  X(SSSE3, 1, 0, 2, 9, NONE)                                                                       \
+  X(CX16, 1, 0, 2, 13, NONE)                                                                       \
+  X(SSE41, 1, 0, 2, 19, NONE)                                                                      \
+  X(SSE42, 1, 0, 2, 20, NONE)                                                                      \
+  X(POPCNT, 1, 0, 2, 23, NONE)                                                                     \
+  X(MOVBE, 1, 0, 2, 22, NONE)                                                                      \
+  X(LAHF, 0x80000001, 0, 2, 0, NONE)                                                               \
+  X(LZCNT, 0x80000001, 0, 2, 5, NONE)                                                              \
+  X(SSE4A, 0x80000001, 0, 2, 6, NONE)                                                              \
+  X(AVX, 1, 0, 2, 28, AVX)                                                                         \
+  X(FMA, 1, 0, 2, 12, AVX)                                                                         \
+  X(F16C, 1, 0, 2, 29, AVX)                                                                        \
+  X(AVX2, 7, 0, 1, 5, AVX)                                                                         \
+  X(BMI1, 7, 0, 1, 3, NONE)                                                                        \
+  X(BMI2, 7, 0, 1, 8, NONE)                                                                        \
+  X(ADX, 7, 0, 1, 19, NONE)                                                                        \
+  X(SHA, 7, 0, 1, 29, NONE)                                                                        \
+  X(GFNI, 7, 0, 2, 8, NONE)                                                                        \
+  X(VAES, 7, 0, 2, 9, AVX)                                                                         \
+  X(VPCLMULQDQ, 7, 0, 2, 10, AVX)                                                                  \
+  X(AVX512F, 7, 0, 1, 16, AVX512)                                                                  \
+  X(AVX512DQ, 7, 0, 1, 17, AVX512)                                                                 \
+  X(AVX512IFMA, 7, 0, 1, 21, AVX512)                                                               \
+  X(AVX512CD, 7, 0, 1, 28, AVX512)                                                                 \
+  X(AVX512BW, 7, 0, 1, 30, AVX512)                                                                 \
+  X(AVX512VL, 7, 0, 1, 31, AVX512)                                                                 \
+  X(AVX512VBMI, 7, 0, 2, 1, AVX512)                                                                \
+  X(AVX512VBMI2, 7, 0, 2, 6, AVX512)                                                               \
+  X(AVX512VNNI, 7, 0, 2, 11, AVX512)                                                               \
+  X(AVX512BITALG, 7, 0, 2, 12, AVX512)                                                             \
+  X(AVX512VPOPCNTDQ, 7, 0, 2, 14, AVX512)                                                          \
+  X(AVX512VP2INTERSECT, 7, 0, 3, 8, AVX512)                                                        \
+  X(AVX512FP16, 7, 0, 3, 23, AVX512)                                                               \
+  X(AVX512BF16, 7, 1, 0, 5, AVX512)                                                                \
+  X(AVXVNNI, 7, 1, 0, 4, AVX)                                                                      \
+  X(AMXTILE, 7, 0, 3, 24, AMX)                                                                     \
+  X(AMXINT8, 7, 0, 3, 25, AMX)                                                                     \
+  X(AMXBF16, 7, 0, 3, 22, AMX)
+
+enum {
+#define CMZ_CPU_ENUM(name, leaf, subleaf, reg, bit, state) CMZ_CPU_INDEX_##name,
+  CMZ_CPU_X86_FEATURES(CMZ_CPU_ENUM)
+#undef CMZ_CPU_ENUM
+      CMZ_CPU_FEATURE_COUNT
+};
+#define CMZ_CPU(name) (UINT64_C(1) << CMZ_CPU_INDEX_##name)
+
+#if defined(__x86_64__)
+static inline void cmz_cpu_id(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
+  __asm__ volatile("cpuid"
+                   : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])
+                   : "a"(leaf), "c"(subleaf));
+}
+
+/* The features of the machine that this runs on. */
+static inline uint64_t cmz_cpu_detect(void) {
+  static const struct {
+    uint32_t leaf;
+    uint8_t subleaf, reg, bit;
+    uint32_t state;
+  } rows[] = {
+#define CMZ_CPU_ROW(name, leaf, subleaf, reg, bit, state)                                          \
+  {leaf, subleaf, reg, bit, CMZ_CPU_STATE_##state},
+      CMZ_CPU_X86_FEATURES(CMZ_CPU_ROW)
+#undef CMZ_CPU_ROW
+  };
+  uint32_t id[4], highest, highest_extended, saved = 0;
+  cmz_cpu_id(0, 0, id);
+  highest = id[0];
+  cmz_cpu_id(0x80000000u, 0, id);
+  highest_extended = id[0];
+  cmz_cpu_id(1, 0, id);
+  if (id[2] >> 27 & 1) { /* OSXSAVE: which register files the system saves */
+    uint32_t high;
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  }
+  uint64_t features = 0;
+  for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    if (rows[i].leaf > (rows[i].leaf >> 31 ? highest_extended : highest)) continue;
+    if ((saved & rows[i].state) != rows[i].state) continue;
+    cmz_cpu_id(rows[i].leaf, rows[i].subleaf, id);
+    if (id[rows[i].reg] >> rows[i].bit & 1) features |= UINT64_C(1) << i;
+  }
+  return features;
+}
+#else
+static inline uint64_t cmz_cpu_detect(void) { return 0; }
+#endif
+
+#endif

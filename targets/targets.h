@@ -1,0 +1,10 @@
+/* targets.h - the row tables of the target files, for targets/target.c alone. Each ends with a NULL name. */
+#ifndef CMZ_TARGETS_TARGETS_H
+#define CMZ_TARGETS_TARGETS_H
+
+#include "target.h"
+
+extern const cmz_cpu_row cmz_x86_64_cpus[];
+extern const cmz_os_row cmz_x86_64_systems[];
+
+#endif
