@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# layers.sh - holds the layers of docs/ARCHITECTURE.md: a folder includes only what stands before it; the runtime shares with
+# the compiler only cmz.h and program.h; importers see ir/ alone; nothing below main prints, exits or aborts.
+set -u
+cd "$(dirname "$0")/.."
+passed=0 failed=0
+# allow FOLDER "FOLDERS IT MAY INCLUDE"
+check() { # LABEL COMMAND-THAT-PRINTS-VIOLATIONS
+  local label=$1 found
+  shift
+  found=$("$@")
+  if [ -n "$found" ]; then
+    printf '%s:\n%s\n' "$label" "$found"
+    failed=$((failed + 1))
+  else
+    passed=$((passed + 1))
+  fi
+}
+includes_outside() { # FOLDER ALLOWED-REGEX: quoted includes of other folders that the regex does not allow
+  grep -rnE '#include "(\.\./)+[a-z]' "$1" --include='*.c' --include='*.h' | grep -vE "#include \"(\.\./)+($2)[/.\"]" || true
+}
+calls() { # FOLDERS…: printing, exiting, aborting
+  grep -rnE '(^|[^a-zA-Z0-9_>.])(printf|puts|putchar|abort|exit|assert|perror)\(' "$@" --include='*.c' || true
+}
+check "ir includes only ir" includes_outside ir 'ir|dim|dtype|op|module|kernel|base|evaluator|plan|layout|format'
+check "targets includes only ir, targets and the runtime's feature bits" includes_outside targets 'ir/|targets/|runtime/cpu.h'
+check "passes includes only ir, targets, passes" includes_outside passes 'ir/|targets/|passes/|passes.h|compress'
+check "codegen includes only ir, targets, passes, codegen and the shared runtime headers" includes_outside codegen \
+  'ir/|targets/|passes/|codegen/|runtime/(cmz|program|ops|cpu).h'
+check "importers include only ir" includes_outside frontend/onnx 'ir/|importers.h'
+check "the runtime includes nothing of the compiler" includes_outside runtime 'runtime/|cmz.h|program.h'
+check "the library neither prints nor exits" calls ir targets passes frontend/onnx
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

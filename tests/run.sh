@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# run.sh BUILD_DIR [--all] - the whole suite. Each part is a function that prints what it does; its last line says
+# `N passed, N failed[, N skipped]`. Ends with the sums on a line of its own; exit status 0 when nothing failed.
+# Needs: gcc, Debian's packages from ./bootstrap, and PyPI's numpy and onnx in a virtual environment of its own.
+# Optional: ../shared (real models); parts that need it are skipped, visibly, without it.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+BUILD=$(cd "$1" && pwd)
+shift
+ALL=0
+ONLY=
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --all) ALL=1 ;;
+    --only) ONLY=$2; shift ;;
+    *) echo "usage: tests/run.sh BUILD_DIR [--all] [--only PART]" >&2; exit 2 ;;
+  esac
+  shift
+done
+export ALL BUILD
+SHARED=$(cd .. && pwd)/shared
+WORK=$BUILD/test-work
+mkdir -p "$WORK"
+JOBS=$(nproc)
+PASSED=0 FAILED=0 SKIPPED=0
+
+# part NAME COMMAND… - runs one part and adds up what its last line says.
+part() {
+  local name=$1 log last p f s start
+  shift
+  [ -z "$ONLY" ] || [ "$ONLY" = "$name" ] || return 0
+  log=$WORK/$name.log
+  start=$(date +%s)
+  printf '\n== %s\n' "$name"
+  "$@" >"$log" 2>&1
+  local status=$?
+  last=$(grep -E '[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+  p=$(sed -nE 's/.*\b([0-9]+) passed.*/\1/p' <<<"$last")
+  f=$(sed -nE 's/.*\b([0-9]+) failed.*/\1/p' <<<"$last")
+  s=$(sed -nE 's/.*\b([0-9]+) skipped.*/\1/p' <<<"$last")
+  if [ -z "$last" ] || { [ $status -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then
+    f=$((${f:-0} + 1))
+  fi
+  grep -E 'skipped:|^SKIP' "$log" || true
+  if [ "${f:-0}" -gt 0 ] || [ -n "${VERBOSE:-}" ]; then tail -n 60 "$log"; fi
+  printf '%s: %s passed, %s failed, %s skipped (%s s)\n' "$name" "${p:-0}" "${f:-0}" "${s:-0}" "$(($(date +%s) - start))"
+  PASSED=$((PASSED + ${p:-0})) FAILED=$((FAILED + ${f:-0})) SKIPPED=$((SKIPPED + ${s:-0}))
+}
+
+# A part that cannot run here: counted, with its reason.
+skip() {
+  [ -z "$ONLY" ] || [ "$ONLY" = "$1" ] || return 0
+  printf '\n== %s\nskipped: %s\n' "$1" "$2"
+  SKIPPED=$((SKIPPED + 1))
+}
+
+unit_tests() {
+  ctest --test-dir "$BUILD" -j "$JOBS" --output-on-failure --timeout 120 || true
+  local line total failed
+  line=$(grep -E 'tests passed' "$WORK/unit.log" | tail -n 1)
+  total=$(sed -nE 's/.* out of ([0-9]+).*/\1/p' <<<"$line")
+  failed=$(sed -nE 's/.*, ([0-9]+) tests? failed.*/\1/p' <<<"$line")
+  echo "$((${total:-0} - ${failed:-1})) passed, ${failed:-1} failed"
+}
+
+python_environment() {
+  [ -x "$BUILD/venv/bin/python" ] || python3 -m venv "$BUILD/venv" || return 1
+  "$BUILD/venv/bin/pip" install -q -r tests/requirements.txt
+}
+
+onnx_tests() {
+  local cases=$WORK/onnx-cases
+  [ -e "$cases/.done" ] || { "$BUILD/venv/bin/python" tests/onnx/export_cases.py "$cases" && touch "$cases/.done"; } || return 1
+  "$BUILD/tests/run_cases" "$cases" "$WORK/onnx-work" --jobs "$JOBS" --list "$WORK/onnx-results.tsv" -- --cache-dir "$WORK/cache"
+  local status=$?
+  # What passed once must go on passing: tests/onnx/passing.txt lists those cases.
+  local lost
+  lost=$(comm -23 <(sort tests/onnx/passing.txt) <(awk -F'\t' '$1=="pass"{print $2}' "$WORK/onnx-results.tsv" | sort) | tee "$WORK/onnx-lost.txt" | wc -l)
+  sed 's/^/no longer passes: /' "$WORK/onnx-lost.txt"
+  local wrong
+  wrong=$(awk -F'\t' '$1!="pass" && $1!="refused"' "$WORK/onnx-results.tsv" | wc -l)
+  echo "$(awk -F'\t' '$1=="pass"' "$WORK/onnx-results.tsv" | wc -l) passed, $((wrong > lost ? wrong : lost)) failed"
+  return $status
+}
+
+models_checked() { # NAME FLAGS…
+  local flags=$1
+  shift
+  PATH="$BUILD/venv/bin:$PATH" python tests/models/check.py "$BUILD" "$SHARED/models" --cflags "$flags --cache-dir $WORK/cache" "$@"
+}
+
+part unit unit_tests
+part layers tests/layers.sh
+part cli tests/cli/run.sh "$BUILD" "$WORK/cli"
+part output tests/output/run.sh "$BUILD" "$WORK/output"
+if python_environment >"$WORK/venv.log" 2>&1; then
+  part onnx onnx_tests
+  if [ -d "$SHARED/models" ]; then
+    part models models_checked "-O2"
+    part models-pinned models_checked "-O2" --pin
+    [ "$ALL" = 0 ] || part models-levels models_checked "-O2 --cpu x86-64-v2,x86-64-v3,x86-64-v4"
+  else
+    skip models "no ../shared/models beside the checkout"
+  fi
+else
+  skip onnx "no virtual environment with PyPI's numpy and onnx (see $WORK/venv.log)"
+  skip models "the same"
+fi
+
+printf '\n%s passed, %s failed, %s skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
+[ "$FAILED" -eq 0 ] && [ "$PASSED" -gt 0 ]
