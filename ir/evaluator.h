@@ -10,6 +10,9 @@ struct cmz_eval {
   cmz_arena *arena;  /* results live here */
   cmz_nid node;      /* being evaluated: for messages */
   size_t limit;      /* an output above this many bytes is refused with CMZ_E_BUDGET; 0: none */
+  /* By cmz_vid: what is known of the graph being evaluated and of those around it (data NULL where unknown); control
+   * ops pass it on as cmz_eval_graph's OUTER. May be NULL. */
+  const cmz_array *values;
 };
 
 /* Allocates OUT's data for rank/shape already set in it. */

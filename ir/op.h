@@ -85,8 +85,17 @@ cmz_status cmz_node_fail(const cmz_module *m, cmz_nid n, cmz_status code, const 
 bool cmz_const_i64s(const cmz_module *m, cmz_vid v, int64_t *values, uint32_t capacity, uint32_t *count);
 bool cmz_const_f64(const cmz_module *m, cmz_vid v, double *value); /* a constant with exactly one element */
 
-/* ---- building expansions: each places a node before BEFORE, infers it, and gives its output 0 ---- */
+/* ---- building expansions: each places a node before BEFORE, infers it, and gives its output 0 (0 after an error
+ * was recorded; an input that is 0 from an earlier failure gives 0 again, so that calls chain) ---- */
+/* With NODE: the node is only placed; set attributes, then call cmz_infer_node. */
 cmz_vid cmz_build_node(cmz_module *m, cmz_nid before, const char *op, uint32_t input_count, const cmz_vid *inputs, cmz_nid *node);
+/* The same with attributes set before inference (attrs made with cmz_attr_int … below). */
+cmz_vid cmz_build_with(cmz_module *m, cmz_nid before, const char *op, uint32_t input_count, const cmz_vid *inputs,
+                       uint32_t attr_count, const cmz_attr *attrs);
+static inline cmz_attr cmz_attr_int(const char *name, int64_t v) { return (cmz_attr){.name = name, .kind = CMZ_ATTR_INT, .i = v}; }
+static inline cmz_attr cmz_attr_float(const char *name, double v) { return (cmz_attr){.name = name, .kind = CMZ_ATTR_FLOAT, .f = v}; }
+static inline cmz_attr cmz_attr_string(const char *name, const char *v) { return (cmz_attr){.name = name, .kind = CMZ_ATTR_STRING, .s = v, .s_size = strlen(v)}; }
+static inline cmz_attr cmz_attr_ints(const char *name, const int64_t *v, uint32_t count) { return (cmz_attr){.name = name, .kind = CMZ_ATTR_INTS, .ints = v, .count = count}; }
 cmz_vid cmz_build1(cmz_module *m, cmz_nid before, const char *op, cmz_vid a);
 cmz_vid cmz_build2(cmz_module *m, cmz_nid before, const char *op, cmz_vid a, cmz_vid b);
 cmz_vid cmz_build3(cmz_module *m, cmz_nid before, const char *op, cmz_vid a, cmz_vid b, cmz_vid c);

@@ -1,0 +1,7 @@
+/* control.c - If, Loop, Scan.
+ * In: nodes of these operators. Out: their types, reference values, expansions or kernel expressions. */
+#include "ops.h"
+
+const cmz_op cmz_ops_control[] = {
+    {.name = NULL},
+};

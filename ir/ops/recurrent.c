@@ -1,0 +1,7 @@
+/* recurrent.c - RNN, GRU, LSTM.
+ * In: nodes of these operators. Out: their types, reference values, expansions or kernel expressions. */
+#include "ops.h"
+
+const cmz_op cmz_ops_recurrent[] = {
+    {.name = NULL},
+};

@@ -1,0 +1,7 @@
+/* scatter.c - scatter ops.
+ * In: nodes of these operators. Out: their types, reference values, expansions or kernel expressions. */
+#include "ops.h"
+
+const cmz_op cmz_ops_scatter[] = {
+    {.name = NULL},
+};

@@ -1,0 +1,7 @@
+/* signal.c - windows and Fourier transforms.
+ * In: nodes of these operators. Out: their types, reference values, expansions or kernel expressions. */
+#include "ops.h"
+
+const cmz_op cmz_ops_signal[] = {
+    {.name = NULL},
+};
