@@ -8,7 +8,7 @@
 #include "../targets/target.h"
 
 typedef struct cmz_pin { const char *name; uint32_t rank; const int64_t *dims; } cmz_pin; /* --shape; dims -1: leave */
-typedef struct cmz_dim_range { const char *name; int64_t low, high, hint; } cmz_dim_range;  /* --dim */
+typedef struct cmz_pin_range { const char *name; int64_t low, high, hint; } cmz_pin_range;  /* --dim */
 
 typedef struct cmz_compression cmz_compression; /* passes/compress/compress.h */
 
@@ -17,7 +17,7 @@ typedef struct cmz_pass_run {
   bool small;
   const cmz_target *target;
   const cmz_pin *pins; uint32_t pin_count;
-  const cmz_dim_range *ranges; uint32_t range_count;
+  const cmz_pin_range *ranges; uint32_t range_count;
   cmz_compression *compression; /* NULL: none */
   const char *stop_after;     /* name of a pass, or NULL */
   const char *print_after;    /* name, "all" or NULL; text goes to `print` */
@@ -51,6 +51,7 @@ cmz_status cmz_pass_fold(cmz_pass_run *run, cmz_module *m);        /* constants;
 cmz_status cmz_pass_canonicalise(cmz_pass_run *run, cmz_module *m);/* rewrite rules to a fixpoint */
 cmz_status cmz_pass_compress(cmz_pass_run *run, cmz_module *m);
 cmz_status cmz_pass_expand(cmz_pass_run *run, cmz_module *m);      /* composite ops into simpler ones */
+cmz_status cmz_pass_simplify(cmz_pass_run *run, cmz_module *m);    /* fold and rewrite what expansion made */
 cmz_status cmz_pass_merge(cmz_pass_run *run, cmz_module *m);       /* CSE */
 cmz_status cmz_pass_clean(cmz_pass_run *run, cmz_module *m);       /* dead code */
 cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m);      /* blocked channels, packed weights */
