@@ -1,6 +1,6 @@
 /* normalize.c - brings nodes of older opsets to the newest form.
  * In: a module as imported. Out: every node in its operator's current form (opset 0). */
-#include "passes.h"
+#include "support.h"
 
 cmz_status cmz_pass_normalize(cmz_pass_run *run, cmz_module *m) {
   (void)run;

@@ -1,0 +1,381 @@
+/* schedule.c - how a described kernel runs on a CPU: grid tiles, register tiles, vector axis, order.
+ * In: a description and a CPU row. Out: a schedule; a pure function of both, found from the description's structure.
+ * Always holds: grid tiles depend on the description alone, because all CPU levels of a library share one grid; every tile is a
+ * multiple of its axis's step (unroll * lanes) or covers the whole axis. */
+#include "../ir/kernel.h"
+#include "passes.h"
+
+#define TILE_ELEMENTS 8192       /* of a pointwise kernel */
+#define TILE_REDUCED 32768       /* element reads of a reduction */
+#define TILE_MULTIPLIES 1500000  /* multiply-accumulates of a contraction */
+#define TILE_WIDEST_STEP 64      /* tiles of the vector axis are multiples of this */
+#define ASSUMED_EXTENT 64        /* of an axis whose extent is known at run time only */
+#define VECTOR_BITS_BASE 32      /* lanes are counted in elements of this size unless all values are wider */
+
+typedef struct load_info {
+  cmz_expr index;
+  uint16_t operand;
+} load_info;
+
+typedef struct analysis {
+  cmz_kernel *k;
+  cmz_arena *arena;
+  uint8_t *seen; /* by expr */
+  CMZ_VEC(cmz_expr) reduces;
+  CMZ_VEC(load_info) loads;
+  bool wide; /* a 64-bit value type is computed in */
+} analysis;
+
+static bool is_value_type(uint8_t dtype) { return dtype != CMZ_I64; }
+
+/* Collects the reductions and loads below E; index expressions are not entered unless they load. */
+static void collect(analysis *a, cmz_expr e) {
+  if (e == 0 || a->seen[e]) return;
+  a->seen[e] = 1;
+  const cmz_expr_node *n = cmz_x_get(a->k, e);
+  if (n->op == CMZ_X_REDUCE) cmz_vec_push(a->arena, &a->reduces, e);
+  if (n->op == CMZ_X_LOAD) {
+    load_info info = {n->args[0], (uint16_t)n->i};
+    cmz_vec_push(a->arena, &a->loads, info);
+  }
+  if (n->dtype == CMZ_F64) a->wide = true;
+  for (int i = 0; i < 3; i++) collect(a, cmz_x_get(a->k, e)->args[i]);
+}
+
+static int64_t extent_of(const cmz_kernel *k, uint16_t axis) {
+  int64_t v;
+  if (cmz_x_is_int(k, k->axes.data[axis].extent, &v)) return v < 1 ? 1 : v;
+  return ASSUMED_EXTENT;
+}
+
+static bool known_extent(const cmz_kernel *k, uint16_t axis, int64_t *v) {
+  return cmz_x_is_int(k, k->axes.data[axis].extent, v);
+}
+
+/* ---- what the store computes ---- */
+
+typedef struct shape {
+  cmz_expr contraction; /* REDUCE sum of a product, or 0 */
+  double reduce_volume; /* iterations of all reductions an element */
+  double contraction_volume;
+} shape;
+
+/* The product below sums, selects and casts; 0 when there is none. */
+static cmz_expr find_product(const cmz_kernel *k, cmz_expr e) {
+  const cmz_expr_node *n = cmz_x_get(k, e);
+  switch (n->op) {
+    case CMZ_X_MUL: return e;
+    case CMZ_X_CAST: return find_product(k, n->args[0]);
+    case CMZ_X_SELECT: {
+      cmz_expr p = find_product(k, n->args[1]);
+      return p != 0 ? p : find_product(k, n->args[2]);
+    }
+    default: return 0;
+  }
+}
+
+static double volume_of(const cmz_kernel *k, const cmz_expr_node *reduce) {
+  double v = 1;
+  for (int i = 0; i < reduce->axis_count; i++) v *= (double)extent_of(k, reduce->axes[i]);
+  return v;
+}
+
+static shape classify(analysis *a) {
+  shape s = {0};
+  for (uint32_t i = 0; i < a->reduces.count; i++) {
+    const cmz_expr_node *n = cmz_x_get(a->k, a->reduces.data[i]);
+    double volume = volume_of(a->k, n);
+    s.reduce_volume += volume;
+    if (n->reduce_op != CMZ_REDUCE_SUM || !is_value_type(n->dtype)) continue;
+    cmz_expr product = find_product(a->k, n->args[0]);
+    if (product == 0) continue;
+    if (volume > s.contraction_volume || s.contraction == 0) {
+      s.contraction = a->reduces.data[i];
+      s.contraction_volume = volume;
+    }
+  }
+  return s;
+}
+
+/* ---- the vector axis ---- */
+
+/* 1: contiguous, 0: independent, -1: gathered. */
+static int access_of(cmz_kernel *k, cmz_expr index, uint16_t axis) {
+  int64_t stride;
+  if (!cmz_x_uses_axis(k, index, axis)) return 0;
+  if (!cmz_x_stride(k, index, axis, &stride)) return -1;
+  return stride == 0 ? 0 : stride == 1 ? 1 : -1;
+}
+
+static double lane_score(analysis *a, const cmz_store *st, uint16_t axis, bool contraction) {
+  int64_t extent = extent_of(a->k, axis);
+  if (extent < 2) return -1e9;
+  double score = 0;
+  int stored = access_of(a->k, st->index, axis);
+  score += stored == 1 ? (contraction ? 3 : 8) : stored == 0 ? -1e9 : (contraction ? -2 : -6);
+  for (uint32_t i = 0; i < a->loads.count; i++) {
+    int kind = access_of(a->k, a->loads.data[i].index, axis);
+    score += kind == 1 ? 6 : kind == 0 ? 1 : -7;
+  }
+  /* A short axis fills few lanes. */
+  if (extent < 16) score -= (double)(16 - extent) * 0.5;
+  return score;
+}
+
+static uint16_t choose_lane_axis(analysis *a, const cmz_store *st, bool contraction, double *best) {
+  uint16_t axis = UINT16_MAX;
+  *best = -1e8;
+  for (uint32_t i = 0; i < st->axis_count; i++) {
+    if (a->k->axes.data[st->axes[i]].kind != CMZ_AXIS_PARALLEL) continue;
+    double score = lane_score(a, st, st->axes[i], contraction);
+    if (score >= *best) {
+      *best = score;
+      axis = st->axes[i];
+    }
+  }
+  return axis;
+}
+
+static uint16_t lanes_for(const cmz_cpu_row *cpu, bool wide) {
+  uint32_t bits = wide ? 64 : VECTOR_BITS_BASE;
+  uint32_t lanes = (uint32_t)cpu->vector_bytes * 8 / bits;
+  return (uint16_t)(lanes < 1 ? 1 : lanes);
+}
+
+/* ---- register tiles ---- */
+
+/* How many of EXTENT a step of STEP wastes; smaller is better. */
+static double waste(int64_t extent, int64_t step) {
+  int64_t steps = (extent + step - 1) / step;
+  return (double)(steps * step) / (double)extent;
+}
+
+/* Best number of instances up to LIMIT for an axis of EXTENT. */
+static uint16_t choose_unroll(int64_t extent, uint32_t limit, bool known) {
+  if (limit < 1) limit = 1;
+  if (!known) return (uint16_t)CMZ_MIN(limit, 8u);
+  uint16_t best = 1;
+  double best_cost = 1e30;
+  for (uint32_t u = 1; u <= limit && (int64_t)u <= extent; u++) {
+    /* Each step loads the shared operand once: fewer steps are better, wasted iterations are worse. */
+    double cost = waste(extent, u) * (1 + 2.0 / u);
+    if (cost <= best_cost) {
+      best_cost = cost;
+      best = (uint16_t)u;
+    }
+  }
+  return best;
+}
+
+/* The parallel axis along which the vector operand stays: its loads are independent of it, another load is not. */
+static uint16_t choose_row_axis(analysis *a, const cmz_store *st, uint16_t lane_axis) {
+  uint16_t best = UINT16_MAX;
+  double best_score = 0;
+  for (uint32_t i = 0; i < st->axis_count; i++) {
+    uint16_t axis = st->axes[i];
+    int64_t extent = extent_of(a->k, axis);
+    if (axis == lane_axis || extent < 2 || a->k->axes.data[axis].kind != CMZ_AXIS_PARALLEL) continue;
+    int reused = 0, moving = 0;
+    for (uint32_t l = 0; l < a->loads.count; l++) {
+      cmz_expr index = a->loads.data[l].index;
+      bool vector = access_of(a->k, index, lane_axis) != 0;
+      bool uses = cmz_x_uses_axis(a->k, index, axis);
+      reused += vector && !uses;
+      moving += !vector && uses;
+    }
+    if (reused == 0 || moving == 0) continue;
+    double score = (double)CMZ_MIN(extent, 16) + (double)i * 0.1;
+    if (score >= best_score) {
+      best_score = score;
+      best = axis;
+    }
+  }
+  return best;
+}
+
+/* A second axis whose steps read further vectors of the same operand while the row operand stays (blocks of output channels). */
+static uint16_t choose_block_axis(analysis *a, const cmz_store *st, uint16_t lane_axis, uint16_t row) {
+  for (uint32_t i = st->axis_count; i-- > 0;) {
+    uint16_t axis = st->axes[i];
+    if (axis == lane_axis || axis == row || a->k->axes.data[axis].kind != CMZ_AXIS_PARALLEL) continue;
+    int64_t extent;
+    if (!known_extent(a->k, axis, &extent) || extent < 2) continue;
+    bool vector_uses = false, scalar_uses = false;
+    for (uint32_t l = 0; l < a->loads.count; l++) {
+      cmz_expr index = a->loads.data[l].index;
+      bool uses = cmz_x_uses_axis(a->k, index, axis);
+      if (access_of(a->k, index, lane_axis) != 0) vector_uses |= uses;
+      else scalar_uses |= uses;
+    }
+    if (vector_uses && !scalar_uses) return axis;
+  }
+  return UINT16_MAX;
+}
+
+/* Loads inside the contraction only: the epilogue's do not decide its register tile. */
+static void contraction_loads(const analysis *whole, cmz_expr contraction, analysis *out) {
+  *out = (analysis){.k = whole->k, .arena = whole->arena};
+  out->seen = CMZ_NEW_ARRAY(out->arena, uint8_t, out->k->exprs.count + 1);
+  cmz_expr product = find_product(out->k, cmz_x_get(out->k, contraction)->args[0]);
+  collect(out, product);
+}
+
+typedef struct choice {
+  cmz_schedule *s;
+  const cmz_cpu_row *cpu;
+  uint16_t lanes;
+} choice;
+
+static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
+  analysis inner;
+  contraction_loads(a, sh->contraction, &inner);
+  double score;
+  uint16_t lane = choose_lane_axis(&inner, st, true, &score);
+  if (lane == UINT16_MAX || score < -4) return;
+  int64_t extent = extent_of(a->k, lane);
+  uint16_t lanes = c->lanes;
+  while (lanes > 1 && lanes > extent) lanes /= 2;
+  c->s->axes[lane].lanes = lanes;
+  uint32_t registers = c->cpu->vector_registers;
+  uint32_t vectors = registers >= 32 ? 2 : 2;
+  int64_t lane_steps = (extent + lanes - 1) / lanes;
+  uint16_t row = choose_row_axis(&inner, st, lane);
+  uint16_t block = choose_block_axis(&inner, st, lane, row);
+  uint32_t across = (uint32_t)CMZ_MIN((int64_t)vectors, lane_steps);
+  c->s->axes[lane].unroll = (uint16_t)across;
+  if (across < vectors && block != UINT16_MAX) {
+    int64_t blocks = extent_of(a->k, block);
+    if (blocks % 2 == 0) {
+      c->s->axes[block].unroll = (uint16_t)(vectors / across);
+      across *= vectors / across;
+    }
+  }
+  if (row == UINT16_MAX) return;
+  int64_t rows;
+  bool known = known_extent(a->k, row, &rows);
+  if (!known) rows = ASSUMED_EXTENT;
+  uint32_t limit = (registers - across - 2) / across; /* accumulators beside the operands' registers */
+  c->s->axes[row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
+}
+
+static void schedule_pointwise(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
+  double score;
+  uint16_t lane = choose_lane_axis(a, st, false, &score);
+  if (lane != UINT16_MAX && score >= -4) {
+    int64_t extent = extent_of(a->k, lane);
+    uint16_t lanes = c->lanes;
+    while (lanes > 1 && lanes > extent) lanes /= 2;
+    c->s->axes[lane].lanes = lanes;
+    if (sh->reduce_volume == 0 && extent >= 4 * lanes && a->loads.count <= 4) c->s->axes[lane].unroll = 2;
+  }
+}
+
+/* ---- grid tiles: from the description alone ---- */
+
+static bool in_every_store(const cmz_kernel *k, uint16_t axis) {
+  for (uint32_t s = 0; s < k->stores.count; s++) {
+    const cmz_store *st = &k->stores.data[s];
+    bool found = false;
+    for (uint32_t i = 0; i < st->axis_count && !found; i++) found = st->axes[i] == axis;
+    if (!found) return false;
+  }
+  return true;
+}
+
+/* Tiles from the inside out: whole axes while they fit, then a part of one, then single iterations. */
+static void choose_tiles(cmz_kernel *k, const cmz_store *st, const shape *sh, cmz_schedule *s) {
+  double budget = TILE_ELEMENTS;
+  if (sh->contraction != 0) budget = TILE_MULTIPLIES / (sh->contraction_volume < 1 ? 1 : sh->contraction_volume);
+  else if (sh->reduce_volume > 0) budget = TILE_REDUCED / sh->reduce_volume;
+  if (budget < 1) budget = 1;
+  double inside = 1;
+  for (uint32_t i = st->axis_count; i-- > 0;) {
+    uint16_t axis = st->axes[i];
+    int64_t extent;
+    bool known = known_extent(k, axis, &extent);
+    if (!known) extent = ASSUMED_EXTENT;
+    bool tiled = k->axes.data[axis].kind == CMZ_AXIS_PARALLEL && in_every_store(k, axis);
+    if (!tiled) {
+      inside *= (double)extent;
+      continue;
+    }
+    if (known && inside * (double)extent <= budget * 1.5) {
+      inside *= (double)extent;
+      continue; /* whole */
+    }
+    int64_t part = (int64_t)(budget / inside);
+    bool innermost = i + 1 == st->axis_count;
+    int64_t multiple = innermost ? TILE_WIDEST_STEP : 1;
+    if (part < multiple) part = multiple;
+    part = part / multiple * multiple;
+    if (known && part >= extent) {
+      inside *= (double)extent;
+      continue;
+    }
+    if (part > 1 << 20) part = 1 << 20;
+    s->axes[axis].tile = (uint32_t)part;
+    inside *= (double)(known ? CMZ_MIN(part, extent) : part);
+  }
+}
+
+/* A tile is a multiple of its axis's step: the step gives way, because the grid is shared. */
+static void fit_steps(const cmz_kernel *k, cmz_schedule *s) {
+  for (uint32_t i = 0; i < s->axis_count; i++) {
+    cmz_axis_schedule *x = &s->axes[i];
+    if (x->tile == 0) continue;
+    while (x->lanes > 1 && x->tile % x->lanes != 0) x->lanes /= 2;
+    while (x->unroll > 1 && x->tile % (uint32_t)(x->unroll * x->lanes) != 0) x->unroll--;
+  }
+  (void)k;
+}
+
+static void choose_order(cmz_kernel *k, cmz_schedule *s) {
+  uint8_t next = 0;
+  for (uint32_t i = 0; i < k->axes.count; i++) s->axes[i].order = UINT8_MAX;
+  for (uint32_t t = 0; t < k->stores.count; t++) {
+    const cmz_store *st = &k->stores.data[t];
+    for (uint32_t i = 0; i < st->axis_count; i++)
+      if (s->axes[st->axes[i]].lanes == 1 && s->axes[st->axes[i]].order == UINT8_MAX)
+        s->axes[st->axes[i]].order = next++;
+  }
+  for (uint32_t i = 0; i < k->axes.count; i++) /* the vector axis innermost of the parallel ones */
+    if (k->axes.data[i].kind != CMZ_AXIS_REDUCE && s->axes[i].order == UINT8_MAX) s->axes[i].order = next++;
+  for (uint32_t i = 0; i < k->axes.count; i++)
+    if (s->axes[i].order == UINT8_MAX) s->axes[i].order = next++;
+}
+
+cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
+                               const cmz_cpu_row *cpu, int optimise, cmz_schedule *out) {
+  if (k->stores.count == 0)
+    return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
+  out->axis_count = k->axes.count;
+  out->axes = CMZ_NEW_ARRAY(arena, cmz_axis_schedule, k->axes.count + 1);
+  for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0};
+  out->reduce_lanes = 1;
+  out->reduce_unroll = 1;
+  for (uint32_t t = 0; t < k->stores.count; t++) {
+    const cmz_store *st = &k->stores.data[t];
+    /* Strides may add expressions while they are found: leave room. */
+    analysis a = {.k = k, .arena = arena};
+    a.seen = CMZ_NEW_ARRAY(arena, uint8_t, k->exprs.count + 1);
+    collect(&a, st->value);
+    shape sh = classify(&a);
+    choice c = {out, cpu, lanes_for(cpu, a.wide)};
+    if (t == 0) choose_tiles(k, st, &sh, out);
+    if (optimise == 0 || st->mode != CMZ_STORE_SET) continue;
+    bool shared = t > 0; /* axes of later stores may have their lanes already */
+    for (uint32_t i = 0; i < st->axis_count && shared; i++) shared = out->axes[st->axes[i]].lanes == 1;
+    if (t > 0 && !shared) continue;
+    if (sh.contraction != 0)
+      schedule_contraction(&a, st, &sh, &c);
+    else
+      schedule_pointwise(&a, st, &sh, &c);
+    if (sh.reduce_volume > 0) {
+      out->reduce_lanes = c.lanes;
+      out->reduce_unroll = sh.contraction != 0 ? 2 : 4;
+    }
+  }
+  fit_steps(k, out);
+  choose_order(k, out);
+  return CMZ_OK;
+}
