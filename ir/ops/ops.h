@@ -5,6 +5,7 @@
 #define CMZ_IR_OPS_OPS_H
 
 #include "../evaluator.h"
+#include "tensor.h"
 
 #include <math.h>
 
@@ -13,58 +14,34 @@
   X(pointwise) X(binary) X(activation) X(logical) X(cast) X(legacy)                                \
   X(shape) X(slice) X(movement) X(generate)                                                        \
   X(reduce) X(softmax) X(normalization) X(contraction) X(convolution) X(pooling) X(resize)         \
-  X(gather) X(scatter) X(recurrent) X(quantize) X(control) X(runtime_ops) X(signal)
+  X(gather) X(scatter) X(recurrent) X(quantize) X(decode) X(control) X(runtime_ops) X(signal)
 
 #define CMZ_OP_FAMILY_EXTERN(family) extern const cmz_op cmz_ops_##family[];
 CMZ_OP_FAMILIES(CMZ_OP_FAMILY_EXTERN)
 #undef CMZ_OP_FAMILY_EXTERN
 
-/* ---- types of a node's inputs and outputs (NULL when absent) ---- */
-static inline const cmz_type *cmz_ops_input_type(const cmz_module *m, cmz_nid n, uint32_t i) {
-  cmz_vid v = cmz_node_input(cmz_node_get(m, n), i);
-  return v ? &cmz_value_get(m, v)->type : NULL;
-}
-static inline const cmz_type *cmz_ops_output_type(const cmz_module *m, cmz_nid n, uint32_t i) {
-  cmz_vid v = cmz_node_output(cmz_node_get(m, n), i);
-  return v ? &cmz_value_get(m, v)->type : NULL;
-}
-/* The same for describe functions. */
-static inline const cmz_type *cmz_ops_describe_type(cmz_describe *d, cmz_vid v) {
-  return v ? &cmz_value_get(cmz_describe_module(d), v)->type : NULL;
-}
+/* Value ids of a node's input / output I; 0 when absent. */
 static inline cmz_vid cmz_ops_input(const cmz_module *m, cmz_nid n, uint32_t i) {
   return cmz_node_input(cmz_node_get(m, n), i);
 }
 static inline cmz_vid cmz_ops_output(const cmz_module *m, cmz_nid n, uint32_t i) {
   return cmz_node_output(cmz_node_get(m, n), i);
 }
-/* Sets the type of output I of N when it is wanted. */
-static inline void cmz_ops_set_output(cmz_module *m, cmz_nid n, uint32_t i, cmz_dtype dtype, uint32_t rank,
-                                      const cmz_dim *shape) {
-  cmz_vid v = cmz_ops_output(m, n, i);
-  if (v) cmz_value_set_type(m, v, dtype, rank, shape);
-}
+/* Type of a value. */
+static inline const cmz_type *cmz_ops_type(const cmz_module *m, cmz_vid v) { return &cmz_value_get(m, v)->type; }
 
 /* ---- arrays ---- */
-static inline double cmz_array_f64(const cmz_array *a, size_t i) { return cmz_dtype_get_f64(a->dtype, a->data, i); }
 /* Integers as 64 bits; u64 keeps its bits. */
 int64_t cmz_array_i64(const cmz_array *a, size_t i);
-static inline void cmz_array_set_f64(cmz_array *a, size_t i, double v) { cmz_dtype_set_f64(a->dtype, a->data, i, v); }
 void cmz_array_set_i64(cmz_array *a, size_t i, int64_t v);
-/* Copies one element of any type (strings are shared); both arrays have the same type. */
-void cmz_array_copy(cmz_array *to, size_t i, const cmz_array *from, size_t j);
 /* Linear index in A of coordinates of a RANK-dimensional output under numpy broadcasting. */
-size_t cmz_array_broadcast_index(const cmz_array *a, uint32_t rank, const int64_t *coordinates);
-/* Linear index of A's own coordinates. */
-size_t cmz_array_index(const cmz_array *a, const int64_t *coordinates);
+int64_t cmz_array_broadcast_index(const cmz_array *a, uint32_t rank, const int64_t *coordinates);
 /* The next coordinates in row-major order; false after the last. */
 bool cmz_array_next(const cmz_array *a, int64_t *coordinates);
 /* Broadcast of COUNT inputs (absent ones skipped) into OUT's rank and shape. */
 cmz_status cmz_array_broadcast(cmz_eval *e, const cmz_array *inputs, uint32_t count, cmz_array *out);
 /* Rank and shape of FROM for OUT, and memory. */
 cmz_status cmz_eval_output_like(cmz_eval *e, cmz_array *out, const cmz_array *from);
-/* AXIS in [-rank, rank) as [0, rank); an error located at the node otherwise. */
-cmz_status cmz_eval_axis(cmz_eval *e, int64_t axis, uint32_t rank, uint32_t *out);
 
 /* ---- pointwise frame (pointwise.c) ---- */
 /* One element: floats in f, integers and bools in i. */
@@ -91,6 +68,9 @@ cmz_status cmz_infer_pointwise(cmz_module *m, cmz_nid n);
 cmz_status cmz_infer_compare(cmz_module *m, cmz_nid n);
 /* infer function: output 0 as input 0. */
 cmz_status cmz_infer_unary(cmz_module *m, cmz_nid n);
+
+/* Older opsets aligned the second operand with attribute `axis`: inserts the Reshape that says the same. Call from infer. */
+cmz_status cmz_infer_legacy_axis(cmz_module *m, cmz_nid n);
 
 /* ---- symbolic elements ---- */
 /* Number of elements when every dim of V is static and there are at most LIMIT. */

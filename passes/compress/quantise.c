@@ -1,7 +1,7 @@
 /* quantise.c - round to nearest onto the uniform grids of the format table.
- * In: a dense matrix and a format. Out: the format's constants. Always holds: zero is exactly on every grid; the scale that is
- * stored (f16) is the one that codes were rounded with, so that decoding differs from the weight by at most half a step inside
- * the range. */
+ * In: a dense matrix and a format. Out: the format's constants. Always holds: zero is exactly on
+ * every grid; the scale that is stored (f16) is the one that codes were rounded with, so that
+ * decoding differs from the weight by at most half a step inside the range. */
 #include "compress.h"
 
 #include <math.h>
@@ -12,7 +12,8 @@ typedef struct grid {
 } grid;
 
 /* The grid of one group: symmetric about zero, or the range [min, max] widened to contain zero. */
-static grid choose_grid(const cmz_format_row *f, float low, float high, bool symmetric, cmz_dtype scale_dtype) {
+static grid choose_grid(const cmz_format_row *f, float low, float high, bool symmetric,
+                        cmz_dtype scale_dtype) {
   int32_t levels = (1 << f->bits) - 1, half = 1 << (f->bits - 1);
   grid g = {.scale = 0, .low = f->is_signed ? -half : 0, .high = f->is_signed ? half - 1 : levels};
   low = fminf(low, 0), high = fmaxf(high, 0);
@@ -24,7 +25,8 @@ static grid choose_grid(const cmz_format_row *f, float low, float high, bool sym
   cmz_dtype_set_f64(scale_dtype, stored, 0, (double)g.scale);
   g.scale = (float)cmz_dtype_get_f64(scale_dtype, stored, 0);
   if (f->zero_points && symmetric) g.zero_point = half;
-  else if (f->zero_points && g.scale > 0) g.zero_point = (int32_t)fminf(fmaxf(rintf(-low / g.scale), 0), (float)levels);
+  else if (f->zero_points && g.scale > 0)
+    g.zero_point = (int32_t)fminf(fmaxf(rintf(-low / g.scale), 0), (float)levels);
   return g;
 }
 
@@ -35,7 +37,8 @@ static int32_t round_code(const grid *g, float w) {
 }
 
 /* Row R without the columns that 2:4 drops; writes their places. KEPT has room for K' values. */
-static void keep_row(const cmz_matrix *w, const cmz_format_shape *s, cmz_format_data *d, uint32_t r, float *kept) {
+static void keep_row(const cmz_matrix *w, const cmz_format_shape *s, cmz_format_data *d, uint32_t r,
+                     float *kept) {
   const float *row = w->data + (size_t)r * w->columns;
   if (!s->sparse) {
     memcpy(kept, row, w->columns * sizeof *row);
@@ -55,12 +58,15 @@ static void keep_row(const cmz_matrix *w, const cmz_format_shape *s, cmz_format_
       uint32_t column = group * 4 + places[j];
       kept[group * 2 + j] = column < s->columns ? row[column] : 0;
     }
-    size_t byte = ((size_t)(r / CMZ_FORMAT_PANEL) * lines + group / 2) * CMZ_FORMAT_PANEL + r % CMZ_FORMAT_PANEL;
-    d->indices[byte] = (uint8_t)(d->indices[byte] | (places[0] | places[1] << 2) << (group % 2 * 4));
+    size_t byte = ((size_t)(r / CMZ_FORMAT_PANEL) * lines + group / 2) * CMZ_FORMAT_PANEL +
+                  r % CMZ_FORMAT_PANEL;
+    d->indices[byte] =
+        (uint8_t)(d->indices[byte] | (places[0] | places[1] << 2) << (group % 2 * 4));
   }
 }
 
-static void encode_row(const cmz_format_shape *s, cmz_format_data *d, uint32_t r, const float *kept, bool symmetric) {
+static void encode_row(const cmz_format_shape *s, cmz_format_data *d, uint32_t r, const float *kept,
+                       bool symmetric) {
   uint32_t count = cmz_format_kept(s), group_size = s->group_size ? s->group_size : count;
   for (uint32_t begin = 0; begin < count; begin += group_size) {
     uint32_t end = CMZ_MIN(begin + group_size, count);
@@ -74,7 +80,8 @@ static void encode_row(const cmz_format_shape *s, cmz_format_data *d, uint32_t r
   }
 }
 
-void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_format_shape *s, bool symmetric, cmz_format_data *out) {
+void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_format_shape *s,
+                          bool symmetric, cmz_format_data *out) {
   size_t bytes = 0;
   cmz_dtype_bytes(s->format->dtype, cmz_format_value_count(s), &bytes);
   *out = (cmz_format_data){.values = cmz_arena_alloc(arena, bytes)};
@@ -83,7 +90,8 @@ void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_forma
     /* A row's single scale costs little as f32; a group's is f16. */
     out->scale_dtype = s->group_size ? CMZ_F16 : CMZ_F32;
     out->scales = cmz_arena_array(arena, cmz_format_scale_count(s), s->group_size ? 2 : 4);
-    if (s->format->zero_points) out->zero_points = cmz_arena_alloc(arena, cmz_format_scale_count(s));
+    if (s->format->zero_points)
+      out->zero_points = cmz_arena_alloc(arena, cmz_format_scale_count(s));
   }
   uint32_t count = cmz_format_kept(s);
   float *kept = CMZ_NEW_ARRAY(arena, float, (size_t)count + 4);
@@ -94,6 +102,7 @@ void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_forma
       continue;
     }
     float *panel = (float *)out->values + (size_t)(r / CMZ_FORMAT_PANEL) * count * CMZ_FORMAT_PANEL;
-    for (uint32_t i = 0; i < count; i++) panel[(size_t)i * CMZ_FORMAT_PANEL + r % CMZ_FORMAT_PANEL] = kept[i];
+    for (uint32_t i = 0; i < count; i++)
+      panel[(size_t)i * CMZ_FORMAT_PANEL + r % CMZ_FORMAT_PANEL] = kept[i];
   }
 }
