@@ -1,5 +1,6 @@
-/* check.c - --check-passes: evaluates the entry graph on seeded random inputs at the hints, before and after each pass.
- * In: the module between two passes. Out: an error that names the pass that changed a result. */
+/* check.c - --check-passes: evaluates the entry graph on seeded random inputs at the hints, before
+ * and after each pass. In: the module between two passes. Out: an error that names the pass that
+ * changed a result. */
 #include "check.h"
 
 #include <math.h>
@@ -17,7 +18,8 @@ static void fill(cmz_array *a, size_t count, uint64_t *state) {
     if (cmz_dtype_is_float(a->dtype))
       cmz_dtype_set_f64(a->dtype, a->data, i, (double)r / (double)(1u << 30) - 1.0);
     else
-      cmz_dtype_set_i64(a->dtype, a->data, i, a->dtype == CMZ_BOOL ? (int64_t)(r & 1) : (int64_t)(r % 4));
+      cmz_dtype_set_i64(a->dtype, a->data, i,
+                        a->dtype == CMZ_BOOL ? (int64_t)(r & 1) : (int64_t)(r % 4));
   }
 }
 

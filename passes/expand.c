@@ -1,9 +1,10 @@
-/* expand.c - composite operators become simpler ones, until only operators with a kernel expression,
- * control operators and the runtime's closed table are left.
- * In: an inferred module. Out: no node has `expand` left to do; new nodes are inferred. */
+/* expand.c - composite operators become simpler ones, until only operators with a kernel
+ * expression, control operators and the runtime's closed table are left. In: an inferred module.
+ * Out: no node has `expand` left to do; new nodes are inferred. */
 #include "support.h"
 
-/* An expansion may make further composite nodes; a chain longer than this is a cycle of expansions. */
+/* An expansion may make further composite nodes; a chain longer than this is a cycle of expansions.
+ */
 #define EXPAND_ROUNDS 16
 
 cmz_status cmz_pass_expand(cmz_pass_run *run, cmz_module *m) {

@@ -1,7 +1,7 @@
-/* fold.c - evaluates what depends on constants only: nodes, symbolic contents that turned out constant, and If nodes
- * whose condition is known.
- * In: an inferred module. Out: the same function with fewer nodes. Constants do not blow up: a result is kept only when
- * it is small or not much larger than what it is made from. */
+/* fold.c - evaluates what depends on constants only: nodes, symbolic contents that turned out
+ * constant, and If nodes whose condition is known. In: an inferred module. Out: the same function
+ * with fewer nodes. Constants do not blow up: a result is kept only when it is small or not much
+ * larger than what it is made from. */
 #include "support.h"
 
 #define FOLD_ALWAYS_BYTES (16u << 10) /* results up to this are always folded */
@@ -229,8 +229,7 @@ cmz_status cmz_pass_fold(cmz_pass_run *run, cmz_module *m) {
     bool substituted = substitute_constants(m);
     if (!any && !substituted) break;
     /* Constants make more shapes known. */
-    for (uint32_t i = 0; i < m->entries.count; i++)
-      CMZ_TRY(cmz_infer_graph(m, m->entries.data[i]));
+    for (uint32_t i = 0; i < m->entries.count; i++) CMZ_TRY(cmz_infer_graph(m, m->entries.data[i]));
   }
   return CMZ_OK;
 }

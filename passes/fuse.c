@@ -1,8 +1,8 @@
 /* fuse.c - decides which values are never stored but computed inside their consumers' kernels.
- * In: an expanded, laid-out module. Out: run->fused by value id. Nothing is rewritten: describing a kernel substitutes the
- * expressions of fused producers.
- * Always holds: a fused value has consumers in its own graph only, and every consumer is described by an expression. A
- * contraction or reduction is computed once per output element of its kernel. */
+ * In: an expanded, laid-out module. Out: run->fused by value id. Nothing is rewritten: describing a
+ * kernel substitutes the expressions of fused producers. Always holds: a fused value has consumers
+ * in its own graph only, and every consumer is described by an expression. A contraction or
+ * reduction is computed once per output element of its kernel. */
 #include "fuse.h"
 
 #define FUSE_MAX_OPERANDS 12 /* loads of one kernel, beyond what its own root needs */
@@ -11,8 +11,8 @@
 
 /* What the node's kernel looks like from outside. */
 typedef struct place {
-  cmz_nid root;     /* the kernel in which the node is computed */
-  bool identity;    /* its elements are the kernel's elements: same coordinates, each once */
+  cmz_nid root;  /* the kernel in which the node is computed */
+  bool identity; /* its elements are the kernel's elements: same coordinates, each once */
   bool decided;
   double evaluations; /* of output elements, over the whole kernel */
 } place;
@@ -22,8 +22,8 @@ typedef struct fuser {
   bool *fused;
   bool *bound; /* values whose content a symbol stands for: stored */
   place *places;
-  uint32_t *operands;     /* by root: loads so far */
-  cmz_nid *contraction;   /* by root: the contraction or reduction inside, or 0 */
+  uint32_t *operands;   /* by root: loads so far */
+  cmz_nid *contraction; /* by root: the contraction or reduction inside, or 0 */
 } fuser;
 
 bool cmz_fuse_is_kernel(const cmz_node *n) {
@@ -94,12 +94,10 @@ static bool check_use(fuser *f, const cmz_node *p, cmz_vid v, cmz_use use, use_s
   double scale = at->evaluations / consumed; /* recomputation of the consumer itself */
   double evaluations;
   bool pointwise = (c->op->flags & CMZ_OP_POINTWISE) != 0;
-  if (heavy(c))
-    evaluations = produced * scale * reads_per_element(f, c, use.index);
+  if (heavy(c)) evaluations = produced * scale * reads_per_element(f, c, use.index);
   else if (c->op->flags & CMZ_OP_MOVEMENT)
     evaluations = CMZ_MIN(at->evaluations, produced * scale); /* a slice reads less than there is */
-  else
-    evaluations = at->evaluations;
+  else evaluations = at->evaluations;
   sum->evaluations += evaluations;
   bool identity = at->identity && pointwise && cmz_pass_same_shape(f->m, v, c->outputs[0]);
   if (sum->root == 0) {
@@ -114,7 +112,8 @@ static bool check_use(fuser *f, const cmz_node *p, cmz_vid v, cmz_use use, use_s
 
 static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
   const cmz_node *p = cmz_node_get(f->m, n);
-  if (!cmz_fuse_is_kernel(p) || p->op->describe == NULL || p->op->describe_kernel != NULL) return false;
+  if (!cmz_fuse_is_kernel(p) || p->op->describe == NULL || p->op->describe_kernel != NULL)
+    return false;
   if (p->op->flags & CMZ_OP_RANDOM) return false;
   *sum = (use_summary){.same_root = true};
   uint32_t uses = 0;
@@ -163,7 +162,9 @@ static void fuse_node(fuser *f, cmz_nid n, const use_summary *sum) {
   const cmz_node *node = cmz_node_get(f->m, n);
   for (uint32_t o = 0; o < node->output_count; o++)
     if (node->outputs[o] != 0) f->fused[node->outputs[o]] = true;
-  f->places[n] = (place){.root = sum->root, .identity = sum->identity, .decided = true,
+  f->places[n] = (place){.root = sum->root,
+                         .identity = sum->identity,
+                         .decided = true,
                          .evaluations = sum->evaluations};
   f->operands[sum->root] += input_loads(node) - 1;
   if (heavy(node)) f->contraction[sum->root] = n;
@@ -179,10 +180,8 @@ static void fuse_graph(fuser *f, cmz_gid g) {
     if (fits && !heavy(node) && input_loads(node) > 1 &&
         f->operands[sum.root] + input_loads(node) - 1 > FUSE_MAX_OPERANDS)
       fits = false;
-    if (fits)
-      fuse_node(f, n, &sum);
-    else
-      make_root(f, n);
+    if (fits) fuse_node(f, n, &sum);
+    else make_root(f, n);
   }
 }
 

@@ -1,6 +1,6 @@
-/* merge.c - equal computations once: nodes of one graph with the same operator, inputs and attributes, and equal
- * constants.
- * In: an inferred module. Out: the same function; later duplicates are removed. */
+/* merge.c - equal computations once: nodes of one graph with the same operator, inputs and
+ * attributes, and equal constants. In: an inferred module. Out: the same function; later duplicates
+ * are removed. */
 #include "support.h"
 
 typedef struct table {
@@ -62,17 +62,20 @@ static uint64_t hash_attr(const cmz_attr *a, uint64_t h) {
 static bool same_attr(const cmz_attr *a, const cmz_attr *b) {
   if (strcmp(a->name, b->name) != 0 || a->kind != b->kind) return false;
   switch (a->kind) {
-    case CMZ_ATTR_INT: return a->i == b->i;
-    case CMZ_ATTR_FLOAT: return memcmp(&a->f, &b->f, sizeof a->f) == 0;
-    case CMZ_ATTR_STRING:
-      return a->s_size == b->s_size && (a->s_size == 0 || memcmp(a->s, b->s, a->s_size) == 0);
-    case CMZ_ATTR_INTS:
-      return a->count == b->count && memcmp(a->ints, b->ints, a->count * sizeof *a->ints) == 0;
-    case CMZ_ATTR_FLOATS:
-      return a->count == b->count &&
-             memcmp(a->floats, b->floats, a->count * sizeof *a->floats) == 0;
-    case CMZ_ATTR_TENSOR: return a->tensor == b->tensor;
-    default: return false; /* graphs, types, string lists: never merged */
+  case CMZ_ATTR_INT:
+    return a->i == b->i;
+  case CMZ_ATTR_FLOAT:
+    return memcmp(&a->f, &b->f, sizeof a->f) == 0;
+  case CMZ_ATTR_STRING:
+    return a->s_size == b->s_size && (a->s_size == 0 || memcmp(a->s, b->s, a->s_size) == 0);
+  case CMZ_ATTR_INTS:
+    return a->count == b->count && memcmp(a->ints, b->ints, a->count * sizeof *a->ints) == 0;
+  case CMZ_ATTR_FLOATS:
+    return a->count == b->count && memcmp(a->floats, b->floats, a->count * sizeof *a->floats) == 0;
+  case CMZ_ATTR_TENSOR:
+    return a->tensor == b->tensor;
+  default:
+    return false; /* graphs, types, string lists: never merged */
   }
 }
 

@@ -1,5 +1,6 @@
-/* pass.c - the pass table and its runner: verification, printing, timing and checking between passes.
- * In: a module from an importer. Out: a plan (or the module as far as --stop-after says). */
+/* pass.c - the pass table and its runner: verification, printing, timing and checking between
+ * passes. In: a module from an importer. Out: a plan (or the module as far as --stop-after says).
+ */
 #include <time.h>
 
 #include "check.h"
@@ -36,10 +37,8 @@ static void print_after(cmz_pass_run *run, cmz_module *m, const char *pass) {
   if (run->print == NULL || !wanted(run->print_after, pass)) return;
   cmz_arena *arena = cmz_arena_create(m->ctx);
   cmz_text text = {.arena = arena};
-  if (run->plan != NULL)
-    cmz_plan_print(run->plan, &text);
-  else
-    cmz_module_print(m, &text, NULL);
+  if (run->plan != NULL) cmz_plan_print(run->plan, &text);
+  else cmz_module_print(m, &text, NULL);
   run->print(run->print_user, pass, text.data != NULL ? text.data : "");
   cmz_arena_destroy(arena);
 }

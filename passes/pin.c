@@ -1,5 +1,6 @@
 /* pin.c - applies --shape and --dim: fixes sizes of inputs, or gives their ranges.
- * In: a module as imported. Out: the same with symbols replaced by constants, or their ranges set. */
+ * In: a module as imported. Out: the same with symbols replaced by constants, or their ranges set.
+ */
 #include "support.h"
 
 static cmz_vid find_input(const cmz_module *m, const char *name) {
@@ -62,8 +63,8 @@ static cmz_status add_range(cmz_module *m, const cmz_pin_range *range, cmz_dim *
     found = true;
     symbol->low = range->low;
     symbol->high = range->high;
-    symbol->hint = range->hint >= range->low && range->hint <= range->high ? range->hint
-                                                                           : range->low;
+    symbol->hint =
+        range->hint >= range->low && range->hint <= range->high ? range->hint : range->low;
     if (range->low == range->high) replacement[i] = cmz_dim_const(m->dims, range->low);
   }
   if (found) return CMZ_OK;

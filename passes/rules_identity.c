@@ -1,5 +1,5 @@
-/* rules_identity.c - nodes that compute what they are given: Identity, Dropout, casts to the same type, x+0, x*1, no-op slices.
- * In, out: see rules.h. */
+/* rules_identity.c - nodes that compute what they are given: Identity, Dropout, casts to the same
+ * type, x+0, x*1, no-op slices. In, out: see rules.h. */
 #include "rules.h"
 
 static cmz_status drop(cmz_module *m, cmz_nid n, bool *changed) {
@@ -53,7 +53,8 @@ static cmz_status sub_zero(cmz_module *m, cmz_nid n, bool *c) { return neutral(m
 static cmz_status mul_one(cmz_module *m, cmz_nid n, bool *c) { return neutral(m, n, 1, true, c); }
 static cmz_status div_one(cmz_module *m, cmz_nid n, bool *c) { return neutral(m, n, 1, false, c); }
 
-/* Nodes that keep the shape and then keep the content: Expand, Tile, Pad of nothing, Concat of one, Reshape to itself. */
+/* Nodes that keep the shape and then keep the content: Expand, Tile, Pad of nothing, Concat of one,
+ * Reshape to itself. */
 static cmz_status same_shape_copy(cmz_module *m, cmz_nid n, bool *changed) {
   const cmz_node *node = cmz_node_get(m, n);
   if (!cmz_pass_same_shape(m, node->inputs[0], node->outputs[0])) return CMZ_OK;

@@ -1,16 +1,18 @@
-/* schedule.c - how a described kernel runs on a CPU: grid tiles, register tiles, vector axis, order.
- * In: a description and a CPU row. Out: a schedule; a pure function of both, found from the description's structure.
- * Always holds: grid tiles depend on the description alone, because all CPU levels of a library share one grid; every tile is a
- * multiple of its axis's step (unroll * lanes) or covers the whole axis. */
+/* schedule.c - how a described kernel runs on a CPU: grid tiles, register tiles, vector axis,
+ * order. In: a description and a CPU row. Out: a schedule; a pure function of both, found from the
+ * description's structure. Always holds: grid tiles depend on the description alone, because all
+ * CPU levels of a library share one grid; every tile is a multiple of its axis's step (unroll *
+ * lanes) or covers the whole axis. */
 #include "../ir/kernel.h"
 #include "passes.h"
 
-#define TILE_ELEMENTS 8192       /* of a pointwise kernel */
-#define TILE_REDUCED 32768       /* element reads of a reduction */
-#define TILE_MULTIPLIES 1500000  /* multiply-accumulates of a contraction */
-#define TILE_WIDEST_STEP 64      /* tiles of the vector axis are multiples of this */
-#define ASSUMED_EXTENT 64        /* of an axis whose extent is known at run time only */
-#define VECTOR_BITS_BASE 32      /* lanes are counted in elements of this size unless all values are wider */
+#define TILE_ELEMENTS 8192      /* of a pointwise kernel */
+#define TILE_REDUCED 32768      /* element reads of a reduction */
+#define TILE_MULTIPLIES 1500000 /* multiply-accumulates of a contraction */
+#define TILE_WIDEST_STEP 64     /* tiles of the vector axis are multiples of this */
+#define ASSUMED_EXTENT 64       /* of an axis whose extent is known at run time only */
+#define VECTOR_BITS_BASE                                                                           \
+  32 /* lanes are counted in elements of this size unless all values are wider */
 
 typedef struct load_info {
   cmz_expr index;
@@ -64,13 +66,16 @@ typedef struct shape {
 static cmz_expr find_product(const cmz_kernel *k, cmz_expr e) {
   const cmz_expr_node *n = cmz_x_get(k, e);
   switch (n->op) {
-    case CMZ_X_MUL: return e;
-    case CMZ_X_CAST: return find_product(k, n->args[0]);
-    case CMZ_X_SELECT: {
-      cmz_expr p = find_product(k, n->args[1]);
-      return p != 0 ? p : find_product(k, n->args[2]);
-    }
-    default: return 0;
+  case CMZ_X_MUL:
+    return e;
+  case CMZ_X_CAST:
+    return find_product(k, n->args[0]);
+  case CMZ_X_SELECT: {
+    cmz_expr p = find_product(k, n->args[1]);
+    return p != 0 ? p : find_product(k, n->args[2]);
+  }
+  default:
+    return 0;
   }
 }
 
@@ -157,7 +162,8 @@ static uint16_t choose_unroll(int64_t extent, uint32_t limit, bool known) {
   uint16_t best = 1;
   double best_cost = 1e30;
   for (uint32_t u = 1; u <= limit && (int64_t)u <= extent; u++) {
-    /* Each step loads the shared operand once: fewer steps are better, wasted iterations are worse. */
+    /* Each step loads the shared operand once: fewer steps are better, wasted iterations are worse.
+     */
     double cost = waste(extent, u) * (1 + 2.0 / u);
     if (cost <= best_cost) {
       best_cost = cost;
@@ -167,14 +173,16 @@ static uint16_t choose_unroll(int64_t extent, uint32_t limit, bool known) {
   return best;
 }
 
-/* The parallel axis along which the vector operand stays: its loads are independent of it, another load is not. */
+/* The parallel axis along which the vector operand stays: its loads are independent of it, another
+ * load is not. */
 static uint16_t choose_row_axis(analysis *a, const cmz_store *st, uint16_t lane_axis) {
   uint16_t best = UINT16_MAX;
   double best_score = 0;
   for (uint32_t i = 0; i < st->axis_count; i++) {
     uint16_t axis = st->axes[i];
     int64_t extent = extent_of(a->k, axis);
-    if (axis == lane_axis || extent < 2 || a->k->axes.data[axis].kind != CMZ_AXIS_PARALLEL) continue;
+    if (axis == lane_axis || extent < 2 || a->k->axes.data[axis].kind != CMZ_AXIS_PARALLEL)
+      continue;
     int reused = 0, moving = 0;
     for (uint32_t l = 0; l < a->loads.count; l++) {
       cmz_expr index = a->loads.data[l].index;
@@ -193,11 +201,14 @@ static uint16_t choose_row_axis(analysis *a, const cmz_store *st, uint16_t lane_
   return best;
 }
 
-/* A second axis whose steps read further vectors of the same operand while the row operand stays (blocks of output channels). */
-static uint16_t choose_block_axis(analysis *a, const cmz_store *st, uint16_t lane_axis, uint16_t row) {
+/* A second axis whose steps read further vectors of the same operand while the row operand stays
+ * (blocks of output channels). */
+static uint16_t choose_block_axis(analysis *a, const cmz_store *st, uint16_t lane_axis,
+                                  uint16_t row) {
   for (uint32_t i = st->axis_count; i-- > 0;) {
     uint16_t axis = st->axes[i];
-    if (axis == lane_axis || axis == row || a->k->axes.data[axis].kind != CMZ_AXIS_PARALLEL) continue;
+    if (axis == lane_axis || axis == row || a->k->axes.data[axis].kind != CMZ_AXIS_PARALLEL)
+      continue;
     int64_t extent;
     if (!known_extent(a->k, axis, &extent) || extent < 2) continue;
     bool vector_uses = false, scalar_uses = false;
@@ -254,7 +265,8 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   int64_t rows;
   bool known = known_extent(a->k, row, &rows);
   if (!known) rows = ASSUMED_EXTENT;
-  uint32_t limit = (registers - across - 2) / across; /* accumulators beside the operands' registers */
+  uint32_t limit =
+      (registers - across - 2) / across; /* accumulators beside the operands' registers */
   c->s->axes[row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
 }
 
@@ -266,7 +278,8 @@ static void schedule_pointwise(analysis *a, const cmz_store *st, const shape *sh
     uint16_t lanes = c->lanes;
     while (lanes > 1 && lanes > extent) lanes /= 2;
     c->s->axes[lane].lanes = lanes;
-    if (sh->reduce_volume == 0 && extent >= 4 * lanes && a->loads.count <= 4) c->s->axes[lane].unroll = 2;
+    if (sh->reduce_volume == 0 && extent >= 4 * lanes && a->loads.count <= 4)
+      c->s->axes[lane].unroll = 2;
   }
 }
 
@@ -282,10 +295,12 @@ static bool in_every_store(const cmz_kernel *k, uint16_t axis) {
   return true;
 }
 
-/* Tiles from the inside out: whole axes while they fit, then a part of one, then single iterations. */
+/* Tiles from the inside out: whole axes while they fit, then a part of one, then single iterations.
+ */
 static void choose_tiles(cmz_kernel *k, const cmz_store *st, const shape *sh, cmz_schedule *s) {
   double budget = TILE_ELEMENTS;
-  if (sh->contraction != 0) budget = TILE_MULTIPLIES / (sh->contraction_volume < 1 ? 1 : sh->contraction_volume);
+  if (sh->contraction != 0)
+    budget = TILE_MULTIPLIES / (sh->contraction_volume < 1 ? 1 : sh->contraction_volume);
   else if (sh->reduce_volume > 0) budget = TILE_REDUCED / sh->reduce_volume;
   if (budget < 1) budget = 1;
   double inside = 1;
@@ -339,7 +354,8 @@ static void choose_order(cmz_kernel *k, cmz_schedule *s) {
         s->axes[st->axes[i]].order = next++;
   }
   for (uint32_t i = 0; i < k->axes.count; i++) /* the vector axis innermost of the parallel ones */
-    if (k->axes.data[i].kind != CMZ_AXIS_REDUCE && s->axes[i].order == UINT8_MAX) s->axes[i].order = next++;
+    if (k->axes.data[i].kind != CMZ_AXIS_REDUCE && s->axes[i].order == UINT8_MAX)
+      s->axes[i].order = next++;
   for (uint32_t i = 0; i < k->axes.count; i++)
     if (s->axes[i].order == UINT8_MAX) s->axes[i].order = next++;
 }
@@ -364,12 +380,11 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     if (t == 0) choose_tiles(k, st, &sh, out);
     if (optimise == 0 || st->mode != CMZ_STORE_SET) continue;
     bool shared = t > 0; /* axes of later stores may have their lanes already */
-    for (uint32_t i = 0; i < st->axis_count && shared; i++) shared = out->axes[st->axes[i]].lanes == 1;
+    for (uint32_t i = 0; i < st->axis_count && shared; i++)
+      shared = out->axes[st->axes[i]].lanes == 1;
     if (t > 0 && !shared) continue;
-    if (sh.contraction != 0)
-      schedule_contraction(&a, st, &sh, &c);
-    else
-      schedule_pointwise(&a, st, &sh, &c);
+    if (sh.contraction != 0) schedule_contraction(&a, st, &sh, &c);
+    else schedule_pointwise(&a, st, &sh, &c);
     if (sh.reduce_volume > 0) {
       out->reduce_lanes = c.lanes;
       out->reduce_unroll = sh.contraction != 0 ? 2 : 4;

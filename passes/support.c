@@ -102,10 +102,8 @@ bool cmz_pass_constant_array(const cmz_module *m, cmz_vid v, cmz_array *out) {
 
 cmz_vid cmz_pass_add_array(cmz_module *m, cmz_gid g, const char *name, const cmz_array *a) {
   size_t bytes = 0;
-  if (a->dtype == CMZ_STRING)
-    bytes = cmz_array_count(a) * sizeof(char *);
-  else
-    cmz_dtype_bytes(a->dtype, cmz_array_count(a), &bytes);
+  if (a->dtype == CMZ_STRING) bytes = cmz_array_count(a) * sizeof(char *);
+  else cmz_dtype_bytes(a->dtype, cmz_array_count(a), &bytes);
   return cmz_value_add_constant(m, g, name, a->dtype, a->rank, a->shape, a->data, bytes);
 }
 
