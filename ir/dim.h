@@ -9,12 +9,15 @@
 
 typedef uint32_t cmz_dim;
 #define CMZ_DIM_NONE 0u
+/* What has no value that fits int64 (overflow, division by zero) or grows past the pool's limits; everything made
+ * from it is it again. It is not a constant (cmz_dim_is_const says false) and cannot be evaluated; inference refuses it. */
+#define CMZ_DIM_OVERFLOW 1u
 
 typedef enum cmz_dim_kind {
   CMZ_DIM_CONST,     /* value */
   CMZ_DIM_SYMBOL,    /* see cmz_symbol */
-  CMZ_DIM_ADD,       /* args: sum of terms (binary tree after printing; n-ary inside) */
-  CMZ_DIM_MUL,
+  CMZ_DIM_ADD,       /* two or more args: terms, the constant last */
+  CMZ_DIM_MUL,       /* two or more args: a constant coefficient first, if any, then factors */
   CMZ_DIM_FLOORDIV,
   CMZ_DIM_MOD,       /* sign of the divisor */
   CMZ_DIM_MIN,
@@ -68,6 +71,7 @@ cmz_dim cmz_dim_scale_bits(cmz_dims *p, cmz_dim a, cmz_dim factor_bits);  /* the
 /* Product of N dims (1 when N is 0). */
 cmz_dim cmz_dim_product(cmz_dims *p, const cmz_dim *dims, size_t n);
 
+/* Stays where it is while the pool grows. */
 const cmz_dim_node *cmz_dim_get(const cmz_dims *p, cmz_dim d);
 const cmz_symbol *cmz_dim_symbol_of(const cmz_dims *p, cmz_dim d); /* NULL unless a SYMBOL */
 uint32_t cmz_dim_symbol_count(const cmz_dims *p);
@@ -76,6 +80,7 @@ cmz_dim cmz_dim_symbol_id(const cmz_dims *p, uint32_t index);
 /* True and the value when D is constant. */
 bool cmz_dim_is_const(const cmz_dims *p, cmz_dim d, int64_t *value);
 static inline bool cmz_dim_is(const cmz_dims *p, cmz_dim d, int64_t v) { int64_t x; return cmz_dim_is_const(p, d, &x) && x == v; }
+bool cmz_dim_is_overflow(const cmz_dims *p, cmz_dim d);
 /* Bounds that hold for every value of the symbols (INT64_MIN / INT64_MAX when unknown). */
 void cmz_dim_range(const cmz_dims *p, cmz_dim d, int64_t *low, int64_t *high);
 /* Value with every symbol at its hint / at symbol_values[index]. False on division by zero or overflow. */

@@ -85,6 +85,7 @@ typedef struct cmz_node {
   cmz_attr *attrs;
   cmz_gid graph;
   bool removed;
+  uint32_t position;        /* where it was last seen in its graph's list: a hint that makes insertion fast */
 } cmz_node;
 
 typedef struct cmz_graph {
@@ -118,6 +119,18 @@ static inline cmz_value *cmz_value_get(const cmz_module *m, cmz_vid v) { return 
 static inline cmz_node *cmz_node_get(const cmz_module *m, cmz_nid n) { return &m->nodes.data[n]; }
 static inline cmz_graph *cmz_graph_get(const cmz_module *m, cmz_gid g) { return &m->graphs.data[g]; }
 static inline cmz_constant *cmz_constant_get(const cmz_module *m, cmz_cid c) { return &m->constants.data[c]; }
+/* An output of graph G: the value's output_uses agree only if outputs are added with this. */
+void cmz_graph_add_output(cmz_module *m, cmz_gid g, cmz_vid v);
+/* for (cmz_graph_each(m, g, n)) { … }: N is the id of each node that is not removed, in order. The list may grow meanwhile. */
+#define cmz_graph_each(m, g, n)                                                                                      \
+  cmz_nid cmz_each_ = 0, n = cmz_graph_next((m), (g), &cmz_each_); n; n = cmz_graph_next((m), (g), &cmz_each_)
+static inline cmz_nid cmz_graph_next(const cmz_module *m, cmz_gid g, uint32_t *index) {
+  while (*index < m->graphs.data[g].nodes.count) {
+    cmz_nid n = m->graphs.data[g].nodes.data[(*index)++];
+    if (!m->nodes.data[n].removed) return n;
+  }
+  return 0;
+}
 /* NOTE: the pools move when they grow; do not keep these pointers across calls that add. */
 
 /* ---- values ---- */
