@@ -135,8 +135,11 @@ cmz_expr cmz_x1(cmz_kernel *k, cmz_expr_op op, cmz_expr a);
 cmz_expr cmz_x2(cmz_kernel *k, cmz_expr_op op, cmz_expr a, cmz_expr b); /* both of one type; comparisons give bool */
 cmz_expr cmz_x_select(cmz_kernel *k, cmz_expr condition, cmz_expr a, cmz_expr b);
 cmz_expr cmz_x_cast(cmz_kernel *k, cmz_expr a, cmz_dtype to);    /* to a compute type */
-/* A cast to a storage type and back (rounding to f16, wrapping to i8 …); result has TO's compute type. */
+/* A cast to a storage type and back (rounding to f16, wrapping to i8 …); result has TO's compute type. Integers become
+ * shifts and masks; floats a CAST whose field `i` is the storage type (0 in all other CASTs). */
 cmz_expr cmz_x_cast_through(cmz_kernel *k, cmz_expr a, cmz_dtype to);
+/* The same bits as a number of type TO (f32 <-> i32/u32, f64 <-> i64/u64). */
+cmz_expr cmz_x_bitcast(cmz_kernel *k, cmz_expr a, cmz_dtype to);
 static inline const cmz_expr_node *cmz_x_get(const cmz_kernel *k, cmz_expr e) { return &k->exprs.data[e]; }
 bool cmz_x_is_int(const cmz_kernel *k, cmz_expr e, int64_t *value);
 /* Bounds of an integer expression over all axis values (params are in [0, INT64_MAX]); INT64_MIN/MAX when unknown. */
@@ -147,11 +150,19 @@ bool cmz_x_uses_axis(const cmz_kernel *k, cmz_expr e, uint16_t axis);
 bool cmz_x_stride(cmz_kernel *k, cmz_expr e, uint16_t axis, int64_t *stride);
 /* E with axis -> replacement for each of COUNT pairs; simplified again. */
 cmz_expr cmz_x_substitute(cmz_kernel *k, cmz_expr e, const uint16_t *axes, const cmz_expr *replacements, uint32_t count);
+/* E simplified for axis values in [low[a], high[a]] only (arrays by axis id; INT64_MIN / INT64_MAX: unknown). An axis
+ * with low == high becomes that constant. For edge and interior tiles. */
+cmz_expr cmz_x_specialise(cmz_kernel *k, cmz_expr e, const int64_t *low, const int64_t *high);
 /* Replaces AXIS everywhere (stores, reduces) by outer * FACTOR + inner, two new axes in its place; the extent must be
- * a known multiple of FACTOR. */
+ * a known multiple of FACTOR. The new axes have new ids; AXIS stays in the table, unused, until cmz_kernel_compact. */
 void cmz_kernel_split_axis(cmz_kernel *k, uint16_t axis, uint32_t factor, uint16_t *outer, uint16_t *inner);
 /* Merges neighbouring store axes wherever every index uses them as one (a * extent(b) + b). */
 void cmz_kernel_merge_axes(cmz_kernel *k);
+/* Drops unused axes and expressions and numbers both anew: ids held from before are invalid. Idempotent. */
+void cmz_kernel_compact(cmz_kernel *k);
+/* Splits reduction axes that index expressions take apart (axis / 16, axis % 16: blocked layouts), so that all indices
+ * are affine; a SUM whose terms are zero in the padding of the last block runs over the whole block. Then compacts. */
+void cmz_kernel_split_blocked_reductions(cmz_kernel *k);
 
 /* Text form (also the input of the hash), parse back, structural hash of description and schedule. */
 void cmz_kernel_print(const cmz_kernel *k, cmz_text *text);
