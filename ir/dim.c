@@ -331,8 +331,11 @@ static cmz_dim from_linear(cmz_dims *p, const linear *l) {
   return count == 1 ? args[0] : intern(p, CMZ_DIM_ADD, 0, args, count);
 }
 
+static void add_scaled(cmz_dims *p, linear *l, const linear *other, int64_t factor,
+                       cmz_dim product);
+
 /* Adds COEFFICIENT * PRODUCT in its place. */
-static void add_term(const cmz_dims *p, linear *l, int64_t coefficient, cmz_dim product) {
+static void add_term(cmz_dims *p, linear *l, int64_t coefficient, cmz_dim product) {
   if (coefficient == 0 || l->overflow) return;
   if (product == CMZ_DIM_OVERFLOW) {
     l->overflow = true;
@@ -340,6 +343,13 @@ static void add_term(const cmz_dims *p, linear *l, int64_t coefficient, cmz_dim 
   }
   if (product == CMZ_DIM_NONE) {
     if (!cmz_add_i64(l->constant, coefficient, &l->constant)) l->overflow = true;
+    return;
+  }
+  if (cmz_dim_get(p, product)->kind ==
+      CMZ_DIM_ADD) { /* left of a product that was too long to distribute */
+    linear sum;
+    to_linear(p, product, &sum);
+    add_scaled(p, l, &sum, coefficient, CMZ_DIM_NONE);
     return;
   }
   uint32_t at = 0;
@@ -395,11 +405,10 @@ cmz_dim cmz_dim_sub(cmz_dims *p, cmz_dim a, cmz_dim b) {
 }
 
 /* A sum that is too long to be distributed becomes a factor. */
-static term as_single_term(cmz_dims *p, cmz_dim d, const linear *l) {
+static term as_single_term(cmz_dim d, const linear *l) {
   if (l->count == 1 && l->constant == 0) return l->terms[0];
   if (l->count == 0) return (term){l->constant, CMZ_DIM_NONE};
   return (term){1, d};
-  (void)p;
 }
 
 cmz_dim cmz_dim_mul(cmz_dims *p, cmz_dim a, cmz_dim b) {
@@ -408,7 +417,7 @@ cmz_dim cmz_dim_mul(cmz_dims *p, cmz_dim a, cmz_dim b) {
   to_linear(p, b, &y);
   if (x.overflow || y.overflow) return CMZ_DIM_OVERFLOW;
   if ((x.count + 1) * (y.count + 1) > MAX_DISTRIBUTED && x.count > 0 && y.count > 0) {
-    term s = as_single_term(p, a, &x), t = as_single_term(p, b, &y);
+    term s = as_single_term(a, &x), t = as_single_term(b, &y);
     if (!cmz_mul_i64(s.coefficient, t.coefficient, &s.coefficient)) return CMZ_DIM_OVERFLOW;
     add_term(p, &product, s.coefficient, multiply_products(p, s.product, t.product));
     return from_linear(p, &product);
@@ -446,7 +455,7 @@ static cmz_dim make2(cmz_dims *p, cmz_dim_kind kind, cmz_dim a, cmz_dim b) {
 
 /* A = Q * DIVISOR + R, for a constant divisor; R keeps what is not divisible, its constant is a
  * remainder. */
-static void divide_by_constant(const cmz_dims *p, const linear *a, int64_t divisor, linear *q,
+static void divide_by_constant(cmz_dims *p, const linear *a, int64_t divisor, linear *q,
                                linear *r) {
   for (uint32_t i = 0; i < a->count; i++) {
     term t = a->terms[i];
@@ -688,6 +697,10 @@ cmz_dim cmz_dim_scale_bits(cmz_dims *p, cmz_dim a, cmz_dim factor_bits) {
     if (factor == floor(factor) &&
         fabs(factor) < 0x1p31) /* exact below 2^53, past which no size comes */
       return cmz_dim_mul(p, a, cmz_dim_const(p, (int64_t)factor));
+    double inverse = 1 / factor;
+    int exponent; /* halves, quarters … are exact */
+    if (inverse >= 2 && inverse < 0x1p31 && frexp(inverse, &exponent) == 0.5)
+      return cmz_dim_floordiv(p, a, cmz_dim_const(p, (int64_t)inverse));
     if (cmz_dim_is_const(p, a, &value))
       return cmz_dim_scale_value(value, factor, &value) ? cmz_dim_const(p, value)
                                                         : CMZ_DIM_OVERFLOW;

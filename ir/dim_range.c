@@ -202,8 +202,9 @@ static bool combine(cmz_dim_kind kind, int64_t a, int64_t b, int64_t *value) {
   }
 }
 
-/* SYMBOLS NULL: every symbol at its hint. */
-static bool evaluate(const cmz_dims *p, cmz_dim d, const int64_t *symbols, int64_t *value) {
+/* HINTS: every symbol at its hint. */
+static bool evaluate(const cmz_dims *p, cmz_dim d, const int64_t *symbols, bool hints,
+                     int64_t *value) {
   if (d >= p->nodes.count || d <= CMZ_DIM_OVERFLOW) return false;
   const cmz_dim_node *n = &p->nodes.data[d]->node;
   if (n->kind == CMZ_DIM_CONST) {
@@ -211,24 +212,25 @@ static bool evaluate(const cmz_dims *p, cmz_dim d, const int64_t *symbols, int64
     return true;
   }
   if (n->kind == CMZ_DIM_SYMBOL) {
-    *value = symbols ? symbols[n->value] : p->symbols.data[n->value]->hint;
+    if (!hints && !symbols) return false;
+    *value = hints ? p->symbols.data[n->value]->hint : symbols[n->value];
     return true;
   }
   int64_t result, next;
-  if (!evaluate(p, n->args[0], symbols, &result)) return false;
-  if (n->kind == CMZ_DIM_SELECT) return evaluate(p, n->args[result != 0 ? 1 : 2], symbols, value);
+  if (!evaluate(p, n->args[0], symbols, hints, &result)) return false;
+  if (n->kind == CMZ_DIM_SELECT)
+    return evaluate(p, n->args[result != 0 ? 1 : 2], symbols, hints, value);
   for (uint32_t i = 1; i < n->arg_count; i++)
-    if (!evaluate(p, n->args[i], symbols, &next) || !combine(n->kind, result, next, &result))
+    if (!evaluate(p, n->args[i], symbols, hints, &next) || !combine(n->kind, result, next, &result))
       return false;
   *value = result;
   return true;
 }
 
 bool cmz_dim_hint(const cmz_dims *p, cmz_dim d, int64_t *value) {
-  return evaluate(p, d, NULL, value);
+  return evaluate(p, d, NULL, true, value);
 }
 
 bool cmz_dim_eval(const cmz_dims *p, cmz_dim d, const int64_t *symbol_values, int64_t *value) {
-  static const int64_t none = 0;
-  return evaluate(p, d, symbol_values ? symbol_values : &none, value);
+  return evaluate(p, d, symbol_values, false, value);
 }
