@@ -9,10 +9,11 @@
 #define FUSE_MAX_COPIES 3    /* kernels into which one cheap value is computed again */
 #define FUSE_CHEAP_RATIO 4.0 /* how often a cheap element may be computed again */
 
-/* What the node's kernel looks like from outside. */
+/* Where a node is computed. */
 typedef struct place {
-  cmz_nid root;  /* the kernel in which the node is computed */
-  bool identity; /* its elements are the kernel's elements: same coordinates, each once */
+  cmz_nid root;     /* the kernel's root */
+  uint32_t aligned; /* leading dims whose coordinates are the kernel's own coordinates */
+  bool identity;    /* all of them, each element once: an epilogue */
   bool decided;
   double evaluations; /* of output elements, over the whole kernel */
 } place;
@@ -20,11 +21,24 @@ typedef struct place {
 typedef struct fuser {
   cmz_module *m;
   bool *fused;
-  bool *bound; /* values whose content a symbol stands for: stored */
-  place *places;
+  bool *bound;          /* by vid: a symbol stands for its content, so it is stored */
+  place *places;        /* by nid */
   uint32_t *operands;   /* by root: loads so far */
-  cmz_nid *contraction; /* by root: the contraction or reduction inside, or 0 */
+  uint8_t *heavy_flags; /* by root: CONTRACTION and REDUCTION inside */
 } fuser;
+
+enum { HAS_REDUCTION = 1, HAS_CONTRACTION = 2 };
+
+/* How a producer would be computed in its consumers' kernel. */
+typedef struct use_summary {
+  double evaluations;
+  cmz_nid root;
+  uint32_t aligned;
+  bool identity; /* at every use the kernel's own coordinates */
+  bool prefix; /* at every use all dims but those of size 1 are leading kernel coordinates: computed
+                  once outside inner loops */
+  bool same_root;
+} use_summary;
 
 bool cmz_fuse_is_kernel(const cmz_node *n) {
   return !(n->op->flags & (CMZ_OP_CONTROL | CMZ_OP_RUNTIME | CMZ_OP_IN_PLACE)) &&
@@ -44,102 +58,137 @@ static double element_cost(const cmz_node *n) {
   return 8;
 }
 
-static bool heavy(const cmz_node *n) {
-  return (n->op->flags & (CMZ_OP_REDUCTION | CMZ_OP_CONTRACTION)) != 0;
+static uint8_t heavy_flags(const cmz_node *n) {
+  if (n->op->flags & CMZ_OP_CONTRACTION) return HAS_CONTRACTION;
+  return n->op->flags & CMZ_OP_REDUCTION ? HAS_REDUCTION : 0;
 }
 
-/* How often N reads an element of its inputs while each output element is computed once. */
+static const cmz_type *type_of(const fuser *f, cmz_vid v) { return &cmz_value_get(f->m, v)->type; }
+
+/* Leading dims that A and B have in common. */
+static uint32_t common_prefix(const cmz_type *a, const cmz_type *b) {
+  uint32_t i = 0;
+  while (i < a->rank && i < b->rank && a->shape[i] == b->shape[i]) i++;
+  return i;
+}
+
+/* Whether all dims of T from FIRST on are 1. */
+static bool ones_from(const fuser *f, const cmz_type *t, uint32_t first) {
+  for (uint32_t i = first; i < t->rank; i++)
+    if (!cmz_dim_is(f->m->dims, t->shape[i], 1)) return false;
+  return true;
+}
+
+/* How often a reduction reads an element of its input while each output element is computed once.
+ */
 static double reads_per_element(const fuser *f, const cmz_node *n, uint32_t input) {
-  if (n->op->flags & CMZ_OP_CONTRACTION) return 1e9;
-  if (!(n->op->flags & CMZ_OP_REDUCTION)) return 1;
   uint32_t count;
   const int64_t *window = cmz_node_ints(n, "kernel_shape", &count);
-  double reads = 1;
   if (window != NULL) {
-    double in = (double)cmz_pass_hint_elements(f->m, n->inputs[input]);
-    double out = (double)cmz_pass_hint_elements(f->m, n->outputs[0]);
+    double in = (double)cmz_pass_hint_elements(f->m, n->inputs[input]), reads = 1;
     for (uint32_t i = 0; i < count; i++) reads *= (double)window[i];
-    return reads * out / (in > 0 ? in : 1);
+    return reads * (double)cmz_pass_hint_elements(f->m, n->outputs[0]) / (in > 0 ? in : 1);
   }
-  /* A reduction that keeps its input's shape (softmax, normalisation) reads it more than once. */
+  /* A reduction that keeps its input's shape (softmax) reads it more than once. */
   return cmz_pass_same_shape(f->m, n->inputs[input], n->outputs[0]) ? 3 : 1;
 }
 
-/* Moving data of the vector axis costs a contraction more than a copy made beforehand. */
-static bool into_contraction(const fuser *f, const cmz_node *p) {
-  if (p->op->domain[0] != '\0' && strcmp(p->op->name, "Decode") == 0) return true;
-  (void)f;
-  return false;
+/* Of what feeds a contraction only a weight's decoding is computed where it is read: anything else
+ * would be done again for every product, or would cost the vector axis its contiguous loads. */
+static bool into_contraction(const cmz_node *p) {
+  return strcmp(p->op->domain, "cmz") == 0 && strcmp(p->op->name, "Decode") == 0;
 }
 
-typedef struct use_summary {
-  double evaluations;
-  cmz_nid root;
-  bool identity, same_root;
-} use_summary;
+/* Leading dims of V that are kernel coordinates when consumer C, placed AT, reads it. */
+static uint32_t aligned_through(const fuser *f, const cmz_node *c, const place *at, cmz_vid v) {
+  const cmz_type *in = type_of(f, v), *out = type_of(f, c->outputs[0]);
+  uint32_t common = common_prefix(in, out);
+  bool view = (c->op->flags & CMZ_OP_VIEW) != 0;
+  if (view && !(ones_from(f, in, common) && ones_from(f, out, common))) return 0;
+  if (!view && !(c->op->flags & (CMZ_OP_POINTWISE | CMZ_OP_REDUCTION))) return 0;
+  /* Broadcasting aligns trailing dims: leading ones agree only at equal rank. */
+  if ((c->op->flags & CMZ_OP_POINTWISE) && in->rank != out->rank) return 0;
+  if (cmz_node_attr(c, "kernel_shape") != NULL) return 0;
+  return CMZ_MIN(common, at->aligned);
+}
 
 /* Whether output V of P may be computed inside consumer USE, and how often. */
 static bool check_use(fuser *f, const cmz_node *p, cmz_vid v, cmz_use use, use_summary *sum) {
   const cmz_node *c = cmz_node_get(f->m, use.node);
-  if (c->graph != p->graph || !cmz_fuse_is_kernel(c) || c->op->describe == NULL) return false;
-  if (c->op->describe_kernel != NULL) return false;
   const place *at = &f->places[use.node];
-  if (!at->decided) return false;
-  if ((c->op->flags & CMZ_OP_CONTRACTION) && !into_contraction(f, p)) return false;
+  if (c->graph != p->graph || !cmz_fuse_is_kernel(c) || c->op->describe == NULL ||
+      c->op->describe_kernel != NULL || !at->decided)
+    return false;
+  if ((c->op->flags & CMZ_OP_CONTRACTION) && !into_contraction(p)) return false;
   /* A view that has no kernel of its own reads stored bytes. */
   if (at->root == use.node && cmz_fuse_is_alias(f->m, c)) return false;
   double produced = (double)cmz_pass_hint_elements(f->m, v);
   double consumed = (double)cmz_pass_hint_elements(f->m, c->outputs[0]);
-  if (consumed < 1) consumed = 1;
-  double scale = at->evaluations / consumed; /* recomputation of the consumer itself */
-  double evaluations;
+  double scale = at->evaluations / (consumed < 1 ? 1 : consumed);
+  uint32_t aligned = aligned_through(f, c, at, v);
+  bool prefix = aligned > 0 && ones_from(f, type_of(f, v), aligned);
   bool pointwise = (c->op->flags & CMZ_OP_POINTWISE) != 0;
-  if (heavy(c)) evaluations = produced * scale * reads_per_element(f, c, use.index);
-  else if (c->op->flags & CMZ_OP_MOVEMENT)
-    evaluations = CMZ_MIN(at->evaluations, produced * scale); /* a slice reads less than there is */
-  else evaluations = at->evaluations;
-  sum->evaluations += evaluations;
   bool identity = at->identity && pointwise && cmz_pass_same_shape(f->m, v, c->outputs[0]);
+  double evaluations = at->evaluations;
+  if (prefix || (c->op->flags & CMZ_OP_CONTRACTION)) evaluations = produced;
+  else if (c->op->flags & CMZ_OP_REDUCTION)
+    evaluations = produced * scale * reads_per_element(f, c, use.index);
+  else if (c->op->flags & CMZ_OP_MOVEMENT) /* a slice reads less than there is */
+    evaluations = CMZ_MIN(at->evaluations, produced * scale);
+  sum->evaluations += evaluations;
   if (sum->root == 0) {
     sum->root = at->root;
+    sum->aligned = aligned;
     sum->identity = identity;
-  } else {
-    sum->same_root &= sum->root == at->root;
-    sum->identity &= identity;
+    sum->prefix = prefix || identity;
+    return true;
   }
+  sum->same_root &= sum->root == at->root;
+  sum->aligned = CMZ_MIN(sum->aligned, aligned);
+  sum->identity &= identity;
+  sum->prefix &= prefix || identity;
   return true;
 }
 
-static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
-  const cmz_node *p = cmz_node_get(f->m, n);
-  if (!cmz_fuse_is_kernel(p) || p->op->describe == NULL || p->op->describe_kernel != NULL)
-    return false;
-  if (p->op->flags & CMZ_OP_RANDOM) return false;
+/* Sums up all uses of N's outputs; false when one forbids fusion. */
+static bool check_uses(fuser *f, const cmz_node *p, use_summary *sum, uint32_t *uses) {
   *sum = (use_summary){.same_root = true};
-  uint32_t uses = 0;
+  *uses = 0;
   for (uint32_t o = 0; o < p->output_count; o++) {
     cmz_vid v = p->outputs[o];
     if (v == 0) continue;
     const cmz_value *value = cmz_value_get(f->m, v);
     if (value->output_uses > 0 || f->bound[v] || value->type.dtype == CMZ_STRING) return false;
-    for (uint32_t i = 0; i < value->uses.count; i++, uses++)
+    for (uint32_t i = 0; i < value->uses.count; i++, (*uses)++)
       if (!check_use(f, p, v, value->uses.data[i], sum)) return false;
   }
-  if (uses == 0) return false;
-  if (heavy(p)) {
-    /* One contraction or reduction a kernel, computed once an element. */
-    return sum->same_root && sum->identity && p->output_count == 1 &&
-           f->contraction[sum->root] == 0;
+  return *uses > 0;
+}
+
+static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
+  const cmz_node *p = cmz_node_get(f->m, n);
+  if (!cmz_fuse_is_kernel(p) || p->op->describe == NULL || p->op->describe_kernel != NULL ||
+      (p->op->flags & CMZ_OP_RANDOM))
+    return false;
+  uint32_t uses;
+  if (!check_uses(f, p, sum, &uses)) return false;
+  if (into_contraction(p)) return true; /* the consumer reads the compressed bytes */
+  uint8_t flags = f->heavy_flags[sum->root];
+  switch (heavy_flags(p)) {
+  case HAS_CONTRACTION:
+    return sum->same_root && sum->identity && p->output_count == 1 && flags == 0;
+  case HAS_REDUCTION: /* several, as in a normalisation, each computed once */
+    return sum->same_root && sum->prefix && p->output_count == 1 && !(flags & HAS_CONTRACTION);
+  default:
+    break;
   }
+  if (sum->same_root && sum->prefix) return true; /* equal expressions are computed once */
+  if (uses > FUSE_MAX_COPIES) return false;
   double elements = 0;
   for (uint32_t o = 0; o < p->output_count; o++)
     if (p->outputs[o] != 0) elements += (double)cmz_pass_hint_elements(f->m, p->outputs[o]);
-  double ratio = sum->evaluations / (elements < 1 ? 1 : elements);
-  if (uses > FUSE_MAX_COPIES && !(sum->same_root && sum->identity)) return false;
-  /* Several uses at one place are one computation: expressions are hash-consed. */
-  if (sum->same_root && sum->identity) ratio = 1;
   double limit = element_cost(p) <= 1 ? FUSE_CHEAP_RATIO : 1.01;
-  return ratio <= limit;
+  return sum->evaluations <= limit * (elements < 1 ? 1 : elements);
 }
 
 static uint32_t input_loads(const cmz_node *n) {
@@ -153,21 +202,21 @@ static void make_root(fuser *f, cmz_nid n) {
   double elements = 0;
   for (uint32_t o = 0; o < node->output_count; o++)
     if (node->outputs[o] != 0) elements += (double)cmz_pass_hint_elements(f->m, node->outputs[o]);
-  f->places[n] = (place){.root = n, .identity = true, .decided = true, .evaluations = elements};
+  uint32_t rank =
+      node->output_count > 0 && node->outputs[0] != 0 ? type_of(f, node->outputs[0])->rank : 0;
+  f->places[n] = (place){n, rank, true, true, elements};
   f->operands[n] = input_loads(node);
-  if (heavy(node)) f->contraction[n] = n;
+  f->heavy_flags[n] = heavy_flags(node);
 }
 
 static void fuse_node(fuser *f, cmz_nid n, const use_summary *sum) {
   const cmz_node *node = cmz_node_get(f->m, n);
   for (uint32_t o = 0; o < node->output_count; o++)
     if (node->outputs[o] != 0) f->fused[node->outputs[o]] = true;
-  f->places[n] = (place){.root = sum->root,
-                         .identity = sum->identity,
-                         .decided = true,
-                         .evaluations = sum->evaluations};
-  f->operands[sum->root] += input_loads(node) - 1;
-  if (heavy(node)) f->contraction[sum->root] = n;
+  f->places[n] = (place){sum->root, sum->aligned, sum->identity, true, sum->evaluations};
+  uint32_t loads = input_loads(node);
+  f->operands[sum->root] += loads > 0 ? loads - 1 : 0;
+  f->heavy_flags[sum->root] |= heavy_flags(node);
 }
 
 static void fuse_graph(fuser *f, cmz_gid g) {
@@ -177,8 +226,9 @@ static void fuse_graph(fuser *f, cmz_gid g) {
     if (node->removed) continue;
     use_summary sum;
     bool fits = may_fuse(f, n, &sum);
-    if (fits && !heavy(node) && input_loads(node) > 1 &&
-        f->operands[sum.root] + input_loads(node) - 1 > FUSE_MAX_OPERANDS)
+    uint32_t loads = input_loads(node);
+    if (fits && loads > 1 && !into_contraction(node) &&
+        f->operands[sum.root] + loads - 1 > FUSE_MAX_OPERANDS)
       fits = false;
     if (fits) fuse_node(f, n, &sum);
     else make_root(f, n);
@@ -202,7 +252,7 @@ cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m) {
   f.bound = CMZ_NEW_ARRAY(arena, bool, m->values.count);
   f.places = CMZ_NEW_ARRAY(arena, place, m->nodes.count);
   f.operands = CMZ_NEW_ARRAY(arena, uint32_t, m->nodes.count);
-  f.contraction = CMZ_NEW_ARRAY(arena, cmz_nid, m->nodes.count);
+  f.heavy_flags = CMZ_NEW_ARRAY(arena, uint8_t, m->nodes.count);
   uint32_t symbols = cmz_dim_symbol_count(m->dims);
   for (uint32_t i = 0; i < symbols; i++) {
     const cmz_symbol *s = cmz_dim_symbol_at(m->dims, i);

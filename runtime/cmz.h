@@ -50,11 +50,15 @@ typedef struct cmz_tensor {
   size_t bytes;               /* size of the memory at data */
 } cmz_tensor;
 
+#define CMZ_DIM_AFTER_RUN INT64_MIN
+#define CMZ_DIM_COMPUTED (INT64_MIN + 1)
+
 /* One input, output or state in a model's description. */
 typedef struct cmz_port {
   const char *name;           /* as in the source model */
   uint32_t element, rank;
-  const int64_t *dims;        /* -1 - i: symbolic dim i of the description; INT64_MIN: known only after a run */
+  const int64_t *dims;        /* -1 - i: symbolic dim i of the description; CMZ_DIM_AFTER_RUN: known only after a run (in
+                                 memory of the instance); CMZ_DIM_COMPUTED: follows from the symbolic dims, filled in by run */
 } cmz_port;
 
 /* A symbolic dimension: its name and inclusive range. */

@@ -37,8 +37,8 @@ typedef enum cmz_program_step_kind { CMZ_PS_KERNEL, CMZ_PS_RUNTIME, CMZ_PS_COPY,
 /* Every "list" field is an index into cmz_program.lists. */
 typedef struct cmz_program_step {
   uint32_t kind;
-  uint32_t a, b;              /* KERNEL: a = kernel; RUNTIME: a = op in the closed table, b = list: [bytes/4, words of its attributes…];
-                                 COPY: from, to; BIND: a = slot, b = element; IF: a = then block, b = else block; LOOP: a = list, see program.c */
+  uint32_t a, b;              /* KERNEL: a = kernel; RUNTIME: a = index into `ops`, b = list of attribute words, see ops.h;
+                                 COPY: from, to; BIND: a = slot, b = element; IF: a = then block, b = else block; LOOP: a = list, see CMZ_LOOP_HEADER; SIZES: a = first, b = count */
   uint32_t operands, operand_count; /* list of buffers; BIND and IF: operands[0] */
   uint32_t params, param_count;     /* list of slots */
   uint32_t tiles_slot;              /* KERNEL: number of grid tiles */
@@ -78,7 +78,22 @@ typedef struct cmz_program {
   const uint64_t *weight_sizes;
   const char *weights_file;                       /* base name, or NULL when embedded */
   const uint8_t *weights_hash;                    /* 16 bytes at the start of the weights file */
+  struct cmz_program_op const *ops;               /* the runtime ops that this program uses: RUNTIME steps' `a` is an index into it */
+  uint32_t op_count;
 } cmz_program;
+
+/* Only the ops in use are referred to, so that the others are dropped when the model is linked. ops.h has the type of `function`. */
+struct cmz_op_call;
+typedef struct cmz_program_op { int (*function)(struct cmz_op_call *call); const char *name; } cmz_program_op;
+
+/* The list of a LOOP step: CMZ_LOOP_HEADER words, then CARRIED triples (initial, state, next), SCAN_IN triples (whole, slice,
+ * reverse), SCAN_OUT triples (body's output, whole, reverse). Buffers and slots that are absent are UINT32_MAX.
+ * A SIZES step after whatever sets data-dependent slots (BIND, COPY, IF, LOOP, and at the start of a loop's body) brings the
+ * slots that depend on them up to date; the compiler puts it there. */
+enum { CMZ_LOOP_TRIP_COUNT, CMZ_LOOP_CONDITION, CMZ_LOOP_BODY_CONDITION, CMZ_LOOP_ITERATION, CMZ_LOOP_BODY, CMZ_LOOP_SCAN_LENGTH_SLOT,
+  CMZ_LOOP_FINAL_COUNT_SLOT, CMZ_LOOP_CARRIED, CMZ_LOOP_SCAN_IN, CMZ_LOOP_SCAN_OUT, CMZ_LOOP_HEADER };
+/* BIND with this element: what the last runtime op reported. */
+#define CMZ_BIND_REPORTED UINT32_MAX
 
 /* The generic implementation behind every model's cmz_api: the generated functions pass their program. */
 int cmz_instance_create(const cmz_program *program, const cmz_config *config, cmz_model **model);

@@ -52,12 +52,12 @@ typedef struct cmz_scalar_call {
   bool is_float;         /* IN is a float type */
   uint32_t count;        /* inputs */
   const bool *present;   /* per input */
-  const double *params;  /* what `setup` left */
+  const void *user;      /* the operator's row, numbers from attributes … */
 } cmz_scalar_call;
 /* Evaluates all elements: inputs are broadcast, FUNCTION gives one result (f when the output is a float). */
 typedef cmz_scalar (*cmz_scalar_function)(const cmz_scalar_call *call, const cmz_scalar *args);
 cmz_status cmz_eval_pointwise(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs,
-                              cmz_scalar_function function, const double *params);
+                              cmz_scalar_function function, const void *user);
 /* Reads every input broadcast at IDX; absent ones give 0. At most CAPACITY. False after an error. */
 bool cmz_describe_broadcast_all(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx,
                                 cmz_expr *args, uint32_t capacity);
