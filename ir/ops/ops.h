@@ -72,6 +72,9 @@ cmz_status cmz_infer_unary(cmz_module *m, cmz_nid n);
 /* Older opsets aligned the second operand with attribute `axis`: inserts the Reshape that says the same. Call from infer. */
 cmz_status cmz_infer_legacy_axis(cmz_module *m, cmz_nid n);
 
+/* describe function: output 0 is input 0's elements in row-major order under another shape. */
+cmz_expr cmz_describe_view(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx);
+
 /* ---- symbolic elements ---- */
 /* Number of elements when every dim of V is static and there are at most LIMIT. */
 bool cmz_value_static_count(const cmz_module *m, cmz_vid v, uint32_t limit, uint32_t *count);

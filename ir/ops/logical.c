@@ -1,0 +1,6 @@
+/* logical.c - comparisons and logic. */
+#include "ops.h"
+
+const cmz_op cmz_ops_logical[] = {
+    {.name = NULL},
+};
