@@ -1,7 +1,539 @@
-/* reduce.c - reductions over axes.
- * In: nodes of these operators. Out: their types, reference values, expansions or kernel expressions. */
+/* reduce.c - the Reduce family, ArgMax, ArgMin, CumSum.
+ * In: a tensor and axes, which may be known only at run time. Out: the reduced tensor. Always
+ * holds: each axis has a 0/1 flag as a dim; a run-time axis has the flag as an expression, so that
+ * the reduction runs over select(flag, size, 1) and the output keeps select(flag, 1, size). */
 #include "ops.h"
 
+typedef struct reduce_axes {
+  cmz_dim flag[CMZ_MAX_RANK]; /* 1: reduced */
+  bool runtime;               /* some flag is not constant */
+  bool keep;                  /* keepdims */
+  cmz_dim single; /* keepdims = 0 with one run-time axis: that axis, else CMZ_DIM_NONE */
+} reduce_axes;
+
+/* The axes named by attribute or input as dims; NULL with count 0 when there are none. */
+static cmz_status axis_list(cmz_module *m, cmz_nid n, cmz_dim *list, uint32_t *count) {
+  const cmz_node *node = cmz_node_get(m, n);
+  *count = 0;
+  const cmz_attr *attr = cmz_node_attr(node, "axes");
+  if (attr && attr->count > CMZ_MAX_RANK) return cmz_node_fail(m, n, CMZ_E_INPUT, "too many axes");
+  for (uint32_t i = 0; attr && i < attr->count; i++)
+    list[(*count)++] = cmz_dim_const(m->dims, attr->ints[i]);
+  cmz_vid input = cmz_node_input(node, 1);
+  if (attr || !input) return CMZ_OK;
+  uint32_t elements_n = 0;
+  const cmz_dim *elements = cmz_value_demand_elements(m, input, &elements_n);
+  if (!elements && elements_n) elements_n = CMZ_MAX_RANK + 1;
+  const cmz_type *t = cmz_ops_type(m, input);
+  if (t->rank == 1 && cmz_dim_is(m->dims, t->shape[0], 0)) return CMZ_OK;
+  if (!elements || elements_n > CMZ_MAX_RANK)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the number of axes is not known");
+  for (uint32_t i = 0; i < elements_n; i++) list[(*count)++] = elements[i];
+  return CMZ_OK;
+}
+
+static cmz_status read_axes(cmz_module *m, cmz_nid n, reduce_axes *axes) {
+  const cmz_node *node = cmz_node_get(m, n);
+  uint32_t rank = cmz_input_type(m, node, 0)->rank, count;
+  cmz_dim list[CMZ_MAX_RANK], size = cmz_dim_const(m->dims, rank);
+  bool noop = cmz_node_int(node, "noop_with_empty_axes", 0) != 0;
+  *axes = (reduce_axes){.keep = cmz_node_int(node, "keepdims", 1) != 0};
+  CMZ_TRY(axis_list(m, n, list, &count));
+  for (uint32_t i = 0; i < rank; i++) axes->flag[i] = cmz_dim_const(m->dims, count == 0 && !noop);
+  for (uint32_t j = 0; j < count; j++) {
+    int64_t axis;
+    if (cmz_dim_is_const(m->dims, list[j], &axis)) {
+      uint32_t a;
+      CMZ_TRY(cmz_infer_axis(m, n, axis, rank, &a));
+      axes->flag[a] = cmz_dim_const(m->dims, 1);
+      continue;
+    }
+    axes->runtime = true;
+    if (!rank) return cmz_node_fail(m, n, CMZ_E_INPUT, "an axis of a scalar");
+    cmz_dim a = cmz_dim_mod(m->dims, list[j], size);
+    if (count == 1) axes->single = a;
+    for (uint32_t i = 0; i < rank; i++)
+      axes->flag[i] =
+          cmz_dim_max(m->dims, axes->flag[i], cmz_dim_eq(m->dims, a, cmz_dim_const(m->dims, i)));
+  }
+  if (axes->runtime && !axes->keep && !axes->single)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
+                         "keepdims = 0 with several axes that are only known at run time");
+  return CMZ_OK;
+}
+
+/* Older opsets have the axes as an attribute. */
+static cmz_status normalize(cmz_module *m, cmz_nid n) {
+  const cmz_attr *attr = cmz_node_attr(cmz_node_get(m, n), "axes");
+  if (!attr || cmz_node_input(cmz_node_get(m, n), 1)) return CMZ_OK;
+  cmz_vid axes = cmz_build_i64s(m, n, attr->ints, attr->count);
+  cmz_node_remove_attr(m, n, "axes");
+  cmz_node_set_input(m, n, 1, axes);
+  return CMZ_OK;
+}
+
+/* Shape of the result. */
+static uint32_t reduced_shape(cmz_module *m, const cmz_type *x, const reduce_axes *axes,
+                              cmz_dim *shape) {
+  cmz_dim one = cmz_dim_const(m->dims, 1);
+  uint32_t rank = 0;
+  for (uint32_t i = 0; i < x->rank; i++) {
+    int64_t flag;
+    if (!axes->keep && axes->single) { /* i survives as dim i or i - 1 */
+      if (i + 1 == x->rank) break;
+      cmz_dim before = cmz_dim_const(m->dims, i + 1);
+      cmz_dim shifted =
+          cmz_dim_eq(m->dims, cmz_dim_min(m->dims, axes->single, before), axes->single);
+      cmz_dim is_next = cmz_dim_eq(m->dims, axes->single, before);
+      shifted = cmz_dim_sub(m->dims, shifted, is_next);
+      shape[rank++] = cmz_dim_select(m->dims, shifted, x->shape[i + 1], x->shape[i]);
+    } else if (cmz_dim_is_const(m->dims, axes->flag[i], &flag)) {
+      if (!flag) shape[rank++] = x->shape[i];
+      else if (axes->keep) shape[rank++] = one;
+    } else {
+      shape[rank++] = cmz_dim_select(m->dims, axes->flag[i], one, x->shape[i]);
+    }
+  }
+  return rank;
+}
+
+/* Coordinates of the input for output IDX, with fresh axes of R where reduced; COUNT: elements
+ * reduced. */
+static bool input_index(cmz_describe *d, const cmz_type *x, const reduce_axes *axes,
+                        const cmz_expr *idx, cmz_reducer *r, cmz_expr *at, cmz_dim *count) {
+  cmz_module *m = cmz_describe_module(d);
+  cmz_kernel *k = cmz_describe_kernel(d);
+  cmz_dim one = cmz_dim_const(m->dims, 1);
+  uint32_t next = 0;
+  *count = one;
+  if (!axes->keep && axes->single) {
+    cmz_dim extent = x->shape[0];
+    for (uint32_t i = 1; i < x->rank; i++)
+      extent = cmz_dim_select(m->dims, axes->flag[i], x->shape[i], extent);
+    cmz_expr position = cmz_reducer_axis(d, r, extent), axis = cmz_describe_dim(d, axes->single);
+    for (uint32_t i = 0; i < x->rank; i++) {
+      cmz_expr here = cmz_x_index(k, i), after = i ? idx[i - 1] : position;
+      cmz_expr rest = i + 1 < x->rank ? idx[i] : position;
+      at[i] = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, here, axis), position,
+                           cmz_x_select(k, cmz_x2(k, CMZ_X_LT, here, axis), rest, after));
+    }
+    *count = extent;
+    return !r->overflow;
+  }
+  for (uint32_t i = 0; i < x->rank; i++) {
+    int64_t flag;
+    if (!cmz_dim_is_const(m->dims, axes->flag[i], &flag)) {
+      cmz_dim extent = cmz_dim_select(m->dims, axes->flag[i], x->shape[i], one);
+      /* One of the two is always 0. */
+      at[i] = cmz_x_add(k, idx[next++], cmz_reducer_axis(d, r, extent));
+      *count = cmz_dim_mul(m->dims, *count, extent);
+    } else if (flag) {
+      at[i] = cmz_reducer_axis(d, r, x->shape[i]);
+      *count = cmz_dim_mul(m->dims, *count, x->shape[i]);
+      next += axes->keep;
+    } else {
+      at[i] = idx[next++];
+    }
+  }
+  return !r->overflow;
+}
+
+typedef enum kind { SUM, MEAN, MAX, MIN, PROD, L1, L2, LOG_SUM, LOG_SUM_EXP, SUM_SQUARE } kind;
+
+/* A reduction of a small known integer vector (a shape, mostly) stays known. */
+static void known_elements(cmz_module *m, cmz_nid n, kind what) {
+  const cmz_node *node = cmz_node_get(m, n);
+  uint32_t count = 0;
+  if (what != SUM && what != PROD && what != MAX && what != MIN) return;
+  if (cmz_input_type(m, node, 0)->rank != 1 || !cmz_dtype_is_int(cmz_input_type(m, node, 0)->dtype))
+    return;
+  cmz_vid out = cmz_node_output(node, 0);
+  if (!cmz_dim_is(m->dims, cmz_value_element_product(m, out), 1)) return;
+  const cmz_dim *e = cmz_value_elements(m, node->inputs[0], &count);
+  if (!e || !count) return;
+  cmz_dim total = e[0];
+  for (uint32_t i = 1; i < count; i++) {
+    if (what == SUM) total = cmz_dim_add(m->dims, total, e[i]);
+    if (what == PROD) total = cmz_dim_mul(m->dims, total, e[i]);
+    if (what == MAX) total = cmz_dim_max(m->dims, total, e[i]);
+    if (what == MIN) total = cmz_dim_min(m->dims, total, e[i]);
+  }
+  cmz_value_set_elements(m, out, &total, 1);
+}
+
+static cmz_status infer(cmz_module *m, cmz_nid n, kind what) {
+  reduce_axes axes;
+  CMZ_TRY(read_axes(m, n, &axes));
+  const cmz_type *x = cmz_input_type(m, cmz_node_get(m, n), 0);
+  cmz_dim shape[CMZ_MAX_RANK];
+  uint32_t rank = reduced_shape(m, x, &axes, shape);
+  cmz_set_output(m, n, 0, x->dtype, rank, shape);
+  known_elements(m, n, what);
+  return CMZ_OK;
+}
+
+/* REDUCE over fresh axes of F(input), where F is the kind's; SHIFT is subtracted under the
+ * exponential. */
+static cmz_expr describe_once(cmz_describe *d, const cmz_type *x, const reduce_axes *axes,
+                              const cmz_expr *idx, kind what, cmz_expr shift, cmz_reduce_op op,
+                              cmz_dim *count) {
+  cmz_kernel *k = cmz_describe_kernel(d);
+  cmz_reducer r = {0};
+  cmz_expr at[CMZ_MAX_RANK];
+  if (!input_index(d, x, axes, idx, &r, at, count)) return 0;
+  cmz_expr v = cmz_describe_input(d, 0, at);
+  if (!v) return 0;
+  if (cmz_dtype_is_int(x->dtype) && (what == L2 || what == LOG_SUM || what == LOG_SUM_EXP))
+    v = cmz_x_cast(k, v, CMZ_F64);
+  if (what == L1) v = cmz_x1(k, CMZ_X_ABS, v);
+  if (what == L2 || what == SUM_SQUARE) v = cmz_x_mul(k, v, v);
+  if (shift) v = cmz_x1(k, CMZ_X_EXP, cmz_x_sub(k, v, shift));
+  return cmz_reducer_finish(d, &r, op, v);
+}
+
+static cmz_expr describe(cmz_describe *d, const cmz_node *n, const cmz_expr *idx, kind what) {
+  cmz_module *m = cmz_describe_module(d);
+  cmz_kernel *k = cmz_describe_kernel(d);
+  const cmz_type x = *cmz_input_type(m, n, 0);
+  cmz_dtype compute = cmz_dtype_info(x.dtype)->compute;
+  reduce_axes axes;
+  cmz_dim count;
+  if (read_axes(m, cmz_node_self(m, n), &axes) != CMZ_OK) return 0;
+  cmz_reduce_op op = what == MAX    ? CMZ_REDUCE_MAX
+                     : what == MIN  ? CMZ_REDUCE_MIN
+                     : what == PROD ? CMZ_REDUCE_PROD
+                                    : CMZ_REDUCE_SUM;
+  if (x.dtype == CMZ_BOOL && what == MAX) op = CMZ_REDUCE_OR;
+  if (x.dtype == CMZ_BOOL && what == MIN) op = CMZ_REDUCE_AND;
+  if (what == LOG_SUM_EXP) {
+    cmz_expr top = describe_once(d, &x, &axes, idx, what, 0, CMZ_REDUCE_MAX, &count);
+    if (!top) return 0;
+    top = cmz_x_select(k, cmz_x1(k, CMZ_X_IS_INF, top), cmz_x_like(k, top, 0), top);
+    cmz_expr sum = describe_once(d, &x, &axes, idx, what, top, CMZ_REDUCE_SUM, &count);
+    if (!sum) return 0;
+    return cmz_x_cast(k, cmz_x_add(k, cmz_x1(k, CMZ_X_LOG, sum), top), compute);
+  }
+  cmz_expr v = describe_once(d, &x, &axes, idx, what, 0, op, &count);
+  if (!v) return 0;
+  if (what == MEAN)
+    v = cmz_x2(k, CMZ_X_DIV, v, cmz_x_cast(k, cmz_describe_dim(d, count), cmz_x_dtype(k, v)));
+  if (what == L2) v = cmz_x1(k, CMZ_X_SQRT, v);
+  if (what == LOG_SUM) v = cmz_x1(k, CMZ_X_LOG, v);
+  return cmz_x_cast(k, v, compute);
+}
+
+/* ---- reference evaluation ---- */
+
+/* Which axes of X are reduced, from the attribute or the concrete second input. */
+static cmz_status eval_axes(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            bool *reduced) {
+  const cmz_array *x = &inputs[0];
+  const cmz_array *list = n->input_count > 1 && inputs[1].data ? &inputs[1] : NULL;
+  const cmz_attr *attr = cmz_node_attr(n, "axes");
+  uint32_t count = attr ? attr->count : list ? (uint32_t)cmz_array_count(list) : 0;
+  bool all = count == 0 && !cmz_node_int(n, "noop_with_empty_axes", 0);
+  for (uint32_t i = 0; i < x->rank; i++) reduced[i] = all;
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t axis;
+    CMZ_TRY(cmz_eval_axis(e, attr ? attr->ints[i] : cmz_get_int(list, i), x->rank, &axis));
+    reduced[axis] = true;
+  }
+  return CMZ_OK;
+}
+
+static double start_of(kind what) {
+  return what == PROD ? 1 : what == MAX ? -INFINITY : what == MIN ? INFINITY : 0;
+}
+
+static double combine(kind what, double a, double v) {
+  switch (what) {
+  case PROD:
+    return a * v;
+  case MAX:
+    return isnan(v) || v > a ? v : a;
+  case MIN:
+    return isnan(v) || v < a ? v : a;
+  case L1:
+    return a + fabs(v);
+  case L2:
+  case SUM_SQUARE:
+    return a + v * v;
+  case LOG_SUM_EXP:
+    return a + exp(v);
+  default:
+    return a + v;
+  }
+}
+
+static double finish(kind what, double a, double count) {
+  if (what == MEAN) return a / count;
+  if (what == L2) return sqrt(a);
+  return what == LOG_SUM || what == LOG_SUM_EXP ? log(a) : a;
+}
+
+/* Integer kinds that doubles would round. */
+static int64_t combine_int(kind what, int64_t a, int64_t v) {
+  if (what == PROD) return (int64_t)((uint64_t)a * (uint64_t)v);
+  if (what == SUM_SQUARE) return (int64_t)((uint64_t)a + (uint64_t)v * (uint64_t)v);
+  return (int64_t)((uint64_t)a + (uint64_t)(what == L1 && v < 0 ? -v : v));
+}
+
+static cmz_status eval(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs,
+                       kind what) {
+  const cmz_array *x = &inputs[0];
+  bool reduced[CMZ_MAX_RANK], keep = cmz_node_int(n, "keepdims", 1) != 0;
+  CMZ_TRY(eval_axes(e, n, inputs, reduced));
+  int64_t shape[CMZ_MAX_RANK];
+  uint32_t rank = 0;
+  double count = 1;
+  for (uint32_t i = 0; i < x->rank; i++) {
+    if (reduced[i]) count *= (double)x->shape[i];
+    if (!reduced[i] || keep) shape[rank++] = reduced[i] ? 1 : x->shape[i];
+  }
+  CMZ_TRY(cmz_eval_shape(e, &outputs[0], rank, shape));
+  size_t total = cmz_array_count(&outputs[0]);
+  double *a = CMZ_NEW_ARRAY(e->arena, double, total);
+  int64_t *exact = CMZ_NEW_ARRAY(e->arena, int64_t, total);
+  bool ints = cmz_dtype_is_int(x->dtype) &&
+              (what == SUM || what == PROD || what == L1 || what == SUM_SQUARE);
+  for (size_t i = 0; i < total; i++) {
+    a[i] = start_of(what);
+    exact[i] = what == PROD;
+  }
+  for (size_t i = 0; i < cmz_array_count(x); i++) {
+    int64_t c[CMZ_MAX_RANK];
+    size_t o = 0;
+    cmz_array_coordinates(x, i, c);
+    for (uint32_t j = 0; j < x->rank; j++)
+      if (!reduced[j]) o = o * (size_t)x->shape[j] + (size_t)c[j];
+    if (ints) exact[o] = combine_int(what, exact[o], cmz_get_int(x, (int64_t)i));
+    else a[o] = combine(what, a[o], cmz_get(x, (int64_t)i));
+  }
+  for (size_t i = 0; i < total; i++) {
+    if (ints) cmz_set_int(&outputs[0], (int64_t)i, exact[i]);
+    else cmz_set(&outputs[0], (int64_t)i, finish(what, a[i], count));
+  }
+  return CMZ_OK;
+}
+
+#define KIND(NAME, WHAT)                                                                           \
+  static cmz_status infer_##NAME(cmz_module *m, cmz_nid n) { return infer(m, n, WHAT); }           \
+  static cmz_status eval_##NAME(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,           \
+                                cmz_array *outputs) {                                              \
+    return eval(e, n, inputs, outputs, WHAT);                                                      \
+  }                                                                                                \
+  static cmz_expr describe_##NAME(cmz_describe *d, const cmz_node *n, uint32_t output,             \
+                                  const cmz_expr *idx) {                                           \
+    (void)output;                                                                                  \
+    return describe(d, n, idx, WHAT);                                                              \
+  }
+KIND(sum, SUM)
+KIND(mean, MEAN)
+KIND(max, MAX)
+KIND(min, MIN)
+KIND(prod, PROD)
+KIND(l1, L1)
+KIND(l2, L2)
+KIND(log_sum, LOG_SUM)
+KIND(log_sum_exp, LOG_SUM_EXP)
+KIND(sum_square, SUM_SQUARE)
+
+/* ---- ArgMax, ArgMin ---- */
+
+static cmz_status infer_arg(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  const cmz_type *x = cmz_input_type(m, node, 0);
+  uint32_t axis, rank = 0;
+  bool keep = cmz_node_int(node, "keepdims", 1) != 0;
+  CMZ_TRY(cmz_infer_axis(m, n, cmz_node_int(node, "axis", 0), x->rank, &axis));
+  cmz_dim shape[CMZ_MAX_RANK];
+  for (uint32_t i = 0; i < x->rank; i++)
+    if (i != axis || keep) shape[rank++] = i == axis ? cmz_dim_const(m->dims, 1) : x->shape[i];
+  cmz_set_output(m, n, 0, CMZ_I64, rank, shape);
+  return CMZ_OK;
+}
+
+static cmz_expr describe_arg(cmz_describe *d, const cmz_node *n, const cmz_expr *idx, bool min) {
+  cmz_module *m = cmz_describe_module(d);
+  const cmz_type x = *cmz_input_type(m, n, 0);
+  bool keep = cmz_node_int(n, "keepdims", 1) != 0,
+       last = cmz_node_int(n, "select_last_index", 0) != 0;
+  uint32_t axis, next = 0;
+  if (cmz_infer_axis(m, cmz_node_self(m, n), cmz_node_int(n, "axis", 0), x.rank, &axis) != CMZ_OK)
+    return 0;
+  cmz_reducer r = {0};
+  cmz_expr at[CMZ_MAX_RANK];
+  for (uint32_t i = 0; i < x.rank; i++) {
+    if (i == axis) {
+      at[i] = cmz_reducer_axis(d, &r, x.shape[i]);
+      next += keep;
+    } else {
+      at[i] = idx[next++];
+    }
+  }
+  cmz_expr body = cmz_describe_input(d, 0, at);
+  cmz_reduce_op op = min ? (last ? CMZ_REDUCE_ARGMIN_LAST : CMZ_REDUCE_ARGMIN)
+                         : (last ? CMZ_REDUCE_ARGMAX_LAST : CMZ_REDUCE_ARGMAX);
+  return cmz_reducer_finish(d, &r, op, body);
+}
+
+static cmz_expr describe_arg_max(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                 const cmz_expr *idx) {
+  (void)output;
+  return describe_arg(d, n, idx, false);
+}
+static cmz_expr describe_arg_min(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                 const cmz_expr *idx) {
+  (void)output;
+  return describe_arg(d, n, idx, true);
+}
+
+static cmz_status eval_arg(cmz_eval *e, const cmz_node *n, const cmz_array *x, cmz_array *out,
+                           bool min) {
+  bool keep = cmz_node_int(n, "keepdims", 1) != 0,
+       last = cmz_node_int(n, "select_last_index", 0) != 0;
+  uint32_t axis, rank = 0;
+  int64_t shape[CMZ_MAX_RANK], inner = 1, outer = 1;
+  CMZ_TRY(cmz_eval_axis(e, cmz_node_int(n, "axis", 0), x->rank, &axis));
+  for (uint32_t i = 0; i < x->rank; i++) {
+    if (i != axis || keep) shape[rank++] = i == axis ? 1 : x->shape[i];
+    if (i != axis) *(i < axis ? &outer : &inner) *= x->shape[i];
+  }
+  CMZ_TRY(cmz_eval_shape(e, out, rank, shape));
+  for (int64_t o = 0; o < outer * inner; o++) {
+    int64_t start = o / inner * x->shape[axis] * inner + o % inner, best = 0;
+    for (int64_t i = 1; i < x->shape[axis]; i++) {
+      double v = cmz_get(x, start + i * inner), top = cmz_get(x, start + best * inner);
+      if (min ? v < top : v > top) best = i;
+      else if (last && v == top) best = i;
+    }
+    cmz_set_int(out, o, best);
+  }
+  return CMZ_OK;
+}
+
+static cmz_status eval_arg_max(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
+  return eval_arg(e, n, inputs, outputs, false);
+}
+static cmz_status eval_arg_min(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
+  return eval_arg(e, n, inputs, outputs, true);
+}
+
+/* ---- CumSum ---- */
+
+static cmz_status cumulative_axis(cmz_module *m, cmz_nid n, uint32_t *axis) {
+  const cmz_node *node = cmz_node_get(m, n);
+  double a;
+  if (!cmz_const_f64(m, node->inputs[1], &a))
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the axis is only known at run time");
+  return cmz_infer_axis(m, n, (int64_t)a, cmz_input_type(m, node, 0)->rank, axis);
+}
+
+static cmz_status infer_cum_sum(cmz_module *m, cmz_nid n) {
+  uint32_t axis;
+  CMZ_TRY(cumulative_axis(m, n, &axis));
+  return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
+}
+
+static cmz_expr describe_cum(cmz_describe *d, const cmz_node *n, const cmz_expr *idx,
+                             cmz_reduce_op op, double neutral) {
+  cmz_module *m = cmz_describe_module(d);
+  cmz_kernel *k = cmz_describe_kernel(d);
+  const cmz_type x = *cmz_input_type(m, n, 0);
+  uint32_t axis;
+  if (cumulative_axis(m, cmz_node_self(m, n), &axis) != CMZ_OK) return 0;
+  bool exclusive = cmz_node_int(n, "exclusive", 0) != 0,
+       reverse = cmz_node_int(n, "reverse", 0) != 0;
+  cmz_reducer r = {0};
+  cmz_expr at[CMZ_MAX_RANK];
+  for (uint32_t i = 0; i < x.rank; i++) at[i] = idx[i];
+  at[axis] = cmz_reducer_axis(d, &r, x.shape[axis]);
+  cmz_expr v = cmz_describe_input(d, 0, at);
+  if (!v) return 0;
+  cmz_expr first = reverse ? idx[axis] : at[axis], second = reverse ? at[axis] : idx[axis];
+  cmz_expr counts = cmz_x2(k, exclusive ? CMZ_X_LT : CMZ_X_LE, first, second);
+  return cmz_reducer_finish(d, &r, op, cmz_x_select(k, counts, v, cmz_x_like(k, v, neutral)));
+}
+
+static cmz_expr describe_cum_sum(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                 const cmz_expr *idx) {
+  (void)output;
+  return describe_cum(d, n, idx, CMZ_REDUCE_SUM, 0);
+}
+
+static cmz_expr describe_cum_prod(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                  const cmz_expr *idx) {
+  (void)output;
+  return describe_cum(d, n, idx, CMZ_REDUCE_PROD, 1);
+}
+
+static cmz_status eval_cum(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                           cmz_array *outputs, bool product) {
+  const cmz_array *x = &inputs[0];
+  cmz_array *y = &outputs[0];
+  bool exclusive = cmz_node_int(n, "exclusive", 0) != 0,
+       reverse = cmz_node_int(n, "reverse", 0) != 0;
+  uint32_t axis;
+  CMZ_TRY(cmz_eval_axis(e, cmz_get_int(&inputs[1], 0), x->rank, &axis));
+  CMZ_TRY(cmz_eval_shape(e, y, x->rank, x->shape));
+  int64_t inner = 1, count = x->shape[axis];
+  for (uint32_t i = axis + 1; i < x->rank; i++) inner *= x->shape[i];
+  bool ints = cmz_dtype_is_int(x->dtype);
+  for (int64_t o = 0; count && o < (int64_t)cmz_array_count(x) / count; o++) {
+    double sum = product;
+    uint64_t exact = product;
+    for (int64_t s = 0; s < count; s++) {
+      int64_t at = o / inner * count * inner + o % inner + (reverse ? count - 1 - s : s) * inner;
+      if (exclusive && ints) cmz_set_int(y, at, (int64_t)exact);
+      if (exclusive && !ints) cmz_set(y, at, sum);
+      uint64_t next = ints ? (uint64_t)cmz_get_int(x, at) : 0;
+      exact = product ? exact * next : exact + next;
+      sum = product ? sum * cmz_get(x, at) : sum + cmz_get(x, at);
+      if (!exclusive && ints) cmz_set_int(y, at, (int64_t)exact);
+      if (!exclusive && !ints) cmz_set(y, at, sum);
+    }
+  }
+  return CMZ_OK;
+}
+
+static cmz_status eval_cum_sum(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
+  return eval_cum(e, n, inputs, outputs, false);
+}
+static cmz_status eval_cum_prod(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                                cmz_array *outputs) {
+  return eval_cum(e, n, inputs, outputs, true);
+}
+
+#define ROW(NAME, FUNCTION)                                                                        \
+  {                                                                                                \
+    .name = NAME, .domain = "", .min_inputs = 1, .max_inputs = 2, .min_outputs = 1,                \
+    .max_outputs = 1, .since = 1, .flags = CMZ_OP_REDUCTION, .normalize = normalize,               \
+    .infer = infer_##FUNCTION, .eval = eval_##FUNCTION, .describe = describe_##FUNCTION            \
+  }
+#define OTHER(NAME, INPUTS, SINCE, INFER, FUNCTION)                                                \
+  {                                                                                                \
+    .name = NAME, .domain = "", .min_inputs = INPUTS, .max_inputs = INPUTS, .min_outputs = 1,      \
+    .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_REDUCTION, .infer = INFER,                   \
+    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION                                       \
+  }
+
 const cmz_op cmz_ops_reduce[] = {
+    ROW("ReduceSum", sum),
+    ROW("ReduceMean", mean),
+    ROW("ReduceMax", max),
+    ROW("ReduceMin", min),
+    ROW("ReduceProd", prod),
+    ROW("ReduceL1", l1),
+    ROW("ReduceL2", l2),
+    ROW("ReduceLogSum", log_sum),
+    ROW("ReduceLogSumExp", log_sum_exp),
+    ROW("ReduceSumSquare", sum_square),
+    OTHER("ArgMax", 1, 1, infer_arg, arg_max),
+    OTHER("ArgMin", 1, 1, infer_arg, arg_min),
+    OTHER("CumSum", 2, 11, infer_cum_sum, cum_sum),
+    OTHER("CumProd", 2, 26, infer_cum_sum, cum_prod),
     {.name = NULL},
 };
