@@ -20,6 +20,9 @@ typedef struct cmzc_callbacks {
   void (*progress)(void *user, const char *stage, unsigned done, unsigned total);
   void (*text)(void *user, const char *text, size_t length); /* what --print-after, --list-… and --time-passes print */
   void *user;
+  /* A temporary folder was made (or, with made 0, is gone): what a program removes when it is killed. May be NULL. */
+  void (*temporary)(void *user, const char *path, int made);
+  int terminal; /* messages go to a terminal: --color=auto colours them */
 } cmzc_callbacks;
 
 /* Runs one compilation described by command-line words (without the program's name), as `cmzc` does. Returns the exit
