@@ -99,8 +99,7 @@ cmz_status cmz_infer_graph(cmz_module *m, cmz_gid g) {
   return CMZ_OK;
 }
 
-static cmz_status broadcast_dim(cmz_module *m, cmz_nid n, cmz_dim a, cmz_dim b, uint32_t axis,
-                                cmz_dim *out) {
+cmz_status cmz_infer_broadcast_dim(cmz_module *m, cmz_nid n, cmz_dim a, cmz_dim b, uint32_t axis, cmz_dim *out) {
   int64_t x, y;
   bool a_const = cmz_dim_is_const(m->dims, a, &x), b_const = cmz_dim_is_const(m->dims, b, &y);
   if (a == b || (b_const && y == 1)) *out = a;
@@ -139,7 +138,7 @@ cmz_status cmz_infer_broadcast(cmz_module *m, cmz_nid n, uint32_t first, uint32_
     cmz_type type = cmz_value_get(m, v)->type;
     for (uint32_t j = 0; j < type.rank; j++) {
       uint32_t at = r - type.rank + j;
-      CMZ_TRY(broadcast_dim(m, n, shape[at], type.shape[j], at, &shape[at]));
+      CMZ_TRY(cmz_infer_broadcast_dim(m, n, shape[at], type.shape[j], at, &shape[at]));
     }
   }
   *rank = r;

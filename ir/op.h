@@ -75,6 +75,8 @@ cmz_status cmz_infer_node(cmz_module *m, cmz_nid n);
 cmz_status cmz_infer_graph(cmz_module *m, cmz_gid g);
 /* Numpy broadcasting of all inputs [first, last) of N into SHAPE (CMZ_MAX_RANK long); CMZ_E_INPUT when impossible. */
 cmz_status cmz_infer_broadcast(cmz_module *m, cmz_nid n, uint32_t first, uint32_t last, cmz_dim *shape, uint32_t *rank);
+/* The size that A and B broadcast to; AXIS is for the message. */
+cmz_status cmz_infer_broadcast_dim(cmz_module *m, cmz_nid n, cmz_dim a, cmz_dim b, uint32_t axis, cmz_dim *out);
 /* Output OUTPUT of N has the type of input INPUT (with DTYPE unless that is CMZ_UNDEFINED). */
 cmz_status cmz_infer_same(cmz_module *m, cmz_nid n, uint32_t output, uint32_t input, cmz_dtype dtype);
 /* Normalises AXIS against RANK; CMZ_E_INPUT located at N when out of range. */
