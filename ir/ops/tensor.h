@@ -25,6 +25,10 @@ cmz_nid cmz_node_self(const cmz_module *m, const cmz_node *n);
 /* Whether A and B are surely different sizes (both constant and unequal). */
 bool cmz_dims_differ(const cmz_module *m, cmz_dim a, cmz_dim b);
 
+/* The symbol of a size that is only known once V has been computed: dimension AXIS of V (element -1 - AXIS).
+ * The same V and AXIS give the same symbol again. */
+cmz_dim cmz_output_symbol(cmz_module *m, cmz_vid v, uint32_t axis, int64_t low, int64_t high);
+
 /* ---- descriptions ---- */
 
 /* The axes of one REDUCE node while it is being built; axes of extent 1 are dropped. */
