@@ -1,0 +1,129 @@
+/* emit.h - what the files of the CPU emitter share: emit.c (function, grid, stores), emit_expr.c (expressions),
+ * emit_memory.c (loads and addresses), emit_reduce.c (REDUCE). In: kernel.h's descriptions. Out: one func.func.
+ * Always holds: an expression's operations are placed in the outermost open scope in which all its axes are bound; a value found in
+ * the table belongs to a scope on the current path, so it dominates every use. */
+#ifndef CMZ_CODEGEN_EMIT_H
+#define CMZ_CODEGEN_EMIT_H
+
+#include "builder.h"
+#include "codegen.h"
+
+#define CMZ_EMIT_MAX_AXES 256
+#define CMZ_EMIT_MAX_DEPTH 96
+#define CMZ_EMIT_MAX_INSTANCES 256
+
+typedef struct axis_set { uint64_t words[CMZ_EMIT_MAX_AXES / 64]; } axis_set;
+
+/* A region that is being filled: its depth is its place on the path from the function's entry. */
+typedef struct scope { MlirBlock block; uint32_t depth; } scope;
+
+/* How an axis is bound now: value = base + offset (+ the lane when it is the vector axis). */
+typedef struct axis_state {
+  bool bound;
+  uint32_t id;          /* of this binding: part of every key */
+  uint32_t depth;       /* of the scope that BASE belongs to */
+  MlirValue base;
+  bool is_constant;     /* BASE is the constant VALUE */
+  int64_t value;
+  uint32_t instances;   /* iterations computed side by side (times lanes) */
+  uint32_t offset;      /* of the instance being emitted */
+  uint32_t lanes;       /* above 1: the vector axis */
+  bool masked;          /* the vector's last lanes lie past the end: */
+  MlirValue last;       /* the axis' last value, for clamping single lanes */
+  MlirValue mask;       /* which lanes exist */
+  int64_t low, high;    /* bounds of the value, inclusive, when known */
+} axis_state;
+
+typedef struct expr_info {
+  axis_set free;
+  bool has_load, has_reduce, has_written_load;
+} expr_info;
+
+typedef struct memo_entry {
+  struct memo_entry *next;
+  uint64_t key;
+  scope *scope;
+  MlirValue value;
+} memo_entry;
+#define CMZ_EMIT_BUCKETS 4096
+
+/* A fact that holds in SCOPE and below: predicate PREDICATE is true (for the instances where it is used). */
+typedef struct assumption { cmz_expr predicate; scope *scope; } assumption;
+
+typedef struct emitter {
+  cmz_context *ctx;
+  cmz_arena *arena;
+  const cmz_kernel *k;
+  const cmz_schedule *s;
+  cmz_builder b;
+  expr_info *info;               /* per expression */
+  axis_state *axes;              /* per axis */
+  scope *path[CMZ_EMIT_MAX_DEPTH];
+  uint32_t depth;                /* of the innermost open scope */
+  memo_entry *memo[CMZ_EMIT_BUCKETS];
+  int32_t lane;                  /* -1: vectors; otherwise the single lane being computed */
+  bool guarded;                  /* inside a SELECT whose condition is not known: */
+  MlirValue guard;               /* loads happen only where this holds (scalar or mask) */
+  uint64_t guard_id;
+  uint32_t guard_depth;          /* loads may not be placed above this depth */
+  uint32_t next_id;
+  CMZ_VEC(assumption) assumptions;
+  MlirValue args, begin, end;    /* of the function */
+  MlirValue tile;                /* number of the grid tile */
+  bool failed;
+  const char *failure;
+} emitter;
+
+/* ---- emit.c ---- */
+static inline MlirType cmz_emit_type(emitter *e, cmz_expr x) {
+  return cmz_b_compute_type(&e->b, (cmz_dtype)e->k->exprs.data[x].dtype);
+}
+static inline bool axis_set_has(const axis_set *s, uint32_t axis) { return s->words[axis / 64] >> (axis % 64) & 1; }
+MlirValue cmz_emit_fail(emitter *e, const char *why);
+void cmz_emit_push(emitter *e, MlirBlock block);
+void cmz_emit_pop(emitter *e);
+/* Leaves every scope below DEPTH for a while; the saved ones are restored by cmz_emit_restore. */
+typedef struct emit_position { uint32_t depth; scope *path[CMZ_EMIT_MAX_DEPTH]; MlirBlock block; } emit_position;
+void cmz_emit_save(emitter *e, uint32_t depth, emit_position *saved);
+void cmz_emit_restore(emitter *e, const emit_position *saved);
+/* Binds AXIS in the innermost scope; VALUE is the constant base when BASE is null. */
+axis_state *cmz_emit_bind(emitter *e, uint32_t axis, MlirValue base, int64_t value, uint32_t instances, uint32_t lanes);
+/* The axis' extent: a constant (true, *VALUE) or an expression to be emitted. */
+bool cmz_emit_extent(emitter *e, uint32_t axis, int64_t *value);
+bool cmz_emit_uses_vector(const emitter *e, cmz_expr x);
+/* The vector axis that X uses, or -1. */
+int32_t cmz_emit_vector_axis(const emitter *e, cmz_expr x);
+
+/* ---- emit_expr.c ---- */
+void cmz_emit_analyse(emitter *e);
+MlirValue cmz_emit_value(emitter *e, cmz_expr x);
+uint64_t cmz_emit_key(const emitter *e, cmz_expr x);
+uint32_t cmz_emit_depth(const emitter *e, cmz_expr x);
+bool cmz_emit_find(emitter *e, uint64_t key, MlirValue *value);
+void cmz_emit_remember(emitter *e, uint64_t key, uint32_t depth, MlirValue value);
+bool cmz_emit_is_true(emitter *e, cmz_expr x);
+/* Bounds of an integer expression under the axes' present bounds. */
+void cmz_emit_range(emitter *e, cmz_expr x, int64_t *low, int64_t *high);
+bool cmz_emit_int(const emitter *e, cmz_expr x, int64_t *value);
+
+/* ---- emit_memory.c ---- */
+MlirValue cmz_emit_load(emitter *e, cmz_expr x);
+/* Where INDEX of OPERAND lies at the present instance and lane. */
+MlirValue cmz_emit_address(emitter *e, uint32_t operand, cmz_expr index);
+/* The base address of OPERAND, remembered at the entry. */
+void cmz_emit_remember_operand(emitter *e, uint32_t operand, MlirValue address);
+/* Stride of index X along AXIS: false when not affine. */
+bool cmz_emit_stride(emitter *e, cmz_expr x, uint32_t axis, int64_t *stride);
+void cmz_emit_store(emitter *e, const cmz_store *store);
+
+/* ---- emit_reduce.c ---- */
+MlirValue cmz_emit_reduce(emitter *e, cmz_expr x);
+MlirValue cmz_emit_combine(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirValue x, MlirValue y);
+
+/* ---- lower.c ---- */
+/* A context with the dialects the emitter uses; its diagnostics become messages of CTX. */
+MlirContext cmz_lower_context(cmz_context *ctx);
+cmz_status cmz_lower_module(cmz_context *ctx, MlirModule module, const cmz_cpu_row *cpu, const cmz_os_row *os, int optimise, bool debug_lines,
+                            cmz_output_kind kind, const char *path);
+
+#endif

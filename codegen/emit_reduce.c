@@ -1,0 +1,388 @@
+/* emit_reduce.c - REDUCE nodes as loops with accumulators.
+ * In: a REDUCE whose free axes are bound. Out: one accumulator per instance of the unrolled axes it uses, all in one nest of
+ * loops, so that a load shared by several instances is done once. A sum that stands in scalar context and runs along
+ * contiguous memory is computed in vector lanes and added up at the end.
+ * Always holds: an accumulator starts from the identity (or from the first element for ARGMAX), so empty domains give it. */
+#include "emit.h"
+
+#include "mlir-c/BuiltinTypes.h"
+
+typedef struct reduction {
+  cmz_expr expr;
+  const cmz_expr_node *node;
+  cmz_reduce_op op;
+  bool argument;                  /* ARGMAX and its kin: two accumulators each, value and position */
+  uint32_t axis_count;
+  uint16_t axes[CMZ_REDUCE_MAX_AXES];
+  uint32_t unrolled_count;        /* axes of the instances */
+  uint16_t unrolled[CMZ_REDUCE_MAX_AXES + 20];
+  uint32_t instances;
+  uint32_t copies;                /* accumulators per instance, for independent chains */
+  uint32_t lanes;                 /* along the innermost reduce axis; 1: none */
+  uint32_t count;                 /* of accumulators */
+} reduction;
+
+static bool is_float(cmz_dtype t) { return t == CMZ_F32 || t == CMZ_F64; }
+static bool is_signed(cmz_dtype t) { return t == CMZ_I32 || t == CMZ_I64; }
+
+MlirValue cmz_emit_combine(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirValue x,
+                           MlirValue y) {
+  cmz_builder *b = &e->b;
+  switch (op) {
+  case CMZ_REDUCE_SUM:
+    return dtype == CMZ_BOOL ? cmz_b_2(b, "arith.ori", x, y) : cmz_b_add(b, x, y);
+  case CMZ_REDUCE_PROD:
+    return dtype == CMZ_BOOL ? cmz_b_2(b, "arith.andi", x, y) : cmz_b_mul(b, x, y);
+  case CMZ_REDUCE_MAX: return cmz_b_max(b, x, y, is_signed(dtype));
+  case CMZ_REDUCE_MIN: return cmz_b_min(b, x, y, is_signed(dtype));
+  case CMZ_REDUCE_AND: return cmz_b_2(b, "arith.andi", x, y);
+  default: return cmz_b_2(b, "arith.ori", x, y);
+  }
+}
+
+static MlirValue identity(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirType type) {
+  cmz_builder *b = &e->b;
+  uint32_t bits = cmz_b_bits(type);
+  switch (op) {
+  case CMZ_REDUCE_PROD: return cmz_b_const(b, type, 1);
+  case CMZ_REDUCE_AND: return cmz_b_int(b, type, -1);
+  case CMZ_REDUCE_MAX:
+    if (is_float(dtype)) return cmz_b_float(b, type, -__builtin_inf());
+    if (!is_signed(dtype)) return cmz_b_int(b, type, 0);
+    return cmz_b_int(b, type, bits == 64 ? INT64_MIN : INT32_MIN);
+  case CMZ_REDUCE_MIN:
+    if (is_float(dtype)) return cmz_b_float(b, type, __builtin_inf());
+    if (!is_signed(dtype)) return cmz_b_int(b, type, -1);
+    return cmz_b_int(b, type, bits == 64 ? INT64_MAX : INT32_MAX);
+  default: return cmz_b_const(b, type, 0);
+  }
+}
+
+/* ---- instances ---- */
+
+static void find_instances(emitter *e, reduction *r) {
+  const axis_set *free = &e->info[r->expr].free;
+  r->instances = 1;
+  for (uint32_t a = 0; a < e->k->axes.count; a++) {
+    if (!axis_set_has(free, a) || e->axes[a].instances <= 1) continue;
+    if (r->unrolled_count == CMZ_COUNT_OF(r->unrolled)) {
+      cmz_emit_fail(e, "too many unrolled axes");
+      return;
+    }
+    r->unrolled[r->unrolled_count++] = (uint16_t)a;
+    r->instances *= e->axes[a].instances;
+  }
+  if (r->instances > CMZ_EMIT_MAX_INSTANCES) cmz_emit_fail(e, "too many instances in a register tile");
+}
+
+static uint32_t step_of(const axis_state *a) { return CMZ_MAX(a->lanes, 1); }
+
+static void choose_instance(emitter *e, const reduction *r, uint32_t instance) {
+  for (uint32_t i = r->unrolled_count; i-- > 0;) {
+    axis_state *a = &e->axes[r->unrolled[i]];
+    a->offset = instance % a->instances * step_of(a);
+    instance /= a->instances;
+  }
+}
+
+/* ---- one step ---- */
+
+/* acc + x * y with one rounding, when the body of a sum is a product. */
+static bool accumulate_product(emitter *e, const reduction *r, MlirValue *acc) {
+  const cmz_expr_node *body = &e->k->exprs.data[r->node->args[0]];
+  if (r->op != CMZ_REDUCE_SUM || body->op != CMZ_X_MUL || !is_float((cmz_dtype)body->dtype))
+    return false;
+  MlirValue x = cmz_emit_value(e, body->args[0]);
+  if (e->failed) return true;
+  MlirValue y = cmz_emit_value(e, body->args[1]);
+  if (!e->failed) *acc = cmz_b_fma(&e->b, x, y, *acc);
+  return true;
+}
+
+static void accumulate_argument(emitter *e, const reduction *r, MlirValue *acc) {
+  cmz_builder *b = &e->b;
+  MlirValue x = cmz_emit_value(e, r->node->args[0]);
+  if (e->failed) return;
+  const cmz_dtype t = (cmz_dtype)e->k->exprs.data[r->node->args[0]].dtype;
+  axis_state *a = &e->axes[r->axes[0]];
+  MlirValue at = a->is_constant ? cmz_b_i64(b, a->value + a->offset)
+                                : cmz_b_add(b, a->base, cmz_b_i64(b, a->offset));
+  bool largest = r->op == CMZ_REDUCE_ARGMAX || r->op == CMZ_REDUCE_ARGMAX_LAST;
+  bool last = r->op == CMZ_REDUCE_ARGMAX_LAST || r->op == CMZ_REDUCE_ARGMIN_LAST;
+  MlirValue better;
+  if (is_float(t)) { /* NaN beats everything but an earlier NaN */
+    static const int predicates[2][2] = {{CMZ_B_OLT, CMZ_B_OLE}, {CMZ_B_OGT, CMZ_B_OGE}};
+    better = cmz_b_fcmp(b, predicates[largest][last], x, acc[0]);
+    MlirValue nan = cmz_b_fcmp(b, CMZ_B_UNO, x, x);
+    if (!last)
+      nan = cmz_b_2(b, "arith.andi", nan, cmz_b_fcmp(b, CMZ_B_OEQ, acc[0], acc[0]));
+    better = cmz_b_2(b, "arith.ori", better, nan);
+  } else {
+    static const int predicates[2][2][2] = {{{CMZ_B_ULT, CMZ_B_ULE}, {CMZ_B_UGT, CMZ_B_UGE}},
+                                            {{CMZ_B_SLT, CMZ_B_SLE}, {CMZ_B_SGT, CMZ_B_SGE}}};
+    better = cmz_b_icmp(b, predicates[is_signed(t)][largest][last], x, acc[0]);
+  }
+  /* the very first element always counts */
+  MlirValue first = cmz_b_icmp(b, CMZ_B_SLT, acc[1], cmz_b_int(b, cmz_b_type(acc[1]), 0));
+  better = cmz_b_2(b, "arith.ori", better, first);
+  acc[0] = cmz_b_select(b, better, x, acc[0]);
+  acc[1] = cmz_b_select(b, better, at, acc[1]);
+}
+
+static void accumulate(emitter *e, const reduction *r, MlirValue *acc) {
+  const axis_state *inner = &e->axes[r->axes[r->axis_count - 1]];
+  if (r->argument) {
+    accumulate_argument(e, r, acc);
+    return;
+  }
+  bool masked = inner->lanes > 1 && inner->masked;
+  if (!masked && accumulate_product(e, r, acc)) return;
+  MlirValue x = cmz_emit_value(e, r->node->args[0]);
+  if (e->failed) return;
+  cmz_dtype t = (cmz_dtype)r->node->dtype;
+  if (masked) x = cmz_b_select(&e->b, inner->mask, x, identity(e, r->op, t, cmz_b_type(*acc)));
+  *acc = cmz_emit_combine(e, r->op, t, *acc, x);
+}
+
+/* All instances at the present binding of the reduce axes; STEP chooses the copy. */
+static void accumulate_all(emitter *e, const reduction *r, MlirValue *accs, uint32_t step) {
+  uint32_t width = r->argument ? 2 : 1;
+  for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
+    choose_instance(e, r, i);
+    accumulate(e, r, &accs[((step % r->copies) * r->instances + i) * width]);
+  }
+  if (r->unrolled_count) choose_instance(e, r, 0);
+}
+
+/* ---- loops ---- */
+
+static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirValue *accs);
+
+/* The axis bound to COUNT consecutive positions (each of LANES lanes). */
+static void reduce_steps(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                         uint32_t count) {
+  axis_state *a = &e->axes[r->axes[position]];
+  for (uint32_t i = 0; i < count && !e->failed; i++) {
+    a->offset = i * step_of(a);
+    if (position + 1 == r->axis_count) accumulate_all(e, r, accs, i);
+    else reduce_axis(e, r, position + 1, accs);
+  }
+  a->offset = 0;
+}
+
+/* for (i = low; i < high; i += count * lanes) */
+static void reduce_loop(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                        MlirValue low, MlirValue high, uint32_t count, uint32_t lanes) {
+  cmz_builder *b = &e->b;
+  cmz_b_loop loop;
+  MlirValue *initial = cmz_arena_copy(e->arena, accs, r->count * sizeof *accs);
+  MlirValue step = cmz_b_i64(b, (int64_t)count * lanes);
+  cmz_b_loop_open(b, e->arena, initial, r->count, &loop);
+  memcpy(accs, loop.carried, r->count * sizeof *accs);
+  cmz_emit_push(e, loop.body);
+  cmz_emit_bind(e, r->axes[position], loop.index, 0, 1, lanes);
+  reduce_steps(e, r, position, accs, count);
+  cmz_emit_pop(e);
+  if (!e->failed) cmz_b_loop_close(b, &loop, low, high, step, initial, r->count, accs);
+}
+
+/* The last, incomplete vector: REST elements (constant, or a value) from BASE. */
+static void reduce_masked(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                          MlirValue base, MlirValue extent) {
+  cmz_builder *b = &e->b;
+  axis_state *a = cmz_emit_bind(e, r->axes[position], base, 0, 1, r->lanes);
+  MlirValue rest = cmz_b_sub(b, extent, base);
+  a->masked = true;
+  a->last = cmz_b_sub(b, extent, cmz_b_i64(b, 1));
+  a->mask = cmz_b_icmp(b, CMZ_B_SLT, cmz_b_iota(b, cmz_b_vector(b->i64, r->lanes)), rest);
+  reduce_steps(e, r, position, accs, 1);
+  a->masked = false;
+}
+
+static void reduce_constant(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                            int64_t extent, uint32_t unroll, uint32_t lanes) {
+  cmz_builder *b = &e->b;
+  int64_t step = (int64_t)unroll * lanes, main = extent / step * step;
+  if (main == step) {
+    cmz_emit_bind(e, r->axes[position], (MlirValue){NULL}, 0, 1, lanes);
+    reduce_steps(e, r, position, accs, unroll);
+  } else if (main > 0) {
+    reduce_loop(e, r, position, accs, cmz_b_i64(b, 0), cmz_b_i64(b, main), unroll, lanes);
+  }
+  int64_t vectors = (extent - main) / lanes;
+  if (vectors > 0 && !e->failed) {
+    cmz_emit_bind(e, r->axes[position], (MlirValue){NULL}, main, 1, lanes);
+    reduce_steps(e, r, position, accs, (uint32_t)vectors);
+  }
+  main += vectors * lanes;
+  if (main < extent && !e->failed)
+    reduce_masked(e, r, position, accs, cmz_b_i64(b, main), cmz_b_i64(b, extent));
+}
+
+static void reduce_dynamic(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                           MlirValue extent, uint32_t unroll, uint32_t lanes) {
+  cmz_builder *b = &e->b;
+  MlirValue zero = cmz_b_i64(b, 0), done = zero;
+  int64_t steps[2] = {(int64_t)unroll * lanes, lanes};
+  for (int i = unroll > 1 ? 0 : 1; i < 2 && !e->failed; i++) {
+    MlirValue size = cmz_b_i64(b, steps[i]);
+    MlirValue end = cmz_b_mul(b, cmz_b_2(b, "arith.divui", extent, size), size);
+    reduce_loop(e, r, position, accs, done, end, i == 0 ? unroll : 1, lanes);
+    done = end;
+  }
+  if (lanes == 1 || e->failed) return;
+  MlirRegion regions[2];
+  MlirBlock yes = cmz_b_region(&regions[0]), no = cmz_b_region(&regions[1]), here = b->block;
+  MlirType *types = CMZ_NEW_ARRAY(e->arena, MlirType, r->count);
+  for (uint32_t i = 0; i < r->count; i++) types[i] = cmz_b_type(accs[i]);
+  cmz_b_yield(b, no, accs, r->count);
+  cmz_emit_push(e, yes);
+  reduce_masked(e, r, position, accs, done, extent);
+  cmz_emit_pop(e);
+  if (e->failed) return;
+  cmz_b_yield(b, yes, accs, r->count);
+  b->block = here;
+  cmz_b_if(b, cmz_b_icmp(b, CMZ_B_SLT, done, extent), regions[0], regions[1], types, r->count,
+           accs);
+}
+
+static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirValue *accs) {
+  uint32_t axis = r->axes[position];
+  bool innermost = position + 1 == r->axis_count;
+  uint32_t unroll = CMZ_MAX(e->s->axes[axis].unroll, 1), lanes = 1;
+  if (innermost && r->lanes > 1) {
+    lanes = r->lanes;
+    unroll = r->copies;
+  }
+  int64_t extent;
+  if (cmz_emit_extent(e, axis, &extent)) {
+    reduce_constant(e, r, position, accs, extent, unroll, lanes);
+    return;
+  }
+  MlirValue v = cmz_emit_value(e, e->k->axes.data[axis].extent);
+  if (!e->failed) reduce_dynamic(e, r, position, accs, v, unroll, lanes);
+}
+
+/* ---- the whole ---- */
+
+/* Whether some load of the body is contiguous along AXIS, and none defies it. */
+static bool contiguous(emitter *e, cmz_expr x, uint32_t axis, bool *found) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  int64_t stride;
+  if (!axis_set_has(&e->info[x].free, axis)) return true;
+  if (n->op == CMZ_X_REDUCE) return false;
+  if (n->op == CMZ_X_LOAD) {
+    if (!cmz_emit_stride(e, n->args[0], axis, &stride) || stride < 0 || stride > 1) return false;
+    *found = true;
+    return true;
+  }
+  for (int i = 0; i < 3; i++)
+    if (n->args[i] && !contiguous(e, n->args[i], axis, found)) return false;
+  return true;
+}
+
+static void choose_lanes(emitter *e, reduction *r) {
+  uint32_t inner = r->axes[r->axis_count - 1];
+  uint32_t bytes = cmz_b_bits(cmz_emit_type(e, r->expr)) / 8;
+  uint32_t lanes = e->s->reduce_lanes, unroll = CMZ_MAX(e->s->reduce_unroll, 1);
+  bool found = false;
+  int64_t extent;
+  r->lanes = r->copies = 1;
+  if (r->argument) return;
+  if (bytes == 8 && lanes > 1) lanes /= 2;
+  bool known = cmz_emit_extent(e, inner, &extent);
+  if (lanes > 1 && r->node->dtype != CMZ_BOOL && e->lane < 0 &&
+      !cmz_emit_uses_vector(e, r->expr) && (!known || extent >= lanes / 2) &&
+      contiguous(e, r->node->args[0], inner, &found) && found) {
+    r->lanes = lanes;
+    r->copies = r->instances >= 8 ? 1 : CMZ_MIN(unroll, 16 / r->instances);
+    while (known && r->copies > 1 && extent < (int64_t)r->copies * lanes) r->copies /= 2;
+    if (r->copies == 0) r->copies = 1;
+    return;
+  }
+  /* few accumulators would wait for each other: several per instance */
+  uint32_t steps = CMZ_MAX(e->s->axes[inner].unroll, 1);
+  if (r->instances * 2 <= 8 && is_float((cmz_dtype)r->node->dtype))
+    r->copies = CMZ_MIN(steps, 8 / r->instances);
+}
+
+static MlirValue horizontal(emitter *e, const reduction *r, MlirValue v) {
+  uint32_t lanes = cmz_b_lanes(cmz_b_type(v));
+  while (lanes > 1) {
+    lanes /= 2;
+    v = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, cmz_b_slice(&e->b, v, 0, lanes),
+                         cmz_b_slice(&e->b, v, lanes, lanes));
+  }
+  return v;
+}
+
+static void initial_values(emitter *e, const reduction *r, MlirValue *accs) {
+  int32_t vector = e->lane >= 0 ? -1 : cmz_emit_vector_axis(e, r->expr);
+  uint32_t lanes = vector >= 0 ? e->axes[vector].lanes : r->lanes;
+  if (r->argument) {
+    cmz_expr body = r->node->args[0];
+    MlirValue value = cmz_b_const(&e->b, cmz_b_vector(cmz_emit_type(e, body), lanes), 0);
+    MlirValue at = cmz_b_int(&e->b, cmz_b_vector(e->b.i64, lanes), -1);
+    for (uint32_t i = 0; i < r->count; i += 2) {
+      accs[i] = value;
+      accs[i + 1] = at;
+    }
+    return;
+  }
+  MlirType type = cmz_b_vector(cmz_emit_type(e, r->expr), lanes);
+  MlirValue v = identity(e, r->op, (cmz_dtype)r->node->dtype, type);
+  for (uint32_t i = 0; i < r->count; i++) accs[i] = v;
+}
+
+/* Sorts the reduce axes by the schedule's order; equal orders keep the description's. */
+static void order_axes(const emitter *e, reduction *r) {
+  memcpy(r->axes, r->node->axes, sizeof r->axes);
+  for (uint32_t i = 1; i < r->axis_count; i++)
+    for (uint32_t j = i;
+         j > 0 && e->s->axes[r->axes[j]].order < e->s->axes[r->axes[j - 1]].order; j--) {
+      uint16_t t = r->axes[j];
+      r->axes[j] = r->axes[j - 1];
+      r->axes[j - 1] = t;
+    }
+}
+
+static void finish(emitter *e, const reduction *r, MlirValue *accs) {
+  uint32_t width = r->argument ? 2 : 1;
+  for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
+    MlirValue v = accs[i * width + width - 1];
+    for (uint32_t c = 1; c < r->copies; c++)
+      v = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, v, accs[c * r->instances + i]);
+    if (r->lanes > 1) v = horizontal(e, r, v);
+    choose_instance(e, r, i);
+    cmz_emit_remember(e, cmz_emit_key(e, r->expr), e->depth, v);
+  }
+}
+
+MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
+  reduction r = {.expr = x, .node = &e->k->exprs.data[x]};
+  r.op = (cmz_reduce_op)r.node->reduce_op;
+  r.argument = r.op >= CMZ_REDUCE_ARGMAX;
+  r.axis_count = r.node->axis_count;
+  order_axes(e, &r);
+  if (r.axis_count == 0) return cmz_emit_value(e, r.node->args[0]);
+  uint32_t offsets[CMZ_COUNT_OF(r.unrolled)];
+  find_instances(e, &r);
+  if (e->failed) return e->begin;
+  for (uint32_t i = 0; i < r.unrolled_count; i++) offsets[i] = e->axes[r.unrolled[i]].offset;
+  emit_position saved;
+  cmz_emit_save(e, cmz_emit_depth(e, x), &saved);
+  choose_lanes(e, &r);
+  r.count = r.instances * r.copies * (r.argument ? 2 : 1);
+  MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r.count);
+  initial_values(e, &r, accs);
+  reduce_axis(e, &r, 0, accs);
+  for (uint32_t i = 0; i < r.axis_count; i++) e->axes[r.axes[i]].bound = false;
+  for (uint32_t i = 0; i < r.axis_count; i++) e->axes[r.axes[i]].lanes = 1;
+  if (!e->failed) finish(e, &r, accs);
+  for (uint32_t i = 0; i < r.unrolled_count; i++) e->axes[r.unrolled[i]].offset = offsets[i];
+  MlirValue v = accs[0];
+  if (!e->failed && !cmz_emit_find(e, cmz_emit_key(e, x), &v))
+    cmz_emit_fail(e, "a reduction lost its result");
+  cmz_emit_restore(e, &saved);
+  return v;
+}

@@ -1,0 +1,181 @@
+/* lower.c - from an MLIR module of arith, scf, vector and llvm operations to an object file.
+ * In: a module with one function. Out: the file at PATH.
+ * Always holds: the function carries the CPU level's features; no call to a library remains in the object; LLVM's own loop
+ * transformations are off, because the emitter has already decided about loops. */
+#include "emit.h"
+
+#include "llvm-c/Analysis.h"
+#include "llvm-c/Core.h"
+#include "llvm-c/Target.h"
+#include "llvm-c/TargetMachine.h"
+#include "llvm-c/Transforms/PassBuilder.h"
+#include "mlir-c/Diagnostics.h"
+#include "mlir-c/Pass.h"
+#include "mlir-c/RegisterEverything.h"
+#include "mlir-c/Target/LLVMIR.h"
+
+static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
+
+static void add_text(MlirStringRef s, void *user) { cmz_text_add_bytes(user, s.data, s.length); }
+
+static MlirLogicalResult on_diagnostic(MlirDiagnostic d, void *user) {
+  cmz_context *ctx = user;
+  if (mlirDiagnosticGetSeverity(d) != MlirDiagnosticError) return mlirLogicalResultSuccess();
+  cmz_text message = {.arena = ctx->arena};
+  mlirDiagnosticPrint(d, add_text, &message);
+  cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "MLIR: %s", message.data ? message.data : "");
+  return mlirLogicalResultSuccess();
+}
+
+MlirContext cmz_lower_context(cmz_context *ctx) {
+  static const char *const dialects[] = {"func", "arith", "scf", "cf", "vector", "llvm"};
+  static bool registered; /* passes are registered per process; workers are single-threaded */
+  if (!registered) {
+    mlirRegisterAllPasses();
+    registered = true;
+  }
+  MlirDialectRegistry registry = mlirDialectRegistryCreate();
+  mlirRegisterAllDialects(registry);
+  MlirContext mlir = mlirContextCreateWithRegistry(registry, false);
+  mlirDialectRegistryDestroy(registry);
+  mlirRegisterAllLLVMTranslations(mlir);
+  for (size_t i = 0; i < CMZ_COUNT_OF(dialects); i++)
+    mlirContextGetOrLoadDialect(mlir, text(dialects[i]));
+  mlirContextAttachDiagnosticHandler(mlir, on_diagnostic, ctx, NULL);
+  return mlir;
+}
+
+static cmz_status run_passes(cmz_context *ctx, MlirModule module, const char *pipeline) {
+  cmz_text errors = {.arena = ctx->arena};
+  MlirOperation top = mlirModuleGetOperation(module);
+  MlirPassManager pm = mlirPassManagerCreate(mlirOperationGetContext(top));
+  bool ok = mlirLogicalResultIsSuccess(mlirParsePassPipeline(
+      mlirPassManagerGetAsOpPassManager(pm), text(pipeline), add_text, &errors));
+  ok = ok && mlirLogicalResultIsSuccess(mlirPassManagerRunOnOp(pm, top));
+  mlirPassManagerDestroy(pm);
+  if (ok) return CMZ_OK;
+  return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "MLIR's passes failed: %s",
+                  errors.data ? errors.data : "");
+}
+
+static LLVMTargetMachineRef create_machine(cmz_context *ctx, const cmz_cpu_row *cpu,
+                                           const cmz_os_row *os, int optimise) {
+  LLVMInitializeX86TargetInfo();
+  LLVMInitializeX86Target();
+  LLVMInitializeX86TargetMC();
+  LLVMInitializeX86AsmPrinter();
+  LLVMTargetRef target;
+  char *error = NULL;
+  if (LLVMGetTargetFromTriple(os->llvm_triple, &target, &error)) {
+    cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", error);
+    LLVMDisposeMessage(error);
+    return NULL;
+  }
+  return LLVMCreateTargetMachine(target, os->llvm_triple, cpu->llvm_cpu, cpu->llvm_features,
+                                 optimise > 0 ? LLVMCodeGenLevelAggressive : LLVMCodeGenLevelNone,
+                                 LLVMRelocPIC, LLVMCodeModelDefault);
+}
+
+static void add_attribute(LLVMModuleRef m, LLVMValueRef f, const char *key, const char *value) {
+  if (!*value) return;
+  LLVMAddAttributeAtIndex(f, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                          LLVMCreateStringAttribute(LLVMGetModuleContext(m), key,
+                                                    (unsigned)strlen(key), value,
+                                                    (unsigned)strlen(value)));
+}
+
+static void prepare(LLVMModuleRef m, LLVMTargetMachineRef machine, const cmz_cpu_row *cpu,
+                    const cmz_os_row *os) {
+  LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
+  LLVMSetTarget(m, os->llvm_triple);
+  LLVMSetModuleDataLayout(m, layout);
+  LLVMDisposeTargetData(layout);
+  for (LLVMValueRef f = LLVMGetFirstFunction(m); f; f = LLVMGetNextFunction(f)) {
+    if (LLVMIsDeclaration(f)) continue;
+    add_attribute(m, f, "target-cpu", cpu->llvm_cpu);
+    add_attribute(m, f, "target-features", cpu->llvm_features);
+    if (cpu->vector_bytes >= 64) add_attribute(m, f, "prefer-vector-width", "512");
+    add_attribute(m, f, "no-builtins", "true");
+    add_attribute(m, f, "frame-pointer", "none");
+  }
+}
+
+static cmz_status optimise_module(cmz_context *ctx, LLVMModuleRef m, LLVMTargetMachineRef machine,
+                                  int optimise) {
+  char *error = NULL;
+  if (LLVMVerifyModule(m, LLVMReturnStatusAction, &error)) {
+    cmz_status status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", error);
+    LLVMDisposeMessage(error);
+    return status;
+  }
+  LLVMDisposeMessage(error);
+  LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
+  LLVMPassBuilderOptionsSetLoopVectorization(options, false);
+  LLVMPassBuilderOptionsSetSLPVectorization(options, false);
+  LLVMPassBuilderOptionsSetLoopUnrolling(options, false);
+  LLVMErrorRef failed =
+      LLVMRunPasses(m, optimise > 0 ? "default<O2>" : "default<O1>", machine, options);
+  LLVMDisposePassBuilderOptions(options);
+  if (!failed) return CMZ_OK;
+  char *message = LLVMGetErrorMessage(failed);
+  cmz_status status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", message);
+  LLVMDisposeErrorMessage(message);
+  return status;
+}
+
+static cmz_status write_llvm(cmz_context *ctx, LLVMModuleRef m, LLVMTargetMachineRef machine,
+                             cmz_output_kind kind, const char *path) {
+  char *error = NULL;
+  bool failed;
+  if (kind == CMZ_OUT_LLVM)
+    failed = LLVMPrintModuleToFile(m, path, &error);
+  else
+    failed = LLVMTargetMachineEmitToFile(
+        machine, m, path, kind == CMZ_OUT_ASSEMBLY ? LLVMAssemblyFile : LLVMObjectFile, &error);
+  if (!failed) return CMZ_OK;
+  cmz_status status = cmz_fail(ctx, CMZ_E_IO, (cmz_loc){0}, "%s: %s", path, error);
+  LLVMDisposeMessage(error);
+  return status;
+}
+
+static cmz_status write_mlir(cmz_context *ctx, MlirModule module, const char *path) {
+  cmz_text out = {.arena = ctx->arena};
+  mlirOperationPrint(mlirModuleGetOperation(module), add_text, &out);
+  return cmz_file_write(ctx, path, out.data, out.length);
+}
+
+static cmz_status lower_llvm(cmz_context *ctx, LLVMModuleRef m, const cmz_cpu_row *cpu,
+                             const cmz_os_row *os, int optimise, cmz_output_kind kind,
+                             const char *path) {
+  LLVMTargetMachineRef machine = create_machine(ctx, cpu, os, optimise);
+  if (!machine) return CMZ_E_INTERNAL;
+  prepare(m, machine, cpu, os);
+  cmz_status status = optimise_module(ctx, m, machine, optimise);
+  if (status == CMZ_OK) status = write_llvm(ctx, m, machine, kind, path);
+  LLVMDisposeTargetMachine(machine);
+  return status;
+}
+
+cmz_status cmz_lower_module(cmz_context *ctx, MlirModule module, const cmz_cpu_row *cpu,
+                            const cmz_os_row *os, int optimise, bool debug_lines,
+                            cmz_output_kind kind, const char *path) {
+  if (!mlirOperationVerify(mlirModuleGetOperation(module)))
+    return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "the kernel's MLIR does not verify");
+  if (kind == CMZ_OUT_MLIR) return write_mlir(ctx, module, path);
+  CMZ_TRY(run_passes(ctx, module,
+                     "builtin.module(canonicalize,cse,convert-scf-to-cf,convert-vector-to-llvm,"
+                     "convert-arith-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,"
+                     "convert-func-to-llvm,reconcile-unrealized-casts)"));
+  if (debug_lines)
+    CMZ_TRY(run_passes(ctx, module,
+                       "builtin.module(ensure-debug-info-scope-on-llvm-func{"
+                       "emission-kind=LineTablesOnly})"));
+  LLVMContextRef llvm = LLVMContextCreate();
+  LLVMModuleRef m = mlirTranslateModuleToLLVMIR(mlirModuleGetOperation(module), llvm);
+  cmz_status status = CMZ_E_INTERNAL;
+  if (m) status = lower_llvm(ctx, m, cpu, os, optimise, kind, path);
+  else cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "MLIR could not be translated to LLVM IR");
+  if (m) LLVMDisposeModule(m);
+  LLVMContextDispose(llvm);
+  return status;
+}

@@ -1,0 +1,263 @@
+/* memory.c - the builder's memory access and conversions between stored and compute types.
+ * In: addresses, values. Out: llvm.load / llvm.store, masked forms for vectors.
+ * Always holds: accesses are aligned to one element; no conversion needs a run-time library call on any CPU level. */
+#include "builder.h"
+
+#include "mlir-c/BuiltinAttributes.h"
+#include "mlir-c/BuiltinTypes.h"
+
+#define GEP_DYNAMIC INT32_MIN
+
+static MlirValue offset(cmz_builder *b, MlirType element, MlirValue base, const MlirValue *index,
+                        int32_t fixed) {
+  MlirNamedAttribute attrs[] = {
+      cmz_b_attr(b, "elem_type", mlirTypeAttrGet(element)),
+      cmz_b_attr(b, "rawConstantIndices",
+                 mlirDenseI32ArrayGet(b->mlir, 1, (int32_t[]){index ? GEP_DYNAMIC : fixed})),
+  };
+  MlirValue operands[2] = {base};
+  if (index) operands[1] = *index;
+  return mlirOperationGetResult(cmz_b_op(b, "llvm.getelementptr", index ? 2 : 1, operands, 1,
+                                         &b->pointer, 2, attrs, 0, NULL),
+                                0);
+}
+
+MlirValue cmz_b_address(cmz_builder *b, MlirType element, MlirValue base, MlirValue index) {
+  return offset(b, element, base, &index, 0);
+}
+
+MlirValue cmz_b_address_const(cmz_builder *b, MlirType element, MlirValue base, int64_t index) {
+  if (index == 0) return base;
+  if (index > -(1 << 30) && index < (1 << 30))
+    return offset(b, element, base, NULL, (int32_t)index);
+  return cmz_b_address(b, element, base, cmz_b_i64(b, index));
+}
+
+static MlirNamedAttribute alignment(cmz_builder *b, MlirType type, MlirType integer) {
+  return cmz_b_attr(b, "alignment",
+                    mlirIntegerAttrGet(integer, CMZ_MAX(1, (int64_t)cmz_b_bits(type) / 8)));
+}
+
+MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const MlirValue *mask,
+                     bool invariant) {
+  if (mask) {
+    MlirValue operands[] = {address, *mask, cmz_b_const(b, type, 0)};
+    MlirNamedAttribute attr = alignment(b, type, b->i32);
+    return mlirOperationGetResult(
+        cmz_b_op(b, "llvm.intr.masked.load", 3, operands, 1, &type, 1, &attr, 0, NULL), 0);
+  }
+  if (mlirTypeEqual(cmz_b_element(type), b->pointer)) invariant = true;
+  MlirNamedAttribute attrs[2];
+  uint32_t count = 0;
+  if (!mlirTypeEqual(type, b->pointer)) attrs[count++] = alignment(b, type, b->i64);
+  if (invariant) attrs[count++] = cmz_b_attr(b, "invariant", mlirUnitAttrGet(b->mlir));
+  return mlirOperationGetResult(
+      cmz_b_op(b, "llvm.load", 1, &address, 1, &type, count, attrs, 0, NULL), 0);
+}
+
+void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirValue *mask) {
+  MlirType type = cmz_b_type(value);
+  if (mask) {
+    MlirNamedAttribute attr = alignment(b, type, b->i32);
+    cmz_b_op(b, "llvm.intr.masked.store", 3, (MlirValue[]){value, address, *mask}, 0, NULL, 1,
+             &attr, 0, NULL);
+    return;
+  }
+  MlirNamedAttribute attr = alignment(b, type, b->i64);
+  cmz_b_op(b, "llvm.store", 2, (MlirValue[]){value, address}, 0, NULL, 1, &attr, 0, NULL);
+}
+
+/* ---- stored types ---- */
+
+MlirType cmz_b_stored_type(cmz_builder *b, cmz_dtype stored) {
+  switch (stored) {
+  case CMZ_F32: return b->f32;
+  case CMZ_F64: return b->f64;
+  case CMZ_I32:
+  case CMZ_U32: return b->i32;
+  case CMZ_I64:
+  case CMZ_U64: return b->i64;
+  case CMZ_F16:
+  case CMZ_BF16:
+  case CMZ_I16:
+  case CMZ_U16: return b->i16;
+  case CMZ_BOOL:
+  case CMZ_I8:
+  case CMZ_U8:
+  case CMZ_F8E4M3FN:
+  case CMZ_F8E4M3FNUZ:
+  case CMZ_F8E5M2:
+  case CMZ_F8E5M2FNUZ:
+  case CMZ_F8E8M0: return b->i8;
+  default: return (MlirType){NULL};
+  }
+}
+
+MlirType cmz_b_compute_type(cmz_builder *b, cmz_dtype compute) {
+  switch (compute) {
+  case CMZ_F32: return b->f32;
+  case CMZ_F64: return b->f64;
+  case CMZ_I32:
+  case CMZ_U32: return b->i32;
+  case CMZ_I64:
+  case CMZ_U64: return b->i64;
+  case CMZ_BOOL: return b->i1;
+  default: return (MlirType){NULL};
+  }
+}
+
+static MlirValue int_like(cmz_builder *b, MlirValue v, int64_t c) {
+  return cmz_b_int(b, cmz_b_type(v), c);
+}
+static MlirValue and_c(cmz_builder *b, MlirValue v, int64_t c) {
+  return cmz_b_2(b, "arith.andi", v, int_like(b, v, c));
+}
+static MlirValue shl_c(cmz_builder *b, MlirValue v, int64_t c) {
+  return cmz_b_2(b, "arith.shli", v, int_like(b, v, c));
+}
+static MlirValue shr_c(cmz_builder *b, MlirValue v, int64_t c) {
+  return cmz_b_2(b, "arith.shrui", v, int_like(b, v, c));
+}
+
+/* A small float of EXPONENT and MANTISSA bits in the low bits of i32 lanes, as f32: the payload is placed so that its
+ * exponent field lines up, then one multiplication by a power of two corrects the bias, which also normalises
+ * denormals exactly. SPECIAL: the highest exponent means infinity and NaN. */
+static MlirValue widen_float(cmz_builder *b, MlirValue bits, int exponent, int mantissa, int bias,
+                             bool special) {
+  MlirValue sign = shl_c(b, and_c(b, shr_c(b, bits, exponent + mantissa), 1), 31);
+  MlirValue body = shl_c(b, and_c(b, bits, (1 << (exponent + mantissa)) - 1), 23 - mantissa);
+  MlirValue f = cmz_b_bitcast(b, body, b->f32);
+  double scale = 1;
+  for (int i = 0; i < 127 - bias; i++) scale *= 2;
+  MlirValue r = cmz_b_bitcast(
+      b, cmz_b_mul(b, f, cmz_b_float(b, cmz_b_type(f), scale)), b->i32);
+  if (special) { /* keep the mantissa, exponent all ones */
+    MlirValue high = cmz_b_icmp(b, CMZ_B_UGE, body,
+                                int_like(b, body, (int64_t)((1 << exponent) - 1) << 23));
+    MlirValue inf = cmz_b_2(b, "arith.ori", body, int_like(b, body, 0x7f800000));
+    r = cmz_b_select(b, high, inf, r);
+  }
+  return cmz_b_bitcast(b, cmz_b_2(b, "arith.ori", r, sign), b->f32);
+}
+
+static MlirValue decode_f8(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
+  const cmz_dtype_row *row = cmz_dtype_info(stored);
+  MlirValue bits = cmz_b_cast(b, "arith.extui", raw, b->i32);
+  MlirType t = cmz_b_like(cmz_b_type(bits), b->f32);
+  MlirValue nan = cmz_b_bitcast(b, int_like(b, bits, 0x7fc00000), b->f32);
+  if (stored == CMZ_F8E8M0) { /* a power of two; 0 is 2^-127, 255 is NaN */
+    MlirValue v = cmz_b_bitcast(b, shl_c(b, bits, 23), b->f32);
+    v = cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, bits, int_like(b, bits, 0)),
+                     cmz_b_float(b, t, 0x1p-127), v);
+    return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, bits, int_like(b, bits, 255)), nan, v);
+  }
+  bool uz = stored == CMZ_F8E4M3FNUZ || stored == CMZ_F8E5M2FNUZ;
+  int bias = (1 << (row->exponent_bits - 1)) - (uz ? 0 : 1);
+  MlirValue v = widen_float(b, bits, row->exponent_bits, row->mantissa_bits, bias,
+                            stored == CMZ_F8E5M2);
+  if (uz)
+    return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, bits, int_like(b, bits, 0x80)), nan, v);
+  if (stored == CMZ_F8E4M3FN)
+    return cmz_b_select(
+        b, cmz_b_icmp(b, CMZ_B_IEQ, and_c(b, bits, 0x7f), int_like(b, bits, 0x7f)), nan, v);
+  return v;
+}
+
+MlirValue cmz_b_decode(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
+  switch (stored) {
+  case CMZ_F16:
+    if (b->cpu->f16_convert)
+      return cmz_b_cast(b, "arith.extf", cmz_b_bitcast(b, raw, b->f16), b->f32);
+    return widen_float(b, cmz_b_cast(b, "arith.extui", raw, b->i32), 5, 10, 15, true);
+  case CMZ_BF16:
+    return cmz_b_bitcast(b, shl_c(b, cmz_b_cast(b, "arith.extui", raw, b->i32), 16), b->f32);
+  case CMZ_I8:
+  case CMZ_I16: return cmz_b_cast(b, "arith.extsi", raw, b->i32);
+  case CMZ_U8:
+  case CMZ_U16: return cmz_b_cast(b, "arith.extui", raw, b->i32);
+  case CMZ_BOOL: return cmz_b_icmp(b, CMZ_B_INE, raw, int_like(b, raw, 0));
+  case CMZ_F8E4M3FN:
+  case CMZ_F8E4M3FNUZ:
+  case CMZ_F8E5M2:
+  case CMZ_F8E5M2FNUZ:
+  case CMZ_F8E8M0: return decode_f8(b, stored, raw);
+  default: return raw;
+  }
+}
+
+/* f32 to f16 bits by integers: round to nearest even, denormals by adding a magic number. */
+static MlirValue narrow_f16(cmz_builder *b, MlirValue v) {
+  MlirValue bits = cmz_b_bitcast(b, v, b->i32);
+  MlirValue sign = shr_c(b, and_c(b, bits, (int64_t)0x80000000), 16);
+  MlirValue body = and_c(b, bits, 0x7fffffff);
+  MlirType t = cmz_b_type(body);
+  MlirValue nan = cmz_b_icmp(b, CMZ_B_UGT, body, cmz_b_int(b, t, 0x7f800000));
+  MlirValue large = cmz_b_icmp(b, CMZ_B_UGE, body, cmz_b_int(b, t, 0x47800000));
+  MlirValue small = cmz_b_icmp(b, CMZ_B_ULT, body, cmz_b_int(b, t, 0x38800000));
+  /* denormal: the f32 addition aligns and rounds the mantissa */
+  MlirValue magic = cmz_b_int(b, t, (15 - 10 + 127 - 15 + 0) << 23);
+  MlirValue sum = cmz_b_add(b, cmz_b_bitcast(b, body, b->f32),
+                            cmz_b_float(b, cmz_b_like(t, b->f32), 0.5));
+  (void)magic;
+  MlirValue low = cmz_b_sub(b, cmz_b_bitcast(b, sum, b->i32), cmz_b_int(b, t, 0x3f000000));
+  MlirValue odd = and_c(b, shr_c(b, body, 13), 1);
+  MlirValue rounded = cmz_b_add(
+      b, cmz_b_add(b, body, cmz_b_int(b, t, (int64_t)(int32_t)0xc8000fff)), odd);
+  MlirValue r = cmz_b_select(b, small, low, shr_c(b, rounded, 13));
+  r = cmz_b_select(b, large,
+                   cmz_b_select(b, nan, cmz_b_int(b, t, 0x7e00), cmz_b_int(b, t, 0x7c00)), r);
+  return cmz_b_cast(b, "arith.trunci", cmz_b_2(b, "arith.ori", r, sign), b->i16);
+}
+
+static MlirValue narrow_bf16(cmz_builder *b, MlirValue v) {
+  MlirValue bits = cmz_b_bitcast(b, v, b->i32);
+  MlirType t = cmz_b_type(bits);
+  MlirValue odd = and_c(b, shr_c(b, bits, 16), 1);
+  MlirValue r = shr_c(b, cmz_b_add(b, cmz_b_add(b, bits, cmz_b_int(b, t, 0x7fff)), odd), 16);
+  MlirValue quiet = cmz_b_2(b, "arith.ori", shr_c(b, bits, 16), cmz_b_int(b, t, 0x40));
+  r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_UNO, v, v), quiet, r);
+  return cmz_b_cast(b, "arith.trunci", r, b->i16);
+}
+
+MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
+  switch (stored) {
+  case CMZ_F16:
+    if (b->cpu->f16_convert)
+      return cmz_b_bitcast(b, cmz_b_cast(b, "arith.truncf", value, b->f16), b->i16);
+    return narrow_f16(b, value);
+  case CMZ_BF16: return narrow_bf16(b, value);
+  case CMZ_I8:
+  case CMZ_U8: return cmz_b_cast(b, "arith.trunci", value, b->i8);
+  case CMZ_I16:
+  case CMZ_U16: return cmz_b_cast(b, "arith.trunci", value, b->i16);
+  case CMZ_BOOL: return cmz_b_cast(b, "arith.extui", value, b->i8);
+  case CMZ_F8E4M3FN:
+  case CMZ_F8E4M3FNUZ:
+  case CMZ_F8E5M2:
+  case CMZ_F8E5M2FNUZ:
+  case CMZ_F8E8M0: return (MlirValue){NULL};
+  default: return value;
+  }
+}
+
+MlirValue cmz_b_convert(cmz_builder *b, MlirValue x, cmz_dtype from, cmz_dtype to) {
+  MlirType target = cmz_b_compute_type(b, to), t = cmz_b_type(x);
+  bool from_float = from == CMZ_F32 || from == CMZ_F64, to_float = to == CMZ_F32 || to == CMZ_F64;
+  bool is_unsigned = from == CMZ_U32 || from == CMZ_U64 || from == CMZ_BOOL;
+  if (from == to) return x;
+  if (to == CMZ_BOOL)
+    return from_float ? cmz_b_fcmp(b, CMZ_B_UNE, x, cmz_b_float(b, t, 0))
+                      : cmz_b_icmp(b, CMZ_B_INE, x, cmz_b_int(b, t, 0));
+  if (from_float && to_float)
+    return cmz_b_cast(b, to == CMZ_F64 ? "arith.extf" : "arith.truncf", x, target);
+  if (from_float) {
+    const char *name =
+        to == CMZ_U32 || to == CMZ_U64 ? "llvm.intr.fptoui.sat" : "llvm.intr.fptosi.sat";
+    return cmz_b_cast(b, name, x, target);
+  }
+  if (to_float) return cmz_b_cast(b, is_unsigned ? "arith.uitofp" : "arith.sitofp", x, target);
+  uint32_t bits = cmz_b_bits(t), wanted = cmz_b_bits(target);
+  if (bits == wanted) return x;
+  if (bits > wanted) return cmz_b_cast(b, "arith.trunci", x, target);
+  return cmz_b_cast(b, is_unsigned ? "arith.extui" : "arith.extsi", x, target);
+}
