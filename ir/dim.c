@@ -742,3 +742,27 @@ cmz_dim cmz_dim_substitute(cmz_dims *p, cmz_dim d, const cmz_dim *replacement) {
     result = binary[n->kind](p, result, cmz_dim_substitute(p, n->args[i], replacement));
   return result;
 }
+
+/* ---- copying ---- */
+
+cmz_dims *cmz_dims_clone(const cmz_dims *p, cmz_arena *arena) {
+  cmz_dims *copy = cmz_arena_copy(arena, p, sizeof *p);
+  copy->arena = arena;
+  copy->nodes.data = cmz_arena_copy(arena, p->nodes.data, p->nodes.count * sizeof *p->nodes.data);
+  copy->nodes.capacity = p->nodes.count;
+  for (uint32_t i = 0; i < p->nodes.count;
+       i++) /* with their cached ranges; the argument lists are shared */
+    copy->nodes.data[i] = cmz_arena_copy(arena, p->nodes.data[i], sizeof(dim_node));
+  copy->symbols.data =
+      cmz_arena_copy(arena, p->symbols.data, p->symbols.count * sizeof *p->symbols.data);
+  copy->symbols.capacity = p->symbols.count;
+  for (uint32_t i = 0; i < p->symbols.count; i++)
+    copy->symbols.data[i] = cmz_arena_copy(arena, p->symbols.data[i], sizeof(cmz_symbol));
+  copy->symbol_ids.data =
+      cmz_arena_copy(arena, p->symbol_ids.data, p->symbols.count * sizeof(cmz_dim));
+  copy->symbol_ids.capacity = p->symbol_ids.count;
+  copy->table = cmz_arena_copy(arena, p->table, p->table_size * sizeof *p->table);
+  copy->symbol_table =
+      cmz_arena_copy(arena, p->symbol_table, p->symbol_table_size * sizeof *p->symbol_table);
+  return copy;
+}

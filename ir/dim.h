@@ -52,6 +52,8 @@ typedef struct cmz_dim_node {
 typedef struct cmz_dims cmz_dims; /* the pool */
 
 cmz_dims *cmz_dims_create(cmz_arena *arena);
+/* A pool with the same ids. Shares what never changes with P, which it must not outlive. */
+cmz_dims *cmz_dims_clone(const cmz_dims *p, cmz_arena *arena);
 cmz_dim cmz_dim_const(cmz_dims *p, int64_t value);
 /* A new symbol, or the one of the same name and origin INPUT (its range is intersected). */
 cmz_dim cmz_dim_symbol(cmz_dims *p, const cmz_symbol *symbol);

@@ -191,7 +191,8 @@ cmz_status cmz_module_verify(const cmz_module *m);
 void cmz_module_print(const cmz_module *m, cmz_text *text, cmz_text *weights);
 cmz_status cmz_module_parse(cmz_context *ctx, const char *file, const char *text, size_t size, const cmz_file *weights,
                             cmz_module **module);
-/* Deep copy into the same context: for --check-passes and tapped clones. */
+/* A copy with the same ids in the same context, in an arena of its own: for --check-passes and tapped clones. It shares
+ * what never changes (names, bytes) with M, which it must not outlive. */
 cmz_module *cmz_module_clone(const cmz_module *m);
 
 #endif
