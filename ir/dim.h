@@ -39,7 +39,7 @@ typedef struct cmz_symbol {
   int64_t hint;       /* the value to optimise for (at least low) */
   cmz_symbol_origin origin;
   uint32_t value;     /* CMZ_SYMBOL_DATA: the cmz_vid whose content defines it, and which element; */
-  int64_t element;    /* -1: the runtime op that makes VALUE reports it */
+  int64_t element;    /* -1 - axis: dimension AXIS of VALUE itself, reported by the op or loop that makes it */
 } cmz_symbol;
 
 typedef struct cmz_dim_node {
