@@ -4,6 +4,7 @@
  * operands and parameters are bound to. Always holds: operands and parameters are unique per value
  * and size; the same element of the same fused value is one expression, however many consumers read
  * it. */
+#include "kernel_internal.h"
 #include "module.h"
 #include "op.h"
 
@@ -171,6 +172,20 @@ static cmz_expr load_packed(cmz_describe *d, uint16_t operand, cmz_dtype dtype, 
   return cmz_x_cast(k, cmz_x_cast_through(k, bits, dtype), row->compute);
 }
 
+/* Notes whole blocked dimensions of V that a reduction axis runs over: its padding reads zero. */
+static void note_padding(cmz_describe *d, cmz_vid v, const cmz_expr *idx, cmz_expr load) {
+  cmz_kernel *k = d->kernel;
+  const cmz_value *value = cmz_value_get(d->module, v);
+  for (uint32_t j = 0; j < value->layout.count; j++) {
+    const cmz_layout_axis *a = &value->layout.axes[j];
+    const cmz_expr_node *n = cmz_x_get(k, idx[a->axis]);
+    if (a->div <= 1 || a->mod || n->op != CMZ_X_AXIS) continue;
+    if (k->axes.data[n->i].extent != cmz_describe_dim(d, value->type.shape[a->axis])) continue;
+    cmz_padded_load padded = {load, (uint16_t)n->i, a->div};
+    cmz_vec_push(k->arena, &cmz_pool(k)->padded, padded);
+  }
+}
+
 /* Scalars of the model become part of the kernel. */
 static cmz_expr immediate(cmz_describe *d, const cmz_constant *c) {
   const cmz_dtype_row *row = cmz_dtype_info(c->dtype);
@@ -195,7 +210,9 @@ static cmz_expr load_value(cmz_describe *d, cmz_vid v, const cmz_expr *idx) {
   uint16_t operand = operand_of(d, v, CMZ_READ);
   cmz_expr index = value_index(d, v, idx);
   if (row->bits < 8) return load_packed(d, operand, value->type.dtype, index);
-  return cmz_x_load(d->kernel, operand, index);
+  cmz_expr load = cmz_x_load(d->kernel, operand, index);
+  note_padding(d, v, idx, load);
+  return load;
 }
 
 /* ---- producers ---- */

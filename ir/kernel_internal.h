@@ -16,11 +16,16 @@ typedef struct cmz_expr_info {
 typedef struct cmz_hidden_axis { uint16_t axis; int64_t low, high; } cmz_hidden_axis;
 #define CMZ_HIDDEN_AXIS 0x8000u
 
+/* A load through a blocked layout whose blocked dimension is exactly AXIS's range: for axis values up to the end of
+ * the last block it reads the layout's padding, which is zero. */
+typedef struct cmz_padded_load { cmz_expr load; uint16_t axis; int64_t block; } cmz_padded_load;
+
 typedef struct cmz_kernel_pool {
   uint32_t *slots; /* open addressing, 0 = free */
   uint32_t slot_count;
   CMZ_VEC(cmz_expr_info) info;
   CMZ_VEC(cmz_hidden_axis) hidden;
+  CMZ_VEC(cmz_padded_load) padded; /* by describe, for cmz_kernel_split_blocked_reductions; gone after compacting */
   bool raw;        /* constructors intern without simplifying: parsing, tests */
 } cmz_kernel_pool;
 
