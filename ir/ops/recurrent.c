@@ -24,7 +24,8 @@ typedef struct frame {
 
 /* What a step needs besides the state: values of one direction. */
 typedef struct weights {
-  cmz_vid recurrent;      /* [H, gates * H] */
+  cmz_vid recurrent;      /* [H, gates * H]; GRU without linear_before_reset: [H, 2 * H], */
+  cmz_vid candidate;      /* and the hidden gate's part, [H, H] */
   cmz_vid recurrent_bias; /* GRU with linear_before_reset: Rb of the hidden gate, [H]; else 0 */
   cmz_vid peephole[3];    /* [H] each, or 0 */
   uint32_t direction;
@@ -93,19 +94,21 @@ static cmz_vid reshape(cmz_module *m, cmz_nid before, cmz_vid v, uint32_t rank, 
   return cmz_build_reshape(m, before, v, shape, rank);
 }
 
-/* Direction D of a weight tensor [directions, ROWS, COLUMNS] as [COLUMNS, ROWS]. */
-static cmz_vid matrix(frame *f, cmz_vid v, uint32_t d) {
+/* Rows [BEGIN, END) of direction D of a weight tensor [directions, rows, COLUMNS], transposed:
+ * [COLUMNS, END - BEGIN]. */
+static cmz_vid matrix(frame *f, cmz_vid v, uint32_t d, int64_t begin, int64_t end) {
   cmz_module *m = f->m;
   const cmz_constant *c = cmz_value_constant(m, v);
   if (!c || c->layout.count || cmz_dtype_info(c->dtype)->bits % 8) {
     const cmz_type t = cmz_value_get(m, v)->type;
     cmz_vid s = f->directions > 1 ? slice(m, f->node, v, 0, d, d + 1) : v;
-    s = reshape(m, f->node, s, 2, t.shape[1], t.shape[2], 0, 0);
+    if (!cmz_dim_is(m->dims, t.shape[1], end - begin)) s = slice(m, f->node, s, 1, begin, end);
+    s = reshape(m, f->node, s, 2, cmz_dim_const(m->dims, end - begin), t.shape[2], 0, 0);
     return s ? cmz_build_transpose(m, f->node, s, (const int64_t[]){1, 0}, 2) : 0;
   }
-  size_t rows = (size_t)c->shape[1], columns = (size_t)c->shape[2],
-         size = cmz_dtype_info(c->dtype)->bits / 8;
-  const char *from = (const char *)c->data + (size_t)d * rows * columns * size;
+  size_t all = (size_t)c->shape[1], columns = (size_t)c->shape[2], rows = (size_t)(end - begin);
+  size_t size = cmz_dtype_info(c->dtype)->bits / 8;
+  const char *from = (const char *)c->data + ((size_t)d * all + (size_t)begin) * columns * size;
   char *data = cmz_arena_array(m->arena, rows * columns, size);
   for (size_t i = 0; i < rows; i++)
     for (size_t j = 0; j < columns; j++)
@@ -292,13 +295,12 @@ static void gru_step(frame *f, cmz_nid before, const weights *w, cmz_vid xt, cmz
     candidate =
         cmz_build2(m, before, "Add", gate(f, before, xt, 2), cmz_build2(m, before, "Mul", r, own));
   } else {
-    cmz_vid zr_weights = slice(m, before, w->recurrent, 1, 0, 2 * hidden);
-    cmz_vid own_weights = slice(m, before, w->recurrent, 1, 2 * hidden, 3 * hidden);
     cmz_vid zr = cmz_build2(m, before, "Add", slice(m, before, xt, 1, 0, 2 * hidden),
-                            cmz_build2(m, before, "MatMul", *h, zr_weights));
+                            cmz_build2(m, before, "MatMul", *h, w->recurrent));
     z = activate(f, before, w, 0, gate(f, before, zr, 0));
     r = activate(f, before, w, 0, gate(f, before, zr, 1));
-    cmz_vid own = cmz_build2(m, before, "MatMul", cmz_build2(m, before, "Mul", r, *h), own_weights);
+    cmz_vid own =
+        cmz_build2(m, before, "MatMul", cmz_build2(m, before, "Mul", r, *h), w->candidate);
     candidate = cmz_build2(m, before, "Add", gate(f, before, xt, 2), own);
   }
   candidate = activate(f, before, w, 1, candidate);
@@ -397,7 +399,8 @@ static cmz_status scan(frame *f, const weights *w, cmz_vid xw, cmz_vid h, cmz_vi
 static cmz_vid project(frame *f, uint32_t d, weights *w) {
   cmz_module *m = f->m;
   cmz_vid bias = cmz_node_input(&f->n, 3),
-          xw = cmz_build2(m, f->node, "MatMul", f->x, matrix(f, f->n.inputs[1], d));
+          xw = cmz_build2(m, f->node, "MatMul", f->x,
+                          matrix(f, f->n.inputs[1], d, 0, f->gates * f->hidden));
   int64_t all = (int64_t)f->gates * f->hidden;
   if (!bias) return xw;
   bool after_reset = f->cell == GRU && cmz_node_int(&f->n, "linear_before_reset", 0) != 0;
@@ -427,7 +430,9 @@ static cmz_status direction(frame *f, uint32_t d, result *out) {
   weights w = {.direction = d};
   bool reversed = d == 1 || f->first_reversed;
   cmz_vid xw = project(f, d, &w), h = initial(f, 5, d), c = f->cell == LSTM ? initial(f, 6, d) : 0;
-  w.recurrent = matrix(f, f->n.inputs[2], d);
+  bool split = f->cell == GRU && !cmz_node_int(&f->n, "linear_before_reset", 0);
+  w.recurrent = matrix(f, f->n.inputs[2], d, 0, (split ? 2 : f->gates) * f->hidden);
+  if (split) w.candidate = matrix(f, f->n.inputs[2], d, 2 * f->hidden, 3 * f->hidden);
   cmz_vid peepholes = f->cell == LSTM ? cmz_node_input(&f->n, 7) : 0;
   for (int64_t i = 0; peepholes && i < 3; i++)
     w.peephole[i] = vector(f, peepholes, d, i * f->hidden, f->hidden);
