@@ -134,7 +134,7 @@ static cmz_expr describe_fold(cmz_describe *d, const cmz_node *n, uint32_t outpu
     r = row->op == CMZ_X_DIV && !t.is_float ? x_int_div(k, r, args[i], t.is_unsigned)
                                             : cmz_x2(k, row->op, r, args[i]);
   if (!strcmp(row->name, "Mean")) r = cmz_x_mul(k, r, cmz_x_like(k, r, 1.0 / n->input_count));
-  return cmz_describe_wrap(d, r, dtype);
+  return r;
 }
 
 /* ---- Mod ---- */
@@ -237,7 +237,7 @@ static cmz_expr describe_pow(cmz_describe *d, const cmz_node *n, uint32_t output
   double p;
   if (!cmz_describe_broadcast_all(d, n, output, idx, x, 2)) return 0;
   if (cmz_const_f64(m, n->inputs[1], &p)) {
-    if (p >= 0 && p <= 8 && p == floor(p)) return cmz_describe_wrap(d, x_power(k, x[0], (uint32_t)p), dtype);
+    if (p >= 0 && p <= 8 && p == floor(p)) return x_power(k, x[0], (uint32_t)p);
     if (is_float && p == 0.5) return cmz_x1(k, CMZ_X_SQRT, x[0]);
     if (is_float && p == -1) return cmz_x2(k, CMZ_X_DIV, cmz_x_like(k, x[0], 1), x[0]);
     if (is_float && p == -0.5)
@@ -246,7 +246,7 @@ static cmz_expr describe_pow(cmz_describe *d, const cmz_node *n, uint32_t output
   if (is_float) return cmz_x2(k, CMZ_X_POW, x[0], cmz_x_cast(k, x[1], cmz_x_dtype(k, x[0])));
   cmz_expr r = cmz_x2(k, CMZ_X_POW, cmz_x_cast(k, x[0], CMZ_F64), cmz_x_cast(k, x[1], CMZ_F64));
   if (int_exponent) r = cmz_x1(k, CMZ_X_ROUND_EVEN, r);
-  return cmz_describe_wrap(d, cmz_x_cast(k, r, cmz_x_dtype(k, x[0])), dtype);
+  return cmz_x_cast(k, r, cmz_x_dtype(k, x[0]));
 }
 
 /* ---- BitShift ---- */
@@ -273,7 +273,7 @@ static cmz_expr describe_shift(cmz_describe *d, const cmz_node *n, uint32_t outp
   cmz_expr bits = cmz_x_like(k, x[1], cmz_dtype_info(dtype)->bits), zero = cmz_x_like(k, x[1], 0);
   cmz_expr fits = cmz_x2(k, CMZ_X_LT, x[1], bits);
   cmz_expr r = cmz_x2(k, shift_left(n) ? CMZ_X_SHL : CMZ_X_SHR, x[0], cmz_x_select(k, fits, x[1], zero));
-  return cmz_describe_wrap(d, cmz_x_select(k, fits, r, cmz_x_like(k, r, 0)), dtype);
+  return cmz_x_select(k, fits, r, cmz_x_like(k, r, 0));
 }
 
 static cmz_status infer_shift(cmz_module *m, cmz_nid n) {

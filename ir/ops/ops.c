@@ -111,11 +111,6 @@ bool cmz_describe_broadcast_all(cmz_describe *d, const cmz_node *n, uint32_t out
   return true;
 }
 
-cmz_expr cmz_describe_wrap(cmz_describe *d, cmz_expr e, cmz_dtype stored) {
-  if (!e || !cmz_dtype_is_int(stored) || cmz_dtype_info(stored)->compute == stored) return e;
-  return cmz_x_cast_through(cmz_describe_kernel(d), e, stored);
-}
-
 /* ---- pointwise inference ---- */
 
 static cmz_status infer_broadcast_as(cmz_module *m, cmz_nid n, cmz_dtype dtype) {

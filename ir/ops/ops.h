@@ -61,8 +61,6 @@ cmz_status cmz_eval_pointwise(cmz_eval *e, const cmz_node *n, const cmz_array *i
 /* Reads every input broadcast at IDX; absent ones give 0. At most CAPACITY. False after an error. */
 bool cmz_describe_broadcast_all(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx,
                                 cmz_expr *args, uint32_t capacity);
-/* Integer results of small types wrap as their stored type would (expressions are fused without stores). */
-cmz_expr cmz_describe_wrap(cmz_describe *d, cmz_expr e, cmz_dtype stored);
 /* infer functions: broadcast of all inputs with input 0's dtype / bool. */
 cmz_status cmz_infer_pointwise(cmz_module *m, cmz_nid n);
 cmz_status cmz_infer_compare(cmz_module *m, cmz_nid n);

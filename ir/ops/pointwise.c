@@ -134,7 +134,7 @@ static cmz_expr describe_unary(cmz_describe *d, const cmz_node *n, uint32_t outp
   if (!is_float && !is_signed && (row->i == i_abs || row->i == i_relu)) return x;
   if (!is_float && !is_signed && row->i == i_sign)
     return cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, x, cmz_x_like(k, x, 0)), cmz_x_like(k, x, 0), cmz_x_like(k, x, 1));
-  return cmz_describe_wrap(d, row->build ? row->build(k, x) : cmz_x1(k, row->op, x), dtype);
+  return row->build ? row->build(k, x) : cmz_x1(k, row->op, x);
 }
 
 #define UNARY(NAME, FLAGS)                                                                         \
