@@ -1,1 +1,55 @@
-# Placeholder until the runtime lands.
+# The runtime: once as bitcode for the models that cmzc makes, embedded into the code generator, and once as a native library for
+# the unit tests and cmz-run. It includes no system header, so that its bitcode needs no sysroot.
+enable_language(ASM)
+find_program(CMZ_CLANG NAMES clang-22 HINTS ${LLVM_TOOLS_BINARY_DIR} REQUIRED)
+find_program(CMZ_LLVM_LINK NAMES llvm-link llvm-link-22 HINTS ${LLVM_TOOLS_BINARY_DIR} REQUIRED)
+
+file(GLOB CMZ_RUNTIME_SOURCES CONFIGURE_DEPENDS runtime/*.c)
+set(CMZ_RUNNER_SOURCES ${CMAKE_SOURCE_DIR}/runtime/cmz_run.c ${CMAKE_SOURCE_DIR}/runtime/npy.c ${CMAKE_SOURCE_DIR}/runtime/report.c)
+set(CMZ_RUN_MAIN ${CMAKE_SOURCE_DIR}/runtime/cmz_run_main.c)
+list(REMOVE_ITEM CMZ_RUNTIME_SOURCES ${CMZ_RUNNER_SOURCES} ${CMZ_RUN_MAIN})
+file(GLOB CMZ_RUNTIME_HEADERS CONFIGURE_DEPENDS runtime/*.h)
+
+# cmz_bitcode(NAME SOURCES...) makes NAME.bc from C sources.
+function(cmz_bitcode name)
+  set(parts)
+  foreach(source IN LISTS ARGN)
+    get_filename_component(base ${source} NAME_WE)
+    set(part ${CMAKE_BINARY_DIR}/bitcode/${name}_${base}.bc)
+    add_custom_command(
+      OUTPUT ${part}
+      COMMAND ${CMZ_CLANG} --target=x86_64-linux-gnu -std=gnu11 -Os -ffreestanding -fPIC -nostdlibinc -fno-stack-protector
+              -fno-builtin-malloc -fno-ident -fno-strict-aliasing -fvisibility=hidden -DCMZ_BITCODE -emit-llvm -c ${source} -o ${part}
+      DEPENDS ${source} ${CMZ_RUNTIME_HEADERS}
+      VERBATIM)
+    list(APPEND parts ${part})
+  endforeach()
+  add_custom_command(
+    OUTPUT ${CMAKE_BINARY_DIR}/bitcode/${name}.bc
+    COMMAND ${CMZ_LLVM_LINK} ${parts} -o ${CMAKE_BINARY_DIR}/bitcode/${name}.bc
+    DEPENDS ${parts}
+    VERBATIM)
+endfunction()
+
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/bitcode)
+cmz_bitcode(runtime ${CMZ_RUNTIME_SOURCES})
+cmz_bitcode(runner ${CMZ_RUNNER_SOURCES})
+add_custom_command(
+  OUTPUT ${CMAKE_BINARY_DIR}/bitcode/embedded.S
+  COMMAND ${CMAKE_SOURCE_DIR}/cmake/embed.sh ${CMAKE_BINARY_DIR}/bitcode/embedded.S
+          cmz_runtime_bitcode=${CMAKE_BINARY_DIR}/bitcode/runtime.bc cmz_runner_bitcode=${CMAKE_BINARY_DIR}/bitcode/runner.bc
+  DEPENDS ${CMAKE_BINARY_DIR}/bitcode/runtime.bc ${CMAKE_BINARY_DIR}/bitcode/runner.bc ${CMAKE_SOURCE_DIR}/cmake/embed.sh
+  VERBATIM)
+# .incbin is not a dependency that the build tool sees.
+set_source_files_properties(
+  ${CMAKE_BINARY_DIR}/bitcode/embedded.S PROPERTIES OBJECT_DEPENDS
+  "${CMAKE_BINARY_DIR}/bitcode/runtime.bc;${CMAKE_BINARY_DIR}/bitcode/runner.bc")
+add_library(cmz_bitcode STATIC ${CMAKE_BINARY_DIR}/bitcode/embedded.S)
+target_link_libraries(cmz_codegen PUBLIC cmz_bitcode)
+target_compile_definitions(cmz_codegen PRIVATE CMZ_LLVM_TOOLS="${LLVM_TOOLS_BINARY_DIR}")
+
+add_library(cmz_runtime STATIC ${CMZ_RUNTIME_SOURCES})
+target_link_libraries(cmz_runtime PUBLIC pthread dl)
+add_executable(cmz-run ${CMZ_RUN_MAIN} ${CMZ_RUNNER_SOURCES})
+target_link_libraries(cmz-run PRIVATE dl pthread)
+set_target_properties(cmz-run PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)

@@ -1,0 +1,371 @@
+/* run.c - one run: checks the inputs, sizes everything when dims have changed, gives every buffer
+ * its memory and executes the entry block. In: the caller's tensors. Out: filled outputs, or a
+ * message that names the tensor. Always holds: with unchanged dims, contiguous tensors and no
+ * data-dependent size nothing is allocated. */
+#include "instance.h"
+
+static const uint8_t element_bits[] = {
+    [CMZ_ELEMENT_F32] = 32,   [CMZ_ELEMENT_U8] = 8,         [CMZ_ELEMENT_I8] = 8,
+    [CMZ_ELEMENT_U16] = 16,   [CMZ_ELEMENT_I16] = 16,       [CMZ_ELEMENT_I32] = 32,
+    [CMZ_ELEMENT_I64] = 64,   [CMZ_ELEMENT_STRING] = 64,    [CMZ_ELEMENT_BOOL] = 8,
+    [CMZ_ELEMENT_F16] = 16,   [CMZ_ELEMENT_F64] = 64,       [CMZ_ELEMENT_U32] = 32,
+    [CMZ_ELEMENT_U64] = 64,   [CMZ_ELEMENT_C64] = 64,       [CMZ_ELEMENT_C128] = 128,
+    [CMZ_ELEMENT_BF16] = 16,  [CMZ_ELEMENT_F8E4M3FN] = 8,   [CMZ_ELEMENT_F8E4M3FNUZ] = 8,
+    [CMZ_ELEMENT_F8E5M2] = 8, [CMZ_ELEMENT_F8E5M2FNUZ] = 8, [CMZ_ELEMENT_U4] = 4,
+    [CMZ_ELEMENT_I4] = 4,     [CMZ_ELEMENT_F4E2M1] = 4,     [CMZ_ELEMENT_F8E8M0] = 8,
+    [CMZ_ELEMENT_U2] = 2,     [CMZ_ELEMENT_I2] = 2,
+};
+
+static const char *const element_names[] = {
+    "undefined",  "f32",    "u8",         "i8",  "u16", "i16",    "i32",    "i64",  "string",
+    "bool",       "f16",    "f64",        "u32", "u64", "c64",    "c128",   "bf16", "f8e4m3fn",
+    "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "u4",  "i4",  "f4e2m1", "f8e8m0", "u2",   "i2"};
+
+uint32_t cmz_element_bits(uint32_t element) {
+  return element < sizeof element_bits ? element_bits[element] : 0;
+}
+
+static const char *element_name(uint32_t element) {
+  return element < sizeof element_bits ? element_names[element] : "unknown type";
+}
+
+int64_t cmz_tensor_bytes(uint32_t element, uint32_t rank, const int64_t *dims) {
+  int64_t bits = cmz_element_bits(element);
+  for (uint32_t d = 0; d < rank; d++) {
+    if (dims[d] < 0 || __builtin_mul_overflow(bits, dims[d], &bits)) return -1;
+  }
+  return bits / 8 + (bits % 8 != 0);
+}
+
+static bool is_contiguous(const cmz_tensor *t, const int64_t *dims) {
+  int64_t step = (int64_t)cmz_element_bits(t->element) / 8;
+  bool all_zero = true, dense = true;
+  for (uint32_t d = t->rank; d-- > 0;) {
+    all_zero &= t->strides[d] == 0;
+    if (dims[d] != 1) dense &= t->strides[d] == step;
+    step *= dims[d];
+  }
+  return all_zero || dense;
+}
+
+void cmz_strided_copy(void *to, const void *from, uint32_t element, uint32_t rank,
+                      const int64_t *dims, const int64_t *strides, bool gather) {
+  size_t size = cmz_element_bits(element) / 8;
+  int64_t index[CMZ_MAX_DIMS] = {0}, offset = 0, total = 1;
+  for (uint32_t d = 0; d < rank; d++) total *= dims[d];
+  for (int64_t i = 0; i < total; i++) {
+    if (gather) {
+      memcpy((char *)to + (size_t)i * size, (const char *)from + offset, size);
+    } else {
+      memcpy((char *)to + offset, (const char *)from + (size_t)i * size, size);
+    }
+    for (uint32_t d = rank; d-- > 0;) {
+      offset += strides[d];
+      if (++index[d] < dims[d]) break;
+      offset -= strides[d] * dims[d];
+      index[d] = 0;
+    }
+  }
+}
+
+/* The farthest byte that a strided tensor touches; -1 when strides or sizes make no sense. */
+static int64_t strided_end(const cmz_tensor *t) {
+  int64_t end = (int64_t)cmz_element_bits(t->element) / 8;
+  for (uint32_t d = 0; d < t->rank; d++) {
+    int64_t step;
+    if (t->dims[d] == 0) return 0;
+    if (t->strides[d] < 0 || __builtin_mul_overflow(t->dims[d] - 1, t->strides[d], &step) ||
+        __builtin_add_overflow(end, step, &end)) {
+      return -1;
+    }
+  }
+  return end;
+}
+
+static int stage(cmz_model *m, uint32_t index, int64_t bytes) {
+  if (m->staging_bytes[index] >= (size_t)bytes && m->staging[index]) return CMZ_SUCCESS;
+  cmz_memory_give(m, m->staging[index], m->staging_bytes[index]);
+  m->staging_bytes[index] = 0;
+  m->staging[index] = cmz_memory_take(m, (size_t)bytes);
+  if (!m->staging[index]) {
+    return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for %lld bytes", (long long)bytes);
+  }
+  m->staging_bytes[index] = (size_t)bytes;
+  return CMZ_SUCCESS;
+}
+
+/* ---- inputs ---- */
+
+static int check_input(cmz_model *m, const cmz_port *port, const cmz_tensor *t) {
+  if (t->element != port->element) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\" is %s; the model takes %s",
+                        port->name, element_name(t->element), element_name(port->element));
+  }
+  if (t->rank != port->rank) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
+                        "input \"%s\" has %u dimensions; the model takes %u", port->name, t->rank,
+                        port->rank);
+  }
+  if (t->memory != CMZ_MEMORY_HOST) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\" is not in host memory", port->name);
+  }
+  for (uint32_t d = 0; d < t->rank; d++) {
+    if (t->dims[d] < 0) {
+      return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\": dimension %u is %lld", port->name,
+                          d, (long long)t->dims[d]);
+    }
+  }
+  int64_t bytes = cmz_tensor_bytes(t->element, t->rank, t->dims);
+  if (bytes >= 0 && !is_contiguous(t, t->dims)) {
+    if (cmz_element_bits(t->element) < 8) {
+      return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\": a packed type with strides",
+                          port->name);
+    }
+    bytes = strided_end(t);
+  }
+  if (bytes < 0) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\": dims or strides out of range",
+                        port->name);
+  }
+  if (t->bytes < (size_t)bytes) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
+                        "input \"%s\" needs %lld bytes, its tensor has %zu", port->name,
+                        (long long)bytes, t->bytes);
+  }
+  if (bytes > 0 && !t->data) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\" has no data", port->name);
+  }
+  return CMZ_SUCCESS;
+}
+
+/* Index of the description's dim that lives in SLOT. */
+static uint32_t dim_of_slot(const cmz_program *p, uint32_t slot) {
+  for (uint32_t i = 0; i < p->description->dim_count; i++) {
+    if (p->dim_slots[i] == slot) return i;
+  }
+  return CMZ_NO_INDEX;
+}
+
+static int set_symbol(cmz_model *m, const cmz_port *port, uint32_t d, uint32_t slot, int64_t value,
+                      uint64_t *seen) {
+  const cmz_program *p = m->program;
+  uint32_t index = dim_of_slot(p, slot);
+  if (index == CMZ_NO_INDEX) return CMZ_SUCCESS;
+  const cmz_symbolic_dim *dim = &p->description->dims[index];
+  if (value < dim->low || value > dim->high) {
+    return cmz_fail_run(
+        m, CMZ_INVALID_ARGUMENT, "input \"%s\": dimension %u (%s) is %lld, outside of %lld..%lld",
+        port->name, d, dim->name, (long long)value, (long long)dim->low, (long long)dim->high);
+  }
+  if (index < 64 && (*seen >> index & 1) && m->slots[slot] != value) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
+                        "input \"%s\": dimension %u (%s) is %lld, but %lld in another input",
+                        port->name, d, dim->name, (long long)value, (long long)m->slots[slot]);
+  }
+  if (index < 64) *seen |= UINT64_C(1) << index;
+  m->slots[slot] = value;
+  return CMZ_SUCCESS;
+}
+
+static int set_symbols(cmz_model *m, const cmz_tensor *inputs) {
+  const cmz_program *p = m->program;
+  uint64_t seen = 0;
+  for (uint32_t i = 0; i < p->description->input_count; i++) {
+    const cmz_port *port = &p->description->inputs[i];
+    for (uint32_t d = 0; d < port->rank; d++) {
+      const cmz_program_input_dim *dim = &p->input_dims[i][d];
+      if (!dim->is_symbol) continue;
+      int rc = set_symbol(m, port, d, dim->slot, inputs[i].dims[d], &seen);
+      if (rc) return rc;
+    }
+  }
+  return CMZ_SUCCESS;
+}
+
+static int check_dims(cmz_model *m, const cmz_tensor *inputs) {
+  const cmz_program *p = m->program;
+  for (uint32_t i = 0; i < p->description->input_count; i++) {
+    const cmz_port *port = &p->description->inputs[i];
+    for (uint32_t d = 0; d < port->rank; d++) {
+      int64_t want = m->slots[p->input_dims[i][d].slot], have = inputs[i].dims[d];
+      if (want != have) {
+        return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
+                            "input \"%s\": dimension %u is %lld; the model takes %lld", port->name,
+                            d, (long long)have, (long long)want);
+      }
+    }
+  }
+  return CMZ_SUCCESS;
+}
+
+static bool same_dims(const cmz_model *m, const cmz_tensor *inputs) {
+  const cmz_description *description = m->program->description;
+  const int64_t *last = m->last_dims;
+  for (uint32_t i = 0; i < description->input_count; i++) {
+    for (uint32_t d = 0; d < description->inputs[i].rank; d++) {
+      if (*last++ != inputs[i].dims[d]) return false;
+    }
+  }
+  return m->prepared;
+}
+
+/* ---- sizes and memory ---- */
+
+static int place_arena(cmz_model *m) {
+  const cmz_program *p = m->program;
+  int64_t bytes = m->slots[p->arena_slot];
+  if (bytes < 0) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "these dims need too much memory");
+  if (!m->arena || m->arena_bytes < (size_t)bytes) {
+    cmz_memory_give(m, m->arena, m->arena_bytes);
+    m->arena_bytes = 0;
+    m->arena = cmz_memory_take(m, (size_t)bytes);
+    if (!m->arena) {
+      return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for an arena of %lld bytes",
+                          (long long)bytes);
+    }
+    m->arena_bytes = bytes ? (size_t)bytes : 1;
+  }
+  for (uint32_t b = 0; b < p->buffer_count; b++) {
+    if (p->buffers[b].kind == CMZ_PB_ARENA) {
+      m->pointers[b] = (char *)m->arena + m->slots[p->buffers[b].offset_slot];
+    }
+  }
+  return CMZ_SUCCESS;
+}
+
+static int prepare(cmz_model *m, const cmz_tensor *inputs) {
+  const cmz_program *p = m->program;
+  if (same_dims(m, inputs)) return CMZ_SUCCESS;
+  m->prepared = false;
+  int rc = set_symbols(m, inputs);
+  if (rc) return rc;
+  cmz_sizes_run(p, m->slots, 0, p->entry_instructions);
+  rc = check_dims(m, inputs);
+  if (!rc) rc = place_arena(m);
+  if (rc) return rc;
+  int64_t *last = m->last_dims;
+  for (uint32_t i = 0; i < p->description->input_count; i++) {
+    for (uint32_t d = 0; d < p->description->inputs[i].rank; d++) *last++ = inputs[i].dims[d];
+  }
+  m->prepared = true;
+  return CMZ_SUCCESS;
+}
+
+static int place_inputs(cmz_model *m, const cmz_tensor *inputs) {
+  const cmz_program *p = m->program;
+  for (uint32_t i = 0; i < p->description->input_count; i++) {
+    const cmz_tensor *t = &inputs[i];
+    void *data = t->data;
+    if (!is_contiguous(t, t->dims)) {
+      int rc = stage(m, i, cmz_tensor_bytes(t->element, t->rank, t->dims));
+      if (rc) return rc;
+      data = m->staging[i];
+      cmz_strided_copy(data, t->data, t->element, t->rank, t->dims, t->strides, true);
+    }
+    if (p->input_buffers[i] != CMZ_NO_INDEX) m->pointers[p->input_buffers[i]] = data;
+  }
+  return CMZ_SUCCESS;
+}
+
+/* The dims of output INDEX as the slots have them now. */
+static void output_dims(const cmz_model *m, uint32_t index, int64_t *dims) {
+  const cmz_program *p = m->program;
+  const cmz_program_buffer *b = &p->buffers[p->output_buffers[index]];
+  for (uint32_t d = 0; d < b->rank; d++) dims[d] = m->slots[p->lists[b->dim_slots + d]];
+}
+
+static bool output_strided(const cmz_tensor *t, const cmz_port *port, const int64_t *dims) {
+  if (!t->data || t->rank != port->rank || cmz_element_bits(port->element) < 8) return false;
+  cmz_tensor probe = *t;
+  probe.element = port->element;
+  return !is_contiguous(&probe, dims);
+}
+
+static int too_small(cmz_model *m, const cmz_port *port, int64_t bytes, size_t have) {
+  return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "output \"%s\" needs %lld bytes, its tensor has %zu",
+                      port->name, (long long)bytes, have);
+}
+
+/* Memory of the outputs whose sizes are known before the run. */
+static int place_outputs(cmz_model *m, const cmz_tensor *outputs) {
+  const cmz_program *p = m->program;
+  for (uint32_t i = 0; i < p->description->output_count; i++) {
+    const cmz_port *port = &p->description->outputs[i];
+    const cmz_tensor *t = &outputs[i];
+    if (t->data && t->memory != CMZ_MEMORY_HOST) {
+      return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "output \"%s\" is not in host memory",
+                          port->name);
+    }
+    uint32_t b = p->output_buffers[i];
+    if (m->data_dependent[i] || p->buffers[b].kind != CMZ_PB_OUTPUT) continue;
+    int64_t dims[CMZ_MAX_DIMS] = {0};
+    output_dims(m, i, dims);
+    int64_t bytes = cmz_tensor_bytes(port->element, port->rank, dims);
+    if (bytes < 0)
+      return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "output \"%s\" is too large", port->name);
+    if (t->data && !output_strided(t, port, dims)) {
+      if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
+      m->pointers[b] = t->data;
+      continue;
+    }
+    int rc = cmz_buffer_reserve(m, b, bytes, false);
+    if (rc) return rc;
+  }
+  return CMZ_SUCCESS;
+}
+
+static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
+  const cmz_program *p = m->program;
+  const cmz_port *port = &p->description->outputs[i];
+  void *data = m->pointers[m->roots[p->output_buffers[i]]];
+  cmz_tensor full = {.element = port->element, .rank = port->rank};
+  output_dims(m, i, full.dims);
+  int64_t bytes = cmz_tensor_bytes(port->element, port->rank, full.dims);
+  if (bytes < 0)
+    return cmz_fail_run(m, CMZ_RUN_FAILED, "output \"%s\" has an impossible size", port->name);
+  if (t->data && t->data != data) {
+    if (output_strided(t, port, full.dims)) {
+      memcpy(full.strides, t->strides, sizeof full.strides);
+      int64_t end = strided_end(&full);
+      if (end < 0 || t->bytes < (size_t)end) return too_small(m, port, end, t->bytes);
+      cmz_strided_copy(t->data, data, port->element, port->rank, full.dims, full.strides, false);
+    } else {
+      if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
+      if (bytes) memcpy(t->data, data, (size_t)bytes);
+    }
+    data = t->data;
+  }
+  full.data = data;
+  full.bytes = (size_t)bytes;
+  *t = full;
+  return CMZ_SUCCESS;
+}
+
+static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
+  const cmz_description *description = m->program->description;
+  for (uint32_t i = 0; i < description->input_count; i++) {
+    int rc = check_input(m, &description->inputs[i], &inputs[i]);
+    if (rc) return rc;
+  }
+  int rc = prepare(m, inputs);
+  if (!rc) rc = place_inputs(m, inputs);
+  if (!rc) rc = place_outputs(m, outputs);
+  if (m->profiling) cmz_profile_charge(m, m->program->step_count);
+  if (!rc) rc = cmz_block_run(m, 0);
+  for (uint32_t i = 0; !rc && i < description->output_count; i++)
+    rc = finish_output(m, i, &outputs[i]);
+  if (m->profiling) cmz_profile_charge(m, m->program->step_count);
+  return rc;
+}
+
+int cmz_instance_run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
+  if (!m) return CMZ_INVALID_ARGUMENT;
+  if (!m->ready) return m->code; /* create failed; its message stays */
+  const cmz_description *description = m->program->description;
+  m->error[0] = 0;
+  if ((description->input_count && !inputs) || (description->output_count && !outputs)) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "run without inputs or outputs");
+  }
+  if (m->profiling) m->profile_last = cmz_now();
+  return run(m, inputs, outputs);
+}

@@ -1,0 +1,168 @@
+/* team.c - threads that wait for work by spinning a little and then sleeping on a futex. In: a
+ * function over tiles. Out: all tiles done when cmz_team_run returns. Always holds: a job's fields
+ * are written before `generation` changes and not before every worker has left the job before it
+ * (`busy` is 0). */
+#include "instance.h"
+
+enum { SPINS = 4000, CHUNKS = 4, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
+#if defined(__aarch64__)
+#define SYS_FUTEX 98L
+#else
+#define SYS_FUTEX 202L
+#endif
+
+/* The share of one worker: others take chunks of it when they are done with their own. */
+typedef struct share {
+  uint32_t next, end, chunk;
+  uint32_t padding[13]; /* a cache line each */
+} share;
+
+typedef struct worker {
+  cmz_team *team;
+  unsigned long thread;
+  uint32_t index;
+} worker;
+
+struct cmz_team {
+  uint32_t count;
+  uint32_t started;
+  cmz_team_function *function;
+  void *user;
+  bool stop;
+  uint32_t padding0[16];
+  uint32_t generation; /* futex: a new job, or the end */
+  uint32_t sleepers;
+  uint32_t padding1[16];
+  uint32_t busy; /* futex: workers that have not left the job */
+  uint32_t caller_sleeps;
+  uint32_t padding2[16];
+  share *shares;
+  worker *workers;
+};
+
+static void pause_cpu(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static void futex_wait(uint32_t *word, uint32_t value) {
+  syscall(SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void futex_wake(uint32_t *word, int count) {
+  syscall(SYS_FUTEX, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+static void work(cmz_team *team, uint32_t self) {
+  for (uint32_t i = 0; i < team->count; i++) {
+    share *s = &team->shares[(self + i) % team->count];
+    for (;;) {
+      if (__atomic_load_n(&s->next, __ATOMIC_RELAXED) >= s->end) break;
+      uint32_t begin = __atomic_fetch_add(&s->next, s->chunk, __ATOMIC_RELAXED);
+      if (begin >= s->end) break;
+      uint32_t end = s->end - begin > s->chunk ? begin + s->chunk : s->end;
+      team->function(team->user, begin, end, self);
+    }
+  }
+}
+
+static void *worker_main(void *argument) {
+  worker *w = argument;
+  cmz_team *team = w->team;
+  uint32_t seen = 0;
+  for (;;) {
+    uint32_t now;
+    for (uint32_t spin = 0;; spin++) {
+      now = __atomic_load_n(&team->generation, __ATOMIC_ACQUIRE);
+      if (now != seen) break;
+      if (spin < SPINS) {
+        pause_cpu();
+        continue;
+      }
+      __atomic_fetch_add(&team->sleepers, 1, __ATOMIC_SEQ_CST);
+      if (__atomic_load_n(&team->generation, __ATOMIC_SEQ_CST) == seen) {
+        futex_wait(&team->generation, seen);
+      }
+      __atomic_fetch_sub(&team->sleepers, 1, __ATOMIC_SEQ_CST);
+    }
+    seen = now;
+    if (team->stop) return NULL;
+    work(team, w->index);
+    if (__atomic_sub_fetch(&team->busy, 1, __ATOMIC_SEQ_CST) == 0 &&
+        __atomic_load_n(&team->caller_sleeps, __ATOMIC_SEQ_CST)) {
+      futex_wake(&team->busy, 1);
+    }
+  }
+}
+
+static void publish(cmz_team *team) {
+  __atomic_fetch_add(&team->generation, 1, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&team->sleepers, __ATOMIC_SEQ_CST)) {
+    futex_wake(&team->generation, INT32_MAX);
+  }
+}
+
+static void wait_for_workers(cmz_team *team) {
+  for (uint32_t spin = 0;; spin++) {
+    uint32_t busy = __atomic_load_n(&team->busy, __ATOMIC_ACQUIRE);
+    if (busy == 0) return;
+    if (spin < SPINS) {
+      pause_cpu();
+      continue;
+    }
+    __atomic_store_n(&team->caller_sleeps, 1, __ATOMIC_SEQ_CST);
+    busy = __atomic_load_n(&team->busy, __ATOMIC_SEQ_CST);
+    if (busy) futex_wait(&team->busy, busy);
+    __atomic_store_n(&team->caller_sleeps, 0, __ATOMIC_SEQ_CST);
+  }
+}
+
+void cmz_team_run(cmz_team *team, cmz_team_function *function, void *user, uint32_t count) {
+  uint32_t workers = team->started + 1;
+  for (uint32_t i = 0; i < workers; i++) {
+    share *s = &team->shares[i];
+    s->next = (uint32_t)((uint64_t)count * i / workers);
+    s->end = (uint32_t)((uint64_t)count * (i + 1) / workers);
+    s->chunk = (s->end - s->next + CHUNKS - 1) / CHUNKS;
+    if (s->chunk == 0) s->chunk = 1;
+  }
+  team->function = function;
+  team->user = user;
+  __atomic_store_n(&team->busy, team->started, __ATOMIC_RELAXED);
+  publish(team);
+  work(team, 0);
+  wait_for_workers(team);
+}
+
+static size_t team_bytes(uint32_t count) {
+  return sizeof(cmz_team) + 64 + count * (sizeof(share) + sizeof(worker));
+}
+
+cmz_team *cmz_team_create(struct cmz_model *model, uint32_t count) {
+  cmz_team *team = cmz_memory_take(model, team_bytes(count));
+  if (!team) return NULL;
+  memset(team, 0, team_bytes(count));
+  team->count = count;
+  uintptr_t at = ((uintptr_t)(team + 1) + 63) & ~(uintptr_t)63;
+  team->shares = (share *)at;
+  team->workers = (worker *)(at + count * sizeof(share));
+  for (uint32_t i = 1; i < count; i++) {
+    team->workers[i] = (worker){.team = team, .index = i};
+    if (cmz_system_thread(&team->workers[i].thread, NULL, worker_main, &team->workers[i]) != 0) {
+      cmz_team_destroy(model, team);
+      return NULL;
+    }
+    team->started++;
+  }
+  return team;
+}
+
+void cmz_team_destroy(struct cmz_model *model, cmz_team *team) {
+  team->stop = true;
+  publish(team);
+  for (uint32_t i = 1; i <= team->started; i++) cmz_system_join(team->workers[i].thread, NULL);
+  cmz_memory_give(model, team, team_bytes(team->count));
+}
