@@ -32,7 +32,7 @@ typedef struct cmz_kernel_object { const char *symbol; const char *path; /* ELF 
  * Runs in a worker: LLVM may abort. KIND: OBJECT, ASSEMBLY, LLVM or MLIR. emit.c */
 cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_schedule *s, const cmz_cpu_row *cpu, const cmz_os_row *os,
                            const char *symbol, int optimise, const char *source_file, uint32_t source_line, cmz_output_kind kind, const char *path);
-/* Compiles all kernels of the plan for all levels in worker processes; OBJECTS is [level][kernel]. workers.c */
+/* Compiles all kernels of the plan for all levels in worker processes; *OBJECTS becomes a flat array, [level * kernels + kernel]. workers.c */
 cmz_status cmz_kernels_compile(cmz_context *ctx, const cmz_plan *plan, const cmz_codegen_options *o, cmz_kernel_object **objects);
 /* Writes the output file(s) of KIND at PATH (and the header beside it when HEADER_PATH is not NULL). output.c */
 cmz_status cmz_output_write(cmz_context *ctx, const cmz_plan *plan, const cmz_codegen_options *o, cmz_output_kind kind, const char *path,

@@ -81,7 +81,7 @@ uint64_t cmz_emit_key(const emitter *e, cmz_expr x) {
   for (uint32_t w = 0; w < CMZ_COUNT_OF(info->free.words); w++)
     for (uint64_t bits = info->free.words[w]; bits; bits &= bits - 1) {
       const axis_state *a = &e->axes[w * 64 + (uint32_t)__builtin_ctzll(bits)];
-      h = mix(h, ((uint64_t)a->id << 32) + a->offset);
+      h = mix(h, (uint64_t)a->id << 32 | a->offset);
       vector |= a->lanes > 1;
     }
   if (vector) h = mix(h, (uint64_t)(e->lane + 1) + (1ull << 50));
@@ -405,7 +405,11 @@ static MlirValue emit_unary(emitter *e, const cmz_expr_node *n) {
     return cmz_b_fcmp(b, CMZ_B_OEQ, cmz_b_1(b, "llvm.intr.fabs", x),
                       cmz_b_float(b, t, __builtin_inf()));
   case CMZ_X_CAST:
-    return cmz_b_convert(b, x, (cmz_dtype)e->k->exprs.data[n->args[0]].dtype, (cmz_dtype)n->dtype);
+    x = cmz_b_convert(b, x, (cmz_dtype)e->k->exprs.data[n->args[0]].dtype, (cmz_dtype)n->dtype);
+    if (!n->i) return x;
+    x = cmz_b_encode(b, (cmz_dtype)n->i, x); /* through a narrower stored type */
+    if (!x.ptr) return cmz_emit_fail(e, "a cast to a type that kernels do not write");
+    return cmz_b_decode(b, (cmz_dtype)n->i, x);
   case CMZ_X_BITCAST: return cmz_b_bitcast(b, x, cmz_b_compute_type(b, (cmz_dtype)n->dtype));
   case CMZ_X_POPCOUNT: return cmz_b_1(b, "llvm.intr.ctpop", x);
   case CMZ_X_FLOOR:
