@@ -535,6 +535,7 @@ cmz_status cmz_kernel_interpret(cmz_context *ctx, const cmz_kernel *k, void *con
                                 const int64_t *params) {
   cmz_arena_mark mark = cmz_arena_save(k->arena);
   machine m = {.ctx = ctx, .k = k, .operands = operands, .params = params};
+  m.clock = 1;
   m.elements = CMZ_NEW_ARRAY(k->arena, int64_t, k->operands.count);
   m.axis_values = CMZ_NEW_ARRAY(k->arena, int64_t, k->axes.count);
   m.axis_stamps = CMZ_NEW_ARRAY(k->arena, uint64_t, (size_t)k->axes.count + 1);
