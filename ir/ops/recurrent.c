@@ -228,7 +228,7 @@ static cmz_vid scaled(cmz_module *m, cmz_nid before, cmz_vid x, double factor) {
 static cmz_vid activate(frame *f, cmz_nid before, const weights *w, uint32_t index, cmz_vid x) {
   static const uint32_t per_direction[3] = {3, 2, 1};
   cmz_module *m = f->m;
-  activation a;
+  activation a = {0};
   if (!x || read_activation(f, w->direction * per_direction[f->cell] + index, &a) != CMZ_OK)
     return 0;
   double clip = cmz_node_float(&f->n, "clip", 0);
