@@ -7,6 +7,7 @@
 
 #define FUSE_MAX_OPERANDS 12 /* loads of one kernel, beyond what its own root needs */
 #define FUSE_MAX_COPIES 3    /* kernels into which one cheap value is computed again */
+#define FUSE_EPILOGUE_DEPTH 12
 #define FUSE_CHEAP_RATIO 4.0 /* how often a cheap element may be computed again */
 
 /* Where a node is computed. */
@@ -150,6 +151,22 @@ static bool check_use(fuser *f, const cmz_node *p, cmz_vid v, cmz_use use, use_s
   return true;
 }
 
+/* Whether N's result is, but for pointwise steps that nobody else reads, what a contraction or
+ * reduction makes: it is that kernel's epilogue then. */
+static bool continues_heavy(const fuser *f, const cmz_node *n, int depth) {
+  if (!(n->op->flags & CMZ_OP_POINTWISE) || depth == 0) return false;
+  for (uint32_t i = 0; i < n->input_count; i++) {
+    cmz_vid v = n->inputs[i];
+    if (v == 0 || cmz_value_get(f->m, v)->producer == 0 || cmz_pass_use_count(f->m, v) != 1 ||
+        !cmz_pass_same_shape(f->m, v, n->outputs[0]))
+      continue;
+    const cmz_node *p = cmz_node_get(f->m, cmz_value_get(f->m, v)->producer);
+    if (p->graph != n->graph || p->op->describe == NULL) continue;
+    if (heavy_flags(p) != 0 || continues_heavy(f, p, depth - 1)) return true;
+  }
+  return false;
+}
+
 /* Sums up all uses of N's outputs; false when one forbids fusion. */
 static bool check_uses(fuser *f, const cmz_node *p, use_summary *sum, uint32_t *uses) {
   *sum = (use_summary){.same_root = true};
@@ -182,6 +199,7 @@ static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
   default:
     break;
   }
+  if (!sum->identity && continues_heavy(f, p, FUSE_EPILOGUE_DEPTH)) return false;
   if (sum->same_root && sum->prefix) return true; /* equal expressions are computed once */
   if (uses > FUSE_MAX_COPIES) return false;
   double elements = 0;

@@ -1,8 +1,253 @@
-/* layout.c - chooses physical layouts of values. */
+/* layout.c - chooses physical layouts: channels of convolutional values blocked by 16, constant
+ * weights in the order in which kernels read them. In: an expanded module, everything plain. Out:
+ * layouts set on values; constants packed. Nothing is rewritten: kernels load and store through the
+ * layouts of what they touch. Always holds: inputs and outputs of graphs, and what control flow and
+ * the runtime's table touch, are plain. */
 #include "support.h"
+
+#define BLOCK 16
+#define WORST_PADDING 1.6 /* padded channels over channels: beyond that a plain layout is better   \
+                           */
+
+typedef enum liking {
+  DISLIKES, /* reads or writes plain rows only: views, matrix products, transposes … */
+  FOLLOWS,  /* as good in blocks as plain: pointwise, pooling, resizing */
+  WANTS,    /* convolutions */
+} liking;
+
+typedef struct chooser {
+  cmz_module *m;
+  bool *blocked; /* by vid */
+} chooser;
+
+static const cmz_type *type_of(const chooser *c, cmz_vid v) {
+  return &cmz_value_get(c->m, v)->type;
+}
+
+static bool in_list(const cmz_node *n, const char *const *names) {
+  if (n->op->domain[0] != '\0') return false;
+  for (; *names != NULL; names++)
+    if (strcmp(n->op->name, *names) == 0) return true;
+  return false;
+}
+
+static bool channels_of(const chooser *c, cmz_vid v, int64_t *channels) {
+  const cmz_type *t = type_of(c, v);
+  return t->rank >= 3 && t->rank <= 5 && cmz_dim_is_const(c->m->dims, t->shape[1], channels);
+}
+
+/* Whether V may lie in blocks at all, and does so without much padding. */
+static bool can_block(const chooser *c, cmz_vid v) {
+  int64_t channels;
+  const cmz_value *value = cmz_value_get(c->m, v);
+  if (value->producer == 0 || value->output_uses > 0 || !cmz_dtype_is_float(value->type.dtype) ||
+      cmz_dtype_info(value->type.dtype)->bits > 32 || !channels_of(c, v, &channels) || channels < 2)
+    return false;
+  return (double)cmz_align_up((size_t)channels, BLOCK) / (double)channels <= WORST_PADDING;
+}
+
+static bool is_weight(const chooser *c, cmz_vid v) {
+  if (v == 0) return false;
+  const cmz_value *value = cmz_value_get(c->m, v);
+  if (value->constant != 0) return true;
+  if (value->producer == 0) return false;
+  const cmz_op *op = cmz_node_get(c->m, value->producer)->op;
+  return strcmp(op->domain, "cmz") == 0 && strcmp(op->name, "Decode") == 0;
+}
+
+/* One multiplication per channel and tap: a group per channel on both sides. */
+static bool is_depthwise(const chooser *c, const cmz_node *n) {
+  int64_t in, out, group = cmz_node_int(n, "group", 1);
+  return channels_of(c, n->inputs[0], &in) && channels_of(c, n->outputs[0], &out) && group == in &&
+         in == out;
+}
+
+static bool wants_blocks(const chooser *c, const cmz_node *n) {
+  static const char *const names[] = {"Conv", "ConvTranspose", NULL};
+  if (!in_list(n, names) || !is_weight(c, cmz_node_input(n, 1))) return false;
+  return cmz_node_int(n, "group", 1) == 1 || (n->op->name[4] == '\0' && is_depthwise(c, n));
+}
+
+/* Concat of blocks is blocks when every part but the last fills its blocks. */
+static bool concat_follows(const chooser *c, const cmz_node *n) {
+  int64_t rank = type_of(c, n->outputs[0])->rank, axis = cmz_node_int(n, "axis", 0);
+  if (axis < 0) axis += rank;
+  for (uint32_t i = 0; i < n->input_count; i++) {
+    int64_t channels;
+    if (!c->blocked[n->inputs[i]] || !channels_of(c, n->inputs[i], &channels)) return false;
+    if (axis == 1 && i + 1 < n->input_count && channels % BLOCK != 0) return false;
+  }
+  return true;
+}
+
+static bool same_channels(const chooser *c, cmz_vid a, cmz_vid b) {
+  const cmz_type *x = type_of(c, a), *y = type_of(c, b);
+  return x->rank == y->rank && x->rank >= 3 && x->shape[1] == y->shape[1];
+}
+
+/* Whether N's output would be as good in blocks as its inputs are. */
+static bool follows(const chooser *c, const cmz_node *n) {
+  static const char *const windows[] = {"MaxPool", "AveragePool", "LpPool", "Resize",
+                                        "Pad",     "Slice",       NULL};
+  if (in_list(n, (const char *const[]){"Concat", NULL})) return concat_follows(c, n);
+  if (in_list(n, windows))
+    return c->blocked[n->inputs[0]] && same_channels(c, n->inputs[0], n->outputs[0]);
+  if (!(n->op->flags & CMZ_OP_POINTWISE)) return false;
+  for (uint32_t i = 0; i < n->input_count; i++)
+    if (n->inputs[i] != 0 && c->blocked[n->inputs[i]] &&
+        cmz_pass_same_shape(c->m, n->inputs[i], n->outputs[0]))
+      return true;
+  return false;
+}
+
+static void choose_forward(chooser *c, cmz_gid g) {
+  const cmz_graph *graph = cmz_graph_get(c->m, g);
+  for (uint32_t i = 0; i < graph->nodes.count; i++) {
+    const cmz_node *n = cmz_node_get(c->m, graph->nodes.data[i]);
+    if (n->removed || n->output_count == 0 || n->outputs[0] == 0 || n->op->describe == NULL)
+      continue;
+    if ((wants_blocks(c, n) || follows(c, n)) && can_block(c, n->outputs[0]))
+      c->blocked[n->outputs[0]] = true;
+  }
+}
+
+/* Whether consumer N of blocked value V gains from the blocks. */
+static liking likes(const chooser *c, const cmz_node *n, cmz_vid v) {
+  static const char *const reductions[] = {"GlobalAveragePool", "GlobalMaxPool", "ReduceMean",
+                                           "ReduceMax",         "ReduceSum",     NULL};
+  if (n->op->describe == NULL || n->op->describe_kernel != NULL) return DISLIKES;
+  if (wants_blocks(c, n)) return n->inputs[0] == v ? WANTS : FOLLOWS;
+  if (in_list(n, reductions)) return FOLLOWS;
+  return n->outputs[0] != 0 && c->blocked[n->outputs[0]] ? FOLLOWS : DISLIKES;
+}
+
+/* Whether V must be plain: something reads it that knows no layouts. */
+static bool must_be_plain(const chooser *c, cmz_vid v) {
+  const cmz_value *value = cmz_value_get(c->m, v);
+  for (uint32_t i = 0; i < value->uses.count; i++) {
+    const cmz_node *n = cmz_node_get(c->m, value->uses.data[i].node);
+    if ((n->op->flags & (CMZ_OP_CONTROL | CMZ_OP_RUNTIME | CMZ_OP_IN_PLACE)) ||
+        n->op->describe == NULL)
+      return true;
+  }
+  return false;
+}
+
+/* Blocks that nobody gains from are undone, last values first; true when something changed. */
+static bool undo_backward(chooser *c, cmz_gid g) {
+  const cmz_graph *graph = cmz_graph_get(c->m, g);
+  bool changed = false;
+  for (uint32_t i = graph->nodes.count; i-- > 0;) {
+    const cmz_node *n = cmz_node_get(c->m, graph->nodes.data[i]);
+    if (n->removed || n->output_count == 0 || n->outputs[0] == 0 || !c->blocked[n->outputs[0]])
+      continue;
+    cmz_vid v = n->outputs[0];
+    const cmz_value *value = cmz_value_get(c->m, v);
+    bool gain = false;
+    for (uint32_t u = 0; u < value->uses.count; u++)
+      gain |= likes(c, cmz_node_get(c->m, value->uses.data[u].node), v) != DISLIKES;
+    if (gain && !must_be_plain(c, v)) continue;
+    c->blocked[v] = false;
+    changed = true;
+  }
+  return changed;
+}
+
+/* ---- constants ---- */
+
+static void add_axis(cmz_layout *l, uint32_t axis, uint32_t div, uint32_t mod) {
+  l->axes[l->count++] = (cmz_layout_axis){(uint8_t)axis, div, mod};
+}
+
+/* Weights [O, I, taps…] as [O/16][I][taps…][16 o], the order of the sum; depthwise
+ * [C/16][taps…][16]; transposed ones have O second. */
+static cmz_layout convolution_layout(const chooser *c, const cmz_node *n) {
+  cmz_layout l = {0};
+  const cmz_type *w = type_of(c, n->inputs[1]);
+  bool transposed = strcmp(n->op->name, "ConvTranspose") == 0;
+  uint32_t out = transposed ? 1 : 0, in = 1 - out;
+  add_axis(&l, out, BLOCK, 0);
+  add_axis(&l, in, 1, 0);
+  for (uint32_t i = 2; i < w->rank; i++) add_axis(&l, i, 1, 0);
+  add_axis(&l, out, 1, BLOCK);
+  return l;
+}
+
+/* Matrices K x N (or N x K) in panels of 16 columns, when those fit; else with N innermost. */
+static cmz_layout matrix_layout(const chooser *c, const cmz_node *n) {
+  cmz_layout l = {0};
+  const cmz_type *w = type_of(c, n->inputs[1]);
+  uint32_t out = cmz_node_int(n, "transB", 0) != 0 ? 0 : 1;
+  int64_t columns;
+  if (!cmz_dim_is_const(c->m->dims, w->shape[out], &columns) || columns < 2) return l;
+  if (columns % BLOCK == 0) {
+    add_axis(&l, out, BLOCK, 0);
+    add_axis(&l, 1 - out, 1, 0);
+    add_axis(&l, out, 1, BLOCK);
+  } else if (out == 0) {
+    add_axis(&l, 1, 1, 0);
+    add_axis(&l, 0, 1, 0);
+  }
+  return l;
+}
+
+static cmz_layout layout_for_use(const chooser *c, cmz_vid v, cmz_use use) {
+  static const char *const products[] = {"MatMul", "Gemm", NULL};
+  const cmz_node *n = cmz_node_get(c->m, use.node);
+  const cmz_type *t = type_of(c, v);
+  if (use.index != 1 || !cmz_dtype_is_float(t->dtype)) return (cmz_layout){0};
+  if (in_list(n, products) && t->rank == 2) return matrix_layout(c, n);
+  if (!wants_blocks(c, n)) return (cmz_layout){0};
+  /* Where the output's channels are not the vector axis, plain weights are as good. */
+  return c->blocked[n->outputs[0]] || c->blocked[n->inputs[0]] ? convolution_layout(c, n)
+                                                               : (cmz_layout){0};
+}
+
+/* Packs constant V when all of its readers want the same layout. */
+static void pack_constant(chooser *c, cmz_vid v) {
+  cmz_module *m = c->m;
+  cmz_value *value = cmz_value_get(m, v);
+  if (value->removed || value->constant == 0 || value->output_uses > 0 || value->uses.count == 0 ||
+      value->type.rank < 2 || cmz_dtype_info(value->type.dtype)->bits % 8 != 0 ||
+      value->type.dtype == CMZ_STRING)
+    return;
+  cmz_layout l = layout_for_use(c, v, value->uses.data[0]);
+  if (l.count == 0) return;
+  for (uint32_t i = 1; i < value->uses.count; i++) {
+    cmz_layout other = layout_for_use(c, v, value->uses.data[i]);
+    if (!cmz_layout_equal(&l, &other)) return;
+  }
+  cmz_constant *k = cmz_constant_get(m, value->constant);
+  if (k->layout.count != 0) return;
+  int64_t elements;
+  if (!cmz_dim_is_const(m->dims,
+                        cmz_layout_elements(m->dims, &l, value->type.rank, value->type.shape),
+                        &elements))
+    return;
+  uint32_t element_bytes = cmz_dtype_info(k->dtype)->bits / 8u;
+  size_t bytes;
+  if (!cmz_mul_size((size_t)elements, element_bytes, &bytes)) return;
+  void *packed = cmz_arena_alloc(m->arena, bytes);
+  cmz_layout_pack(&l, k->rank, k->shape, element_bytes, k->data, packed);
+  k->data = packed;
+  k->bytes = bytes;
+  k->layout = l;
+  cmz_value_get(m, v)->layout = l;
+}
 
 cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m) {
   (void)run;
-  (void)m;
+  cmz_arena *arena = cmz_arena_create(m->ctx);
+  chooser c = {.m = m, .blocked = CMZ_NEW_ARRAY(arena, bool, m->values.count)};
+  for (cmz_gid g = 1; g < m->graphs.count; g++) {
+    if (!cmz_pass_graph_alive(m, g)) continue;
+    choose_forward(&c, g);
+    while (undo_backward(&c, g)) continue; /* only ever undoes: ends */
+  }
+  for (cmz_vid v = 1; v < m->values.count; v++)
+    if (c.blocked[v])
+      cmz_value_get(m, v)->layout = cmz_layout_blocked_channels(type_of(&c, v)->rank, BLOCK);
+  for (cmz_vid v = 1; v < m->values.count; v++) pack_constant(&c, v);
+  cmz_arena_destroy(arena);
   return CMZ_OK;
 }

@@ -150,11 +150,49 @@ static cmz_status plan_grid(cmz_planner *p, const cmz_described *d, const cmz_sc
   return CMZ_OK;
 }
 
+/* The constant by which an index divides AXIS itself; 0: none does. */
+static int64_t panel_of(const cmz_kernel *k, uint16_t axis) {
+  for (uint32_t e = 1; e < k->exprs.count; e++) {
+    const cmz_expr_node *n = cmz_x_get(k, e);
+    int64_t value;
+    if (n->op != CMZ_X_FLOORDIV && n->op != CMZ_X_MOD) continue;
+    const cmz_expr_node *a = cmz_x_get(k, n->args[0]);
+    if (a->op == CMZ_X_AXIS && a->i == axis && cmz_x_is_int(k, n->args[1], &value) && value > 1)
+      return value;
+  }
+  return 0;
+}
+
+/* Axes that run through panels become two, so that every access is affine again. */
+static void split_panels(cmz_kernel *k) {
+  cmz_kernel_split_blocked_reductions(k);
+  uint32_t count = k->axes.count;
+  for (uint16_t axis = 0; axis < count; axis++) {
+    int64_t extent, panel;
+    if (k->axes.data[axis].kind != CMZ_AXIS_PARALLEL ||
+        !cmz_x_is_int(k, k->axes.data[axis].extent, &extent))
+      continue;
+    panel = panel_of(k, axis);
+    if (panel == 0 || extent == panel || extent % panel != 0) continue;
+    uint16_t outer, inner;
+    cmz_kernel_split_axis(k, axis, (uint32_t)panel, &outer, &inner);
+  }
+  cmz_kernel_compact(k);
+}
+
+/* Whether any operand of the kernel lies in a layout of its own. */
+static bool has_layouts(const cmz_module *m, const cmz_described *d) {
+  for (uint32_t i = 0; i < d->kernel->operands.count; i++)
+    if (cmz_value_get(m, d->operand_values[i])->layout.count != 0) return true;
+  return false;
+}
+
 static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   cmz_module *m = p->m;
   cmz_described d = {0};
   CMZ_TRY(cmz_describe_node(m, n, p->run->fused, p->arena, &d));
   cmz_kernel_merge_axes(d.kernel);
+  if (has_layouts(m, &d)) split_panels(d.kernel);
   cmz_schedule *s = CMZ_NEW(p->arena, cmz_schedule);
   CMZ_TRY(cmz_schedule_choose(m->ctx, p->arena, d.kernel, p->run->target->levels[0],
                               p->run->optimise, s));
