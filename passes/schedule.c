@@ -9,8 +9,11 @@
 #define TILE_ELEMENTS 8192      /* of a pointwise kernel */
 #define TILE_REDUCED 32768      /* element reads of a reduction */
 #define TILE_MULTIPLIES 1500000 /* multiply-accumulates of a contraction */
-#define TILE_WIDEST_STEP 64     /* tiles of the vector axis are multiples of this */
-#define ASSUMED_EXTENT 64       /* of an axis whose extent is known at run time only */
+#define TILE_LEAST_OUTPUTS                                                                         \
+  (64 * 32.0) /* of a contraction: what it takes to use a panel of weights well */
+#define PANEL_WIDTH 16
+#define TILE_WIDEST_STEP 64 /* tiles of the vector axis are multiples of this */
+#define ASSUMED_EXTENT 64   /* of an axis whose extent is known at run time only */
 #define VECTOR_BITS_BASE                                                                           \
   32 /* lanes are counted in elements of this size unless all values are wider */
 
@@ -189,7 +192,7 @@ static uint16_t choose_row_axis(analysis *a, const cmz_store *st, uint16_t lane_
       bool vector = access_of(a->k, index, lane_axis) != 0;
       bool uses = cmz_x_uses_axis(a->k, index, axis);
       reused += vector && !uses;
-      moving += !vector && uses;
+      moving += uses;
     }
     if (reused == 0 || moving == 0) continue;
     double score = (double)CMZ_MIN(extent, 16) + (double)i * 0.1;
@@ -231,43 +234,72 @@ static void contraction_loads(const analysis *whole, cmz_expr contraction, analy
   collect(out, product);
 }
 
+/* The axes that matter to a contraction; found from the description alone. */
+typedef struct tiling {
+  uint16_t lane, row, block; /* UINT16_MAX: none */
+} tiling;
+
+static bool find_tiling(const analysis *a, const cmz_store *st, cmz_expr contraction, tiling *t) {
+  analysis inner;
+  double score;
+  contraction_loads(a, contraction, &inner);
+  t->row = t->block = UINT16_MAX;
+  t->lane = choose_lane_axis(&inner, st, true, &score);
+  if (t->lane == UINT16_MAX || score < -4) return false;
+  t->row = choose_row_axis(&inner, st, t->lane);
+  t->block = choose_block_axis(&inner, st, t->lane, t->row);
+  return true;
+}
+
 typedef struct choice {
   cmz_schedule *s;
   const cmz_cpu_row *cpu;
   uint16_t lanes;
 } choice;
 
-static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
-  analysis inner;
-  contraction_loads(a, sh->contraction, &inner);
-  double score;
-  uint16_t lane = choose_lane_axis(&inner, st, true, &score);
-  if (lane == UINT16_MAX || score < -4) return;
-  int64_t extent = extent_of(a->k, lane);
+/* The largest divisor of COUNT up to LIMIT. */
+static uint32_t divisor_up_to(int64_t count, uint32_t limit) {
+  while (limit > 1 && count % limit != 0) limit--;
+  return limit < 1 ? 1 : limit;
+}
+
+static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, const tiling *t,
+                                 choice *c) {
+  (void)st;
+  cmz_schedule *s = c->s;
+  int64_t extent = extent_of(a->k, t->lane);
   uint16_t lanes = c->lanes;
   while (lanes > 1 && lanes > extent) lanes /= 2;
-  c->s->axes[lane].lanes = lanes;
+  s->axes[t->lane].lanes = lanes;
   uint32_t registers = c->cpu->vector_registers;
-  uint32_t vectors = registers >= 32 ? 2 : 2;
-  int64_t lane_steps = (extent + lanes - 1) / lanes;
-  uint16_t row = choose_row_axis(&inner, st, lane);
-  uint16_t block = choose_block_axis(&inner, st, lane, row);
-  uint32_t across = (uint32_t)CMZ_MIN((int64_t)vectors, lane_steps);
-  c->s->axes[lane].unroll = (uint16_t)across;
-  if (across < vectors && block != UINT16_MAX) {
-    int64_t blocks = extent_of(a->k, block);
-    if (blocks % 2 == 0) {
-      c->s->axes[block].unroll = (uint16_t)(vectors / across);
-      across *= vectors / across;
-    }
+  /* Two vectors of the panel by many rows; without rows as many vectors as hide the latency of an
+   * addition. */
+  uint32_t vectors = t->row == UINT16_MAX ? 8 : 2;
+  uint32_t across = (uint32_t)CMZ_MIN((int64_t)vectors, (extent + lanes - 1) / lanes);
+  if (s->axes[t->lane].tile != 0)
+    across = CMZ_MIN(across, CMZ_MAX(s->axes[t->lane].tile / lanes, 1u));
+  s->axes[t->lane].unroll = (uint16_t)across;
+  if (across < vectors && t->block != UINT16_MAX) {
+    int64_t blocks =
+        s->axes[t->block].tile != 0 ? s->axes[t->block].tile : extent_of(a->k, t->block);
+    uint32_t u = divisor_up_to(blocks, vectors / across);
+    s->axes[t->block].unroll = (uint16_t)u;
+    across *= u;
   }
-  if (row == UINT16_MAX) return;
+  /* Few sums wait for each other: several partial sums each. */
+  const cmz_expr_node *reduce = cmz_x_get(a->k, sh->contraction);
+  if (reduce->axis_count > 0 && t->row == UINT16_MAX && across < 8)
+    s->axes[reduce->axes[reduce->axis_count - 1]].unroll = (uint16_t)(8 / across);
+  if (t->row == UINT16_MAX) return;
   int64_t rows;
-  bool known = known_extent(a->k, row, &rows);
-  if (!known) rows = ASSUMED_EXTENT;
+  bool known = known_extent(a->k, t->row, &rows);
+  if (s->axes[t->row].tile != 0 && (!known || s->axes[t->row].tile < rows)) {
+    rows = s->axes[t->row].tile;
+    known = true;
+  }
   uint32_t limit =
       (registers - across - 2) / across; /* accumulators beside the operands' registers */
-  c->s->axes[row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
+  s->axes[t->row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
 }
 
 static void schedule_pointwise(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
@@ -295,42 +327,91 @@ static bool in_every_store(const cmz_kernel *k, uint16_t axis) {
   return true;
 }
 
-/* Tiles from the inside out: whole axes while they fit, then a part of one, then single iterations.
+/* One axis of a tile that may hold BUDGET iterations and holds INSIDE: whole, or a part that is a
+ * multiple of MULTIPLE. */
+static void tile_axis(const cmz_kernel *k, cmz_schedule *s, uint16_t axis, int64_t multiple,
+                      double budget, double *inside) {
+  int64_t extent;
+  bool known = known_extent(k, axis, &extent);
+  if (!known) extent = ASSUMED_EXTENT;
+  if (k->axes.data[axis].kind != CMZ_AXIS_PARALLEL || !in_every_store(k, axis)) {
+    *inside *= (double)extent;
+    return;
+  }
+  if (known && *inside * (double)extent <= budget * 1.5) {
+    *inside *= (double)extent;
+    return;
+  }
+  double fits = budget / *inside;
+  int64_t part = fits > 1 << 20 ? 1 << 20 : (int64_t)fits;
+  part = part / multiple * multiple;
+  if (part < multiple) part = multiple;
+  if (known && part >= extent) {
+    *inside *= (double)extent;
+    return;
+  }
+  s->axes[axis].tile = (uint32_t)part;
+  *inside *= (double)part;
+}
+
+/* A contraction's tile: a panel or two of the vector operand, many rows, then whatever else fits.
  */
-static void choose_tiles(cmz_kernel *k, const cmz_store *st, const shape *sh, cmz_schedule *s) {
-  double budget = TILE_ELEMENTS;
-  if (sh->contraction != 0)
-    budget = TILE_MULTIPLIES / (sh->contraction_volume < 1 ? 1 : sh->contraction_volume);
-  else if (sh->reduce_volume > 0) budget = TILE_REDUCED / sh->reduce_volume;
-  if (budget < 1) budget = 1;
+static void tile_contraction(const cmz_kernel *k, const cmz_store *st, const shape *sh,
+                             const tiling *t, cmz_schedule *s) {
+  double budget = TILE_MULTIPLIES / CMZ_MAX(sh->contraction_volume, 1.0);
+  if (budget < TILE_LEAST_OUTPUTS) budget = TILE_LEAST_OUTPUTS;
   double inside = 1;
+  int64_t lanes_extent = extent_of(k, t->lane), blocks;
+  tile_axis(k, s, t->lane, TILE_WIDEST_STEP, TILE_WIDEST_STEP, &inside);
+  if (t->block != UINT16_MAX) {
+    uint32_t want = t->row == UINT16_MAX ? 8 : lanes_extent >= 2 * PANEL_WIDTH ? 1 : 2;
+    if (known_extent(k, t->block, &blocks) && in_every_store(k, t->block)) {
+      uint32_t part = divisor_up_to(blocks, want);
+      if (part < blocks) s->axes[t->block].tile = part;
+      inside *= part;
+    }
+  }
+  if (t->row != UINT16_MAX) {
+    /* Every level's register tile divides the part; short rows stay whole. */
+    int64_t rows = extent_of(k, t->row);
+    double room = budget / inside;
+    int64_t multiple = room >= 84 ? 84 : room >= 42 ? 42 : 12;
+    if (rows <= 2 * multiple) multiple = rows;
+    tile_axis(k, s, t->row, multiple, budget, &inside);
+  }
   for (uint32_t i = st->axis_count; i-- > 0;) {
     uint16_t axis = st->axes[i];
-    int64_t extent;
-    bool known = known_extent(k, axis, &extent);
-    if (!known) extent = ASSUMED_EXTENT;
-    bool tiled = k->axes.data[axis].kind == CMZ_AXIS_PARALLEL && in_every_store(k, axis);
-    if (!tiled) {
-      inside *= (double)extent;
-      continue;
-    }
-    if (known && inside * (double)extent <= budget * 1.5) {
-      inside *= (double)extent;
-      continue; /* whole */
-    }
-    int64_t part = (int64_t)(budget / inside);
-    bool innermost = i + 1 == st->axis_count;
-    int64_t multiple = innermost ? TILE_WIDEST_STEP : 1;
-    if (part < multiple) part = multiple;
-    part = part / multiple * multiple;
-    if (known && part >= extent) {
-      inside *= (double)extent;
-      continue;
-    }
-    if (part > 1 << 20) part = 1 << 20;
-    s->axes[axis].tile = (uint32_t)part;
-    inside *= (double)(known ? CMZ_MIN(part, extent) : part);
+    if (axis != t->lane && axis != t->block && axis != t->row)
+      tile_axis(k, s, axis, 1, budget, &inside);
   }
+}
+
+/* How many of the store's trailing axes no reduction depends on: its results are shared along them.
+ */
+static uint32_t shared_axes(analysis *a, const cmz_store *st) {
+  uint32_t shared = st->axis_count;
+  for (uint32_t r = 0; r < a->reduces.count; r++)
+    for (uint32_t i = st->axis_count; i-- > 0;)
+      if (cmz_x_uses_axis(a->k, a->reduces.data[r], st->axes[i])) {
+        shared = CMZ_MIN(shared, st->axis_count - 1 - i);
+        break;
+      }
+  return a->reduces.count == 0 ? 0 : shared;
+}
+
+/* Tiles from the inside out: whole axes while they fit, then a part of one, then single iterations.
+ */
+static void choose_tiles(analysis *a, const cmz_store *st, const shape *sh, cmz_schedule *s) {
+  double budget = TILE_ELEMENTS, inside = 1;
+  uint32_t shared = shared_axes(a, st), i = st->axis_count;
+  for (; shared > 0; shared--)
+    inside *= (double)extent_of(a->k, st->axes[--i]); /* computed once along these: whole */
+  if (sh->reduce_volume > 0)
+    budget = CMZ_MAX(TILE_REDUCED * inside / (sh->reduce_volume + inside), inside);
+  if (budget < 1) budget = 1;
+  while (i-- > 0)
+    tile_axis(a->k, s, st->axes[i], i + 1 == st->axis_count ? TILE_WIDEST_STEP : 1, budget,
+              &inside);
 }
 
 /* A tile is a multiple of its axis's step: the step gives way, because the grid is shared. */
@@ -376,14 +457,17 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     a.seen = CMZ_NEW_ARRAY(arena, uint8_t, k->exprs.count + 1);
     collect(&a, st->value);
     shape sh = classify(&a);
+    tiling tiles;
+    bool contracts = sh.contraction != 0 && find_tiling(&a, st, sh.contraction, &tiles);
     choice c = {out, cpu, lanes_for(cpu, a.wide)};
-    if (t == 0) choose_tiles(k, st, &sh, out);
+    if (t == 0 && contracts) tile_contraction(k, st, &sh, &tiles, out);
+    else if (t == 0) choose_tiles(&a, st, &sh, out);
     if (optimise == 0 || st->mode != CMZ_STORE_SET) continue;
     bool shared = t > 0; /* axes of later stores may have their lanes already */
     for (uint32_t i = 0; i < st->axis_count && shared; i++)
       shared = out->axes[st->axes[i]].lanes == 1;
     if (t > 0 && !shared) continue;
-    if (sh.contraction != 0) schedule_contraction(&a, st, &sh, &c);
+    if (contracts) schedule_contraction(&a, st, &sh, &tiles, &c);
     else schedule_pointwise(&a, st, &sh, &c);
     if (sh.reduce_volume > 0) {
       out->reduce_lanes = c.lanes;
