@@ -19,7 +19,7 @@ static void analyse_node(emitter *e, uint32_t i) {
     info->has_reduce |= arg->has_reduce;
     info->has_written_load |= arg->has_written_load;
   }
-  if (n->op == CMZ_X_AXIS) info->free.words[n->i / 64] |= 1ull << (n->i % 64);
+  if (n->op == CMZ_X_AXIS) info->free.words[n->i / 64] |= UINT64_C(1) << (n->i % 64);
   if (n->op == CMZ_X_LOAD) {
     info->has_load = true;
     info->has_written_load |= (e->k->operands.data[n->i].access & CMZ_WRITE) != 0;
@@ -27,7 +27,7 @@ static void analyse_node(emitter *e, uint32_t i) {
   if (n->op == CMZ_X_REDUCE) {
     info->has_reduce = true;
     for (uint32_t a = 0; a < n->axis_count; a++)
-      info->free.words[n->axes[a] / 64] &= ~(1ull << (n->axes[a] % 64));
+      info->free.words[n->axes[a] / 64] &= ~(UINT64_C(1) << (n->axes[a] % 64));
   }
 }
 
@@ -84,8 +84,8 @@ uint64_t cmz_emit_key(const emitter *e, cmz_expr x) {
       h = mix(h, (uint64_t)a->id << 32 | a->offset);
       vector |= a->lanes > 1;
     }
-  if (vector) h = mix(h, (uint64_t)(e->lane + 1) + (1ull << 50));
-  if (info->has_load && e->guarded) h = mix(h, e->guard_id + (1ull << 51));
+  if (vector) h = mix(h, (uint64_t)(e->lane + 1) + (UINT64_C(1) << 50));
+  if (info->has_load && e->guarded) h = mix(h, e->guard_id + (UINT64_C(1) << 51));
   return h;
 }
 

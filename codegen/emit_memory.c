@@ -81,7 +81,7 @@ static bool constant_part(const emitter *e, const term *t, int64_t *constant, bo
   if (n->op != CMZ_X_AXIS) return false;
   const axis_state *a = &e->axes[n->i];
   if (a->lanes > 1 && a->masked && e->lane > 0) return false; /* clamped lanes are not affine */
-  int64_t plus = a->offset + (a->lanes > 1 && e->lane > 0 ? e->lane : 0);
+  int64_t plus = (int64_t)a->offset + (a->lanes > 1 && e->lane > 0 ? e->lane : 0);
   *constant += t->factor * (plus + (a->is_constant ? a->value : 0));
   *nothing_else = a->is_constant;
   return true;
