@@ -537,6 +537,7 @@ static void write_description(writer *w, const cmz_codegen_options *o) {
   }
   for (uint32_t i = 0; i < g.outputs.count; i++) {
     write_port(w, g.outputs.data[i], &outputs[i], &symbols, &dim_slots, false);
+    if (i < g.output_names.count) outputs[i].name = g.output_names.data[i];
   }
   cmz_symbolic_dim *dims = CMZ_NEW_ARRAY(w->arena, cmz_symbolic_dim, symbols.count);
   for (uint32_t i = 0; i < symbols.count; i++) {

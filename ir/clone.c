@@ -30,6 +30,7 @@ cmz_module *cmz_module_clone(const cmz_module *m) {
   for (uint32_t i = 0; i < copy->graphs.count; i++) {
     COPY_VEC(arena, &copy->graphs.data[i].inputs);
     COPY_VEC(arena, &copy->graphs.data[i].outputs);
+    COPY_VEC(arena, &copy->graphs.data[i].output_names);
     COPY_VEC(arena, &copy->graphs.data[i].nodes);
   }
   return copy;

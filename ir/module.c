@@ -29,8 +29,10 @@ cmz_gid cmz_module_add_graph(cmz_module *m, const char *name, cmz_nid owner, cmz
 }
 
 void cmz_graph_add_output(cmz_module *m, cmz_gid g, cmz_vid v) {
+  const char *name = v ? m->values.data[v].name : "";
   cmz_vec_push(m->arena, &m->graphs.data[g].outputs, v);
-  m->values.data[v].output_uses++;
+  cmz_vec_push(m->arena, &m->graphs.data[g].output_names, name);
+  if (v) m->values.data[v].output_uses++;
 }
 
 /* ---- values ---- */

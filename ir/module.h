@@ -94,6 +94,7 @@ typedef struct cmz_graph {
   cmz_gid parent;  /* graph of the owner; 0 for an entry */
   CMZ_VEC(cmz_vid) inputs;
   CMZ_VEC(cmz_vid) outputs;
+  CMZ_VEC(const char *) output_names; /* parallel to outputs: the names that users see, whatever passes replace */
   CMZ_VEC(cmz_nid) nodes; /* topological order; removed nodes are skipped by cmz_graph_each */
 } cmz_graph;
 

@@ -463,12 +463,10 @@ static bool read_attr(parser *s, cmz_nid n) {
   return true;
 }
 
-static bool read_op(parser *s, const struct cmz_op **op, const char **shown, uint32_t *since) {
+static bool read_op(parser *s, const char **shown, uint32_t *since) {
   *since = 0;
   if (!read_string(s, shown)) return false;
-  if (take(s, "^") && !read_u32(s, since)) return false;
-  *op = NULL;
-  return true;
+  return !take(s, "^") || read_u32(s, since);
 }
 
 static bool find_op(parser *s, cmz_nid n, const char *shown, uint32_t since) {
@@ -509,7 +507,6 @@ static bool read_input(parser *s, cmz_vid *v) {
 static bool read_node(parser *s) {
   CMZ_VEC(cmz_vid) outputs = {0}, inputs = {0};
   skip_blanks(s);
-  const struct cmz_op *op;
   const char *shown;
   uint32_t since;
   if (*s->at != '"') {
@@ -520,16 +517,22 @@ static bool read_node(parser *s) {
     } while (take(s, ","));
     if (!expect(s, "=")) return false;
   }
-  if (!read_op(s, &op, &shown, &since) || !expect(s, "(")) return false;
+  if (!read_op(s, &shown, &since) || !expect(s, "(")) return false;
   while (!take(s, ")")) {
     cmz_vid v;
     if (inputs.count > 0 && !expect(s, ",")) return false;
     if (!read_input(s, &v)) return false;
     cmz_vec_push(s->m->arena, &inputs, v);
   }
-  cmz_nid n = cmz_node_add(s->m, s->graph, op, NULL, inputs.count, inputs.data, outputs.count,
+  cmz_nid n = cmz_node_add(s->m, s->graph, NULL, NULL, inputs.count, inputs.data, outputs.count,
                            outputs.data);
-  return read_node_tail(s, n) && find_op(s, n, shown, since);
+  const char *after_op = s->at, *after;
+  if (!read_node_tail(s, n)) return false;
+  after = s->at; /* the row depends on the opset, but an unknown name is an error of its own line */
+  s->at = after_op;
+  if (!find_op(s, n, shown, since)) return false;
+  s->at = after;
+  return true;
 }
 
 /* ---- graphs and the module ---- */
@@ -546,9 +549,9 @@ static bool read_line(parser *s) {
   if (take(s, "value")) return read_value(s, &v);
   if (!take(s, "output")) return read_node(s);
   if (!read_input(s, &v)) return false;
-  cmz_vec_push(s->m->arena, &cmz_graph_get(s->m, s->graph)->outputs, v);
-  if (v) cmz_value_get(s->m, v)->output_uses++;
-  return true;
+  cmz_graph_add_output(s->m, s->graph, v);
+  cmz_graph *graph = cmz_graph_get(s->m, s->graph);
+  return !take(s, "as") || read_string(s, &graph->output_names.data[graph->output_names.count - 1]);
 }
 
 static bool read_graph(parser *s) {
@@ -655,9 +658,9 @@ cmz_status cmz_module_parse(cmz_context *ctx, const char *file, const char *text
   if (size) memcpy(copy, text, size);
   s.start = s.at = copy;
   s.end = copy + size;
-  if (!read_module(&s)) return s.status;
-  cmz_status status = cmz_module_verify(s.m);
-  if (status != CMZ_OK) return status == CMZ_E_INTERNAL ? CMZ_E_INPUT : status;
-  *module = s.m;
-  return CMZ_OK;
+  cmz_status status = read_module(&s) ? cmz_module_verify(s.m) : s.status;
+  if (status == CMZ_OK) *module = s.m;
+  else cmz_arena_destroy(s.m->arena);
+  return status == CMZ_E_INTERNAL ? CMZ_E_INPUT
+                                  : status; /* the text is at fault, not the compiler */
 }

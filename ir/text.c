@@ -6,7 +6,7 @@
  * string "opset" int "ir" int "graphs" int "values" int {symbol} {graph} symbol  = "symbol" string
  * ("input" | "data" VALUE int) bound bound "hint" int        bound = int | "inf" | "-inf" graph   =
  * "graph" GRAPH string ["entry"] "{" {line} "}"                       VALUE = "%" int   GRAPH = "@"
- * int line    = "input" value | "constant" value "=" data | "value" value | "output" (VALUE | "_")
+ * int line    = "input" value | "constant" value "=" data | "value" value | "output" (VALUE | "_") ["as" string]
  * | node value   = VALUE string ":" type ["layout" {"{" int "," int "," int "}"}] ["elements" "["
  * dims "]"] type    = dtype "[" (dims | "*") "]" | "sequence" type | "optional" type      dims:
  * dim.h's expressions, "?" unknown data    = "[" numbers "]" | "strings" "[" strings "]" | "hex"
@@ -337,9 +337,15 @@ static void print_graph(printer *s, const cmz_vid *by_number, cmz_gid g) {
   print_loose_values(s, by_number, g);
   for (cmz_graph_each(s->m, g, n)) print_node(s, n);
   for (uint32_t i = 0; i < graph->outputs.count; i++) {
-    if (graph->outputs.data[i])
-      cmz_text_add(s->text, "  output %%%u\n", s->value_number[graph->outputs.data[i]]);
-    else cmz_text_add(s->text, "  output _\n");
+    cmz_vid v = graph->outputs.data[i];
+    if (v) cmz_text_add(s->text, "  output %%%u", s->value_number[v]);
+    else cmz_text_add(s->text, "  output _");
+    const char *name = i < graph->output_names.count ? graph->output_names.data[i] : NULL;
+    if (v && name && strcmp(name, cmz_value_get(s->m, v)->name)) {
+      cmz_text_add(s->text, " as ");
+      print_name(s->text, name);
+    }
+    cmz_text_add(s->text, "\n");
   }
   cmz_text_add(s->text, "}\n");
 }

@@ -347,8 +347,9 @@ static cmz_status add_outputs(cmz_onnx_importer *im, const Onnx__GraphProto *gra
     if (!v)
       return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "output \"%s\" of graph \"%s\" is made by no node",
                       name ? name : "", graph->name ? graph->name : "");
-    cmz_vec_push(im->arena, &cmz_graph_get(im->m, scope->state->graph)->outputs, v);
-    cmz_value_get(im->m, v)->output_uses++;
+    cmz_graph_add_output(im->m, scope->state->graph, v);
+    cmz_graph *out = cmz_graph_get(im->m, scope->state->graph);
+    out->output_names.data[out->output_names.count - 1] = cmz_arena_string(im->m->arena, name);
   }
   return CMZ_OK;
 }
