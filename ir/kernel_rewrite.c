@@ -137,37 +137,41 @@ static cmz_expr rebuild_expr(rebuild *r, cmz_expr e) {
   return r->memo[e] = cmz_x_rebuild(r->to, fresh, args);
 }
 
-static void mark_axes(const cmz_kernel *k, cmz_expr e, bool *seen, bool *used) {
+/* Gives AXIS the next number of the new kernel. */
+static void place_axis(rebuild *r, uint16_t axis) {
+  if (r->axes[axis] != UINT16_MAX) return;
+  const cmz_axis old = r->from->axes.data[axis];
+  r->axes[axis] = cmz_kernel_add_axis(r->to, old.kind, rebuild_expr(r, old.extent));
+}
+
+/* Places the axes of reductions, outer ones first: axis numbers follow the depth of the loops. */
+static void place_axes(rebuild *r, cmz_expr e, bool *seen) {
   if (!e || seen[e]) return;
   seen[e] = true;
-  const cmz_expr_node *n = cmz_x_get(k, e);
-  if (n->op == CMZ_X_AXIS) used[n->i] = true;
-  for (uint32_t i = 0; i < n->axis_count; i++) used[n->axes[i]] = true;
-  for (int i = 0; i < 3; i++) mark_axes(k, n->args[i], seen, used);
+  const cmz_expr_node *n = cmz_x_get(r->from, e);
+  for (uint32_t i = 0; i < n->axis_count; i++) place_axis(r, n->axes[i]);
+  for (int i = 0; i < 3; i++) place_axes(r, n->args[i], seen);
 }
 
 void cmz_kernel_compact(cmz_kernel *k) {
   cmz_kernel *fresh = cmz_kernel_create(k->arena, k->name);
   rebuild r = {k, fresh, CMZ_NEW_ARRAY(k->arena, cmz_expr, k->exprs.count),
                CMZ_NEW_ARRAY(k->arena, uint16_t, k->axes.count)};
-  bool *seen = CMZ_NEW_ARRAY(k->arena, bool, k->exprs.count);
-  bool *used = CMZ_NEW_ARRAY(k->arena, bool, k->axes.count);
-  for (uint32_t s = 0; s < k->stores.count; s++) {
-    const cmz_store *store = &k->stores.data[s];
-    for (uint32_t i = 0; i < store->axis_count; i++) used[store->axes[i]] = true;
-    mark_axes(k, store->index, seen, used);
-    mark_axes(k, store->value, seen, used);
-    mark_axes(k, store->predicate, seen, used);
-  }
   for (uint32_t o = 0; o < k->operands.count; o++) {
     cmz_operand operand = k->operands.data[o];
     operand.elements = rebuild_expr(&r, operand.elements);
     cmz_vec_push(k->arena, &fresh->operands, operand);
   }
-  for (uint16_t a = 0; a < k->axes.count; a++)
-    if (used[a])
-      r.axes[a] = cmz_kernel_add_axis(fresh, k->axes.data[a].kind,
-                                      rebuild_expr(&r, k->axes.data[a].extent));
+  bool *seen = CMZ_NEW_ARRAY(k->arena, bool, k->exprs.count);
+  memset(r.axes, 0xff, k->axes.count * sizeof *r.axes);
+  for (uint32_t s = 0; s < k->stores.count; s++)
+    for (uint32_t i = 0; i < k->stores.data[s].axis_count; i++)
+      place_axis(&r, k->stores.data[s].axes[i]);
+  for (uint32_t s = 0; s < k->stores.count; s++) {
+    place_axes(&r, k->stores.data[s].value, seen);
+    place_axes(&r, k->stores.data[s].index, seen);
+    place_axes(&r, k->stores.data[s].predicate, seen);
+  }
   for (uint32_t s = 0; s < k->stores.count; s++) {
     cmz_store store = k->stores.data[s];
     for (uint32_t i = 0; i < store.axis_count; i++) store.axes[i] = r.axes[store.axes[i]];
