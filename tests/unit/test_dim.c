@@ -1,5 +1,5 @@
-/* test_dim.c - symbolic sizes: the simplifications that inference relies on, and a random comparison of the canonical
- * form with the expression tree it was built from. */
+/* test_dim.c - symbolic sizes: the simplifications that inference relies on, and a random
+ * comparison of the canonical form with the expression tree it was built from. */
 #include "../../ir/dim.h"
 
 #include <math.h>
@@ -57,7 +57,8 @@ static void test_sums(void **state) {
   cmz_dim a = symbol("a", 1, INT64_MAX), b = symbol("b", 1, INT64_MAX);
   SAME(cmz_dim_sub(p, cmz_dim_add(p, a, b), a), b);
   SAME(cmz_dim_add(p, a, b), cmz_dim_add(p, b, a));
-  SAME(cmz_dim_mul(p, cmz_dim_add(p, a, number(1)), cmz_dim_sub(p, a, number(1))), parsed("a*a - 1"));
+  SAME(cmz_dim_mul(p, cmz_dim_add(p, a, number(1)), cmz_dim_sub(p, a, number(1))),
+       parsed("a*a - 1"));
   SAME(cmz_dim_add(p, number(2), number(3)), number(5));
   SAME(cmz_dim_mul(p, a, number(0)), number(0));
   assert_string_equal(shown(parsed("1 + 3*a")), "a*3 + 1");
@@ -128,7 +129,8 @@ static void test_overflow(void **state) {
   assert_true(cmz_dim_is_overflow(p, cmz_dim_floordiv(p, number(INT64_MIN), number(-1))));
   cmz_dim x = a; /* deep and heavy expressions end in overflow, not in a crash or a hang */
   for (int i = 0; i < 2000; i++)
-    x = cmz_dim_max(p, cmz_dim_floordiv(p, cmz_dim_mul(p, x, x), number(3)), cmz_dim_mod(p, x, number(7)));
+    x = cmz_dim_max(p, cmz_dim_floordiv(p, cmz_dim_mul(p, x, x), number(3)),
+                    cmz_dim_mod(p, x, number(7)));
   assert_true(cmz_dim_is_overflow(p, x));
 }
 
@@ -140,7 +142,8 @@ static void test_symbols(void **state) {
   cmz_dim_range(p, cmz_dim_add(p, a, number(1)), &low, &high);
   assert_int_equal(low, 2);
   assert_int_equal(high, 9);
-  cmz_dim d1 = cmz_dim_symbol(p, &(cmz_symbol){.name = "a", .low = 0, .high = 3, .origin = CMZ_SYMBOL_DATA});
+  cmz_dim d1 =
+      cmz_dim_symbol(p, &(cmz_symbol){.name = "a", .low = 0, .high = 3, .origin = CMZ_SYMBOL_DATA});
   assert_int_not_equal(a, d1);
   assert_false(cmz_dim_is_data_dependent(p, a));
   assert_true(cmz_dim_is_data_dependent(p, cmz_dim_mul(p, d1, a)));
@@ -171,30 +174,59 @@ static uint32_t random_below(uint32_t n) {
 }
 
 enum { SYMBOLS = 4, SAMPLES = 12 };
-typedef struct tree { cmz_dim dim; bool defined[SAMPLES]; int64_t value[SAMPLES]; } tree;
+typedef struct tree {
+  cmz_dim dim;
+  bool defined[SAMPLES];
+  int64_t value[SAMPLES];
+} tree;
 static int64_t samples[SAMPLES][SYMBOLS];
 static cmz_dim symbols[SYMBOLS];
 
 static bool apply(int kind, int64_t a, int64_t b, int64_t c, int64_t *r) {
   switch (kind) {
-  case 0: *r = a + b; return true;
-  case 1: *r = a - b; return true;
-  case 2: *r = a * b; return llabs(*r) < 1000000;
-  case 3: *r = b ? (int64_t)floor((double)a / (double)b) : 0; return b != 0;
-  case 4: *r = b ? a - b * (int64_t)floor((double)a / (double)b) : 0; return b != 0;
-  case 5: *r = a < b ? a : b; return true;
-  case 6: *r = a > b ? a : b; return true;
-  case 7: *r = a == 1 ? b : a; return a == b || a == 1 || b == 1;
-  case 8: *r = a == b; return true;
-  case 9: *r = a != 0 ? b : c; return true;
-  case 10: *r = (int64_t)floor((double)a * 0.75); return true;
-  default: *r = b ? (int64_t)ceil((double)a / (double)b) : 0; return b != 0;
+  case 0:
+    *r = a + b;
+    return true;
+  case 1:
+    *r = a - b;
+    return true;
+  case 2:
+    *r = a * b;
+    return llabs(*r) < 1000000;
+  case 3:
+    *r = b ? (int64_t)floor((double)a / (double)b) : 0;
+    return b != 0;
+  case 4:
+    *r = b ? a - b * (int64_t)floor((double)a / (double)b) : 0;
+    return b != 0;
+  case 5:
+    *r = a < b ? a : b;
+    return true;
+  case 6:
+    *r = a > b ? a : b;
+    return true;
+  case 7:
+    *r = a == 1 ? b : a;
+    return a == b || a == 1 || b == 1;
+  case 8:
+    *r = a == b;
+    return true;
+  case 9:
+    *r = a != 0 ? b : c;
+    return true;
+  case 10:
+    *r = (int64_t)floor((double)a * 0.75);
+    return true;
+  default:
+    *r = b ? (int64_t)ceil((double)a / (double)b) : 0;
+    return b != 0;
   }
 }
 
 static cmz_dim combine(int kind, cmz_dim a, cmz_dim b, cmz_dim c) {
-  cmz_dim (*const two[])(cmz_dims *, cmz_dim, cmz_dim) = {cmz_dim_add, cmz_dim_sub, cmz_dim_mul, cmz_dim_floordiv, cmz_dim_mod,
-                                                          cmz_dim_min, cmz_dim_max, cmz_dim_broadcast, cmz_dim_eq};
+  cmz_dim (*const two[])(cmz_dims *, cmz_dim, cmz_dim) = {
+      cmz_dim_add, cmz_dim_sub, cmz_dim_mul,       cmz_dim_floordiv, cmz_dim_mod,
+      cmz_dim_min, cmz_dim_max, cmz_dim_broadcast, cmz_dim_eq};
   if (kind < 9) return two[kind](p, a, b);
   if (kind == 9) return cmz_dim_select(p, a, b, c);
   return kind == 10 ? cmz_dim_scale(p, a, 0.75) : cmz_dim_ceildiv(p, a, b);
@@ -228,9 +260,10 @@ static void check_tree(const tree *t) {
     if (!t->defined[i] || cmz_dim_is_overflow(p, t->dim)) continue;
     bool ok = cmz_dim_eval(p, t->dim, samples[i], &value);
     if (!ok || value != t->value[i] || value < low || value > high)
-      fail_msg("%s: %lld, not %lld (range %lld..%lld) at %lld %lld %lld %lld", shown(t->dim), (long long)value,
-               (long long)t->value[i], (long long)low, (long long)high, (long long)samples[i][0],
-               (long long)samples[i][1], (long long)samples[i][2], (long long)samples[i][3]);
+      fail_msg("%s: %lld, not %lld (range %lld..%lld) at %lld %lld %lld %lld", shown(t->dim),
+               (long long)value, (long long)t->value[i], (long long)low, (long long)high,
+               (long long)samples[i][0], (long long)samples[i][1], (long long)samples[i][2],
+               (long long)samples[i][3]);
   }
 }
 
@@ -241,7 +274,8 @@ static void test_random(void **state) {
     char name[2] = {(char)('w' + s), 0};
     symbols[s] = symbol(name, bounds[s][0], bounds[s][1]);
     for (int i = 0; i < SAMPLES; i++)
-      samples[i][s] = bounds[s][0] + (int64_t)random_below((uint32_t)(bounds[s][1] - bounds[s][0] + 1));
+      samples[i][s] =
+          bounds[s][0] + (int64_t)random_below((uint32_t)(bounds[s][1] - bounds[s][0] + 1));
   }
   for (int i = 0; i < 20000; i++) {
     tree t = random_tree(1 + i % 4);
