@@ -62,6 +62,8 @@ static cmz_status check_output(cmz_module *m, cmz_nid n, cmz_vid v) {
     int64_t dim, low, high;
     if (!type->shape[i])
       return cmz_node_fail(m, n, CMZ_E_INTERNAL, "dimension %u of \"%s\" has no size", i, value->name);
+    if (type->shape[i] == CMZ_DIM_OVERFLOW)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "dimension %u of output \"%s\" is too large or too complicated", i, value->name);
     cmz_dim_range(m->dims, type->shape[i], &low, &high);
     if (high < 0)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "dimension %u of output \"%s\" would be negative", i,
