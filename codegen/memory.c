@@ -240,6 +240,19 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
   }
 }
 
+/* LLVM's saturating conversions have no op of their own in MLIR's LLVM dialect: called by name. */
+static MlirValue float_to_int(cmz_builder *b, const char *intrinsic, MlirValue x, MlirType to) {
+  MlirType type = cmz_b_like(cmz_b_type(x), cmz_b_element(to));
+  MlirAttribute name = mlirStringAttrGet(b->mlir, mlirStringRefCreateFromCString(intrinsic));
+  MlirAttribute segments = mlirDenseI32ArrayGet(b->mlir, 2, (int32_t[]){1, 0});
+  MlirNamedAttribute attrs[3] = {
+      cmz_b_attr(b, "intrin", name),
+      cmz_b_attr(b, "op_bundle_sizes", mlirDenseI32ArrayGet(b->mlir, 0, NULL)),
+      cmz_b_attr(b, "operandSegmentSizes", segments)};
+  return mlirOperationGetResult(
+      cmz_b_op(b, "llvm.call_intrinsic", 1, &x, 1, &type, 3, attrs, 0, NULL), 0);
+}
+
 MlirValue cmz_b_convert(cmz_builder *b, MlirValue x, cmz_dtype from, cmz_dtype to) {
   MlirType target = cmz_b_compute_type(b, to), t = cmz_b_type(x);
   bool from_float = from == CMZ_F32 || from == CMZ_F64, to_float = to == CMZ_F32 || to == CMZ_F64;
@@ -250,11 +263,9 @@ MlirValue cmz_b_convert(cmz_builder *b, MlirValue x, cmz_dtype from, cmz_dtype t
                       : cmz_b_icmp(b, CMZ_B_INE, x, cmz_b_int(b, t, 0));
   if (from_float && to_float)
     return cmz_b_cast(b, to == CMZ_F64 ? "arith.extf" : "arith.truncf", x, target);
-  if (from_float) {
-    const char *name =
-        to == CMZ_U32 || to == CMZ_U64 ? "llvm.intr.fptoui.sat" : "llvm.intr.fptosi.sat";
-    return cmz_b_cast(b, name, x, target);
-  }
+  if (from_float)
+    return float_to_int(
+        b, to == CMZ_U32 || to == CMZ_U64 ? "llvm.fptoui.sat" : "llvm.fptosi.sat", x, target);
   if (to_float) return cmz_b_cast(b, is_unsigned ? "arith.uitofp" : "arith.sitofp", x, target);
   uint32_t bits = cmz_b_bits(t), wanted = cmz_b_bits(target);
   if (bits == wanted) return x;
