@@ -72,7 +72,11 @@ static cmz_status failed(cmz_onnx_importer *im, cmz_status status) {
 static cmz_dim input_dim(cmz_onnx_importer *im, const char *input, size_t axis,
                          const Onnx__TensorShapeProto__Dimension *dim) {
   if (dim->has_dim_value && dim->dim_value >= 0) return cmz_dim_const(im->m->dims, dim->dim_value);
-  bool named = dim->dim_param && *dim->dim_param && !dim->has_dim_value;
+  /* Exporters write "?" where they mean no name: such dims need not be equal. */
+  static const char *const unnamed[] = {"", "?", "-1", "None", "unknown"};
+  bool named = dim->dim_param && !dim->has_dim_value;
+  for (size_t i = 0; named && i < CMZ_COUNT_OF(unnamed); i++)
+    named = strcmp(dim->dim_param, unnamed[i]) != 0;
   const char *name = named ? dim->dim_param : cmz_arena_printf(im->arena, "%s_dim%zu", input, axis);
   /* Models are mostly run one item at a time; other open sizes are taken as middling. */
   cmz_symbol symbol = {.name = cmz_arena_string(im->arena, name),
