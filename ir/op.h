@@ -28,6 +28,7 @@ typedef enum cmz_op_flags {
   CMZ_OP_RANDOM = 1 << 8,     /* not a pure function: never folded or merged */
   CMZ_OP_COMMUTATIVE = 1 << 9,
   CMZ_OP_CHEAP = 1 << 10,     /* recomputing it per use is cheaper than storing it (casts, adds, compares, movement) */
+  CMZ_OP_DECODE = 1 << 11,    /* reads a compressed weight: never folded, always inside its consumer's kernel */
 } cmz_op_flags;
 
 typedef struct cmz_eval cmz_eval; /* evaluator.h */

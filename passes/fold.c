@@ -69,7 +69,7 @@ static bool evaluate(cmz_module *m, cmz_nid n, const cmz_array *inputs, cmz_arra
 cmz_status cmz_pass_fold_node(cmz_module *m, cmz_nid n, size_t limit, bool *done) {
   *done = false;
   cmz_node *node = cmz_node_get(m, n);
-  if (node->removed || (node->op->flags & (CMZ_OP_RANDOM | CMZ_OP_CONTROL)) || has_subgraph(node))
+  if (node->removed || (node->op->flags & (CMZ_OP_RANDOM | CMZ_OP_CONTROL | CMZ_OP_DECODE)) || has_subgraph(node))
     return CMZ_OK;
   cmz_array *inputs = CMZ_NEW_ARRAY(m->arena, cmz_array, node->input_count + 1);
   size_t bytes;
@@ -141,7 +141,7 @@ static void inline_branch(cmz_module *m, cmz_nid n, cmz_gid branch) {
     if (cmz_graph_get(m, g)->parent == branch) cmz_graph_get(m, g)->parent = parent;
 }
 
-static cmz_status fold_if(cmz_module *m, cmz_nid n, bool *done) {
+cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done) {
   *done = false;
   cmz_node *node = cmz_node_get(m, n);
   if (node->removed || !cmz_pass_is_op(node, "If")) return CMZ_OK;
@@ -211,7 +211,7 @@ static cmz_status fold_graph(cmz_module *m, cmz_gid g, bool *any) {
     for (uint32_t o = 0; o < outputs; o++) fold_elements(m, n, o);
     if (!cmz_pass_remove_if_dead(m, n)) {
       CMZ_TRY(cmz_pass_fold_node(m, n, FOLD_LIMIT_BYTES, &done));
-      if (!done && !cmz_node_get(m, n)->removed) CMZ_TRY(fold_if(m, n, &done));
+      if (!done && !cmz_node_get(m, n)->removed) CMZ_TRY(cmz_pass_fold_if(m, n, &done));
     } else {
       done = true;
     }

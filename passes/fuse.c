@@ -97,7 +97,7 @@ static double reads_per_element(const fuser *f, const cmz_node *n, uint32_t inpu
 /* Of what feeds a contraction only a weight's decoding is computed where it is read: anything else
  * would be done again for every product, or would cost the vector axis its contiguous loads. */
 static bool into_contraction(const cmz_node *p) {
-  return strcmp(p->op->domain, "cmz") == 0 && strcmp(p->op->name, "Decode") == 0;
+  return (p->op->flags & CMZ_OP_DECODE) != 0;
 }
 
 /* Leading dims of V that are kernel coordinates when consumer C, placed AT, reads it. */

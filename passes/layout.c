@@ -52,7 +52,7 @@ static bool is_weight(const chooser *c, cmz_vid v) {
   if (value->constant != 0) return true;
   if (value->producer == 0) return false;
   const cmz_op *op = cmz_node_get(c->m, value->producer)->op;
-  return strcmp(op->domain, "cmz") == 0 && strcmp(op->name, "Decode") == 0;
+  return (op->flags & CMZ_OP_DECODE) != 0;
 }
 
 /* One multiplication per channel and tap: a group per channel on both sides. */
