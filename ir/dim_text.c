@@ -2,10 +2,11 @@
  * In: ids, text. Out: text that parses to the same id in the same pool. Grammar:
  *   sum     = product { ("+" | "-") product }
  *   product = unary { ("*" | "//" | "%") unary }
- *   unary   = "-" unary | integer | "(" sum ")" | symbol | "overflow" | function "(" sum { "," sum
- * } ")" | "scale" "(" sum "," float ")" symbol  = identifier | '"' characters with \" \\ \xHH '"'
- * Always holds: a symbol must exist already; nesting is limited, so that no text exhausts the
- * stack. */
+ *   unary   = "-" unary | integer | "(" sum ")" | symbol | "overflow"
+ *           | function "(" sum { "," sum } ")" | "scale" "(" sum "," float ")"
+ *   symbol  = identifier | '"' characters with \" \\ \xHH '"'
+ *
+ * Always holds: a symbol must exist already; nesting is limited: no text exhausts the stack. */
 #include "dim_pool.h"
 
 #include <stdlib.h>

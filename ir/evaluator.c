@@ -79,8 +79,7 @@ static cmz_status eval_expanded(cmz_eval *e, const cmz_node *node, const cmz_arr
   for (uint32_t i = 0; i < node->output_count; i++)
     if (node->outputs[i]) {
       out[i] = cmz_value_add(m, g, NULL);
-      cmz_vec_push(m->arena, &m->graphs.data[g].outputs, out[i]);
-      m->values.data[out[i]].output_uses++;
+      cmz_graph_add_output(m, g, out[i]);
     }
   cmz_nid n = cmz_node_add(m, g, node->op, node->name, node->input_count, in, node->output_count, out);
   cmz_node_get(m, n)->opset = node->opset;

@@ -342,7 +342,7 @@ static void empty_graph(cmz_module *m, cmz_gid g) {
   cmz_graph *graph = cmz_graph_get(m, g);
   for (uint32_t i = 0; i < graph->outputs.count; i++)
     if (graph->outputs.data[i]) cmz_value_get(m, graph->outputs.data[i])->output_uses--;
-  graph->outputs.count = 0;
+  graph->outputs.count = graph->output_names.count = 0;
   for (uint32_t i = 0; i < graph->nodes.count; i++)
     if (!cmz_node_get(m, graph->nodes.data[i])->removed) detach(m, graph->nodes.data[i]);
   for (uint32_t i = 0; i < graph->inputs.count; i++)

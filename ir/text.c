@@ -1,23 +1,33 @@
 /* text.c - a module as text (.cmz), for --print-after, tests and hand-written modules; parse.c
- * reads it back. In: a module. Out: text (and the bytes of large constants in a second text).
- * Always holds: values, graphs and nodes are numbered anew in order of appearance, without what was
- * removed, so that printing what was parsed gives the same text. The grammar ("#" starts a comment;
- * line breaks are blanks; docs/cmz-text.md explains it): module  = "cmz" "1" "module" string "file"
- * string "opset" int "ir" int "graphs" int "values" int {symbol} {graph} symbol  = "symbol" string
- * ("input" | "data" VALUE int) bound bound "hint" int        bound = int | "inf" | "-inf" graph   =
- * "graph" GRAPH string ["entry"] "{" {line} "}"                       VALUE = "%" int   GRAPH = "@"
- * int line    = "input" value | "constant" value "=" data | "value" value | "output" (VALUE | "_") ["as" string]
- * | node value   = VALUE string ":" type ["layout" {"{" int "," int "," int "}"}] ["elements" "["
- * dims "]"] type    = dtype "[" (dims | "*") "]" | "sequence" type | "optional" type      dims:
- * dim.h's expressions, "?" unknown data    = "[" numbers "]" | "strings" "[" strings "]" | "hex"
- * string | "weights" int int | "elided" int string node    = [output {"," output} "="] op "("
- * [input {"," input}] ")" ["{" attrs "}"] ["opset" int] "name" string
- *             ["sources" "[" strings "]"]                       output = value | "_"   input =
- * VALUE | "_" op      = string ["^" int]                 "Name" or "domain::Name"; ^ the row's
- * first version when it is not evident attrs   = name ":" kind {"," name ":" kind} name = string
- *   kind    = "int" int | "float" number | "string" string | "tensor" type "=" data | "graph" GRAPH
- * | "type" int | "ints" "[" … "]" | "floats" "[" … "]" | "strings" "[" … "]" Strings have the
- * escapes \" \\ \n and \xHH. */
+ * reads it back. In: a module. Out: text, and the bytes of large constants in a second text. Always
+ * holds: values, graphs and nodes are numbered anew in order of appearance, without what was
+ * removed, so that printing what was parsed gives the same text.
+ *
+ * The grammar ("#" starts a comment; line breaks are blanks; docs/cmz-text.md explains it):
+ *
+ *   module = "cmz" "1" "module" string "file" string "opset" int "ir" int
+ *            "graphs" int "values" int {symbol} {graph}
+ *   symbol = "symbol" string ("input" | "data" VALUE int) bound bound "hint" int
+ *   bound  = int | "inf" | "-inf"
+ *   graph  = "graph" GRAPH string ["entry"] "{" {line} "}"
+ *   line   = "input" value | "constant" value "=" data | "value" value | node
+ *          | "output" (VALUE | "_") ["as" string]
+ *   value  = VALUE string ":" type ["layout" {"{" int "," int "," int "}"}]
+ *            ["elements" "[" dims "]"]
+ *   type   = ["sequence" | "optional"] dtype "[" (dims | "*") "]"
+ *   dims   = [dim {"," dim}]                         dim: dim_text.c's expressions, "?" unknown
+ *   data   = "[" numbers "]" | "strings" "[" strings "]" | "hex" string
+ *          | "weights" int int | "elided" int string
+ *   node   = [output {"," output} "="] op "(" [input {"," input}] ")" ["{" attr {"," attr} "}"]
+ *            ["opset" int] "name" string ["sources" "[" strings "]"]
+ *   output = value | "_"                             input = VALUE | "_"
+ *   op     = string ["^" int]                        "Name" or "domain::Name", ^ since version
+ *   attr   = string ":" ( "int" int | "float" number | "string" string | "tensor" type "=" data
+ *          | "graph" GRAPH | "type" int | "ints" "[" … "]" | "floats" "[" … "]"
+ *          | "strings" "[" strings "]" )
+ *   VALUE  = "%" int                                 GRAPH = "@" int
+ *
+ * Strings have the escapes \" \\ \n and \xHH. */
 #include "text_form.h"
 
 typedef struct printer {

@@ -51,6 +51,8 @@ static cmz_status check_graph_links(verifier *v, cmz_gid g) {
     if (!value->is_input || value->graph != g || value->producer)
       return broken_value(v, id, "is listed as an input but is none");
   }
+  if (graph->output_names.count != graph->outputs.count)
+    return broken_graph(v, g, "has outputs without names");
   for (uint32_t i = 0; i < graph->outputs.count; i++) {
     cmz_vid id = graph->outputs.data[i];
     if (id >= m->values.count) return broken_graph(v, g, "an output does not exist");
@@ -88,6 +90,8 @@ static cmz_status check_read(verifier *v, cmz_nid n, cmz_gid g, cmz_vid id) {
   const cmz_value *value = cmz_value_get(m, id);
   cmz_nid reader;
   if (value->removed) return broken_node(v, n, "reads a removed value");
+  if (value->producer >= m->nodes.count)
+    return broken_value(v, id, "names a producer that does not exist");
   if (!inside(m, g, value->graph, &reader))
     return broken_node(v, n, "reads a value of a graph that does not enclose it");
   if (!value->producer && !value->constant && !value->is_input)

@@ -120,7 +120,7 @@ void cmz_pass_drop_graph(cmz_module *m, cmz_gid g) {
     cmz_value *v = cmz_value_get(m, graph->outputs.data[i]);
     if (graph->outputs.data[i] != 0 && v->output_uses > 0) v->output_uses--;
   }
-  graph->outputs.count = 0;
+  graph->outputs.count = graph->output_names.count = 0;
   for (uint32_t i = graph->nodes.count; i-- > 0;) {
     cmz_nid n = cmz_graph_get(m, g)->nodes.data[i];
     if (!cmz_node_get(m, n)->removed) cmz_pass_remove_if_dead(m, n);
