@@ -20,8 +20,11 @@ const cmz_format_row *cmz_format_find(const char *name) {
   return NULL;
 }
 
-static uint32_t panels(const cmz_format_shape *s) {
-  return (s->rows + CMZ_FORMAT_PANEL - 1) / CMZ_FORMAT_PANEL;
+uint32_t cmz_format_panel(const cmz_format_shape *s) { return CMZ_MIN(s->rows, CMZ_FORMAT_PANEL); }
+
+/* Rows with those that fill up the last panel. */
+static size_t padded_rows(const cmz_format_shape *s) {
+  return cmz_align_up(s->rows, cmz_format_panel(s));
 }
 
 static uint32_t per_element(const cmz_format_shape *s) {
@@ -40,30 +43,29 @@ static uint32_t value_lines(const cmz_format_shape *s) {
   return (cmz_format_kept(s) + per_element(s) - 1) / per_element(s);
 }
 
-size_t cmz_format_value_count(const cmz_format_shape *s) {
-  return (size_t)panels(s) * value_lines(s) * CMZ_FORMAT_PANEL;
-}
+size_t cmz_format_value_count(const cmz_format_shape *s) { return padded_rows(s) * value_lines(s); }
 
 size_t cmz_format_scale_count(const cmz_format_shape *s) {
-  return s->format->is_float ? 0 : (size_t)panels(s) * cmz_format_groups(s) * CMZ_FORMAT_PANEL;
+  return s->format->is_float ? 0 : padded_rows(s) * cmz_format_groups(s);
 }
 
 static uint32_t index_lines(const cmz_format_shape *s) { return ((s->columns + 3) / 4 + 1) / 2; }
 
 size_t cmz_format_index_count(const cmz_format_shape *s) {
-  return s->sparse ? (size_t)panels(s) * index_lines(s) * CMZ_FORMAT_PANEL : 0;
+  return s->sparse ? padded_rows(s) * index_lines(s) : 0;
 }
 
-/* Element of a [panel][line][16] array. */
-static size_t panel_element(uint32_t row, uint32_t lines, uint32_t line) {
-  return ((size_t)(row / CMZ_FORMAT_PANEL) * lines + line) * CMZ_FORMAT_PANEL +
-         row % CMZ_FORMAT_PANEL;
+/* Element of a [panel][line][row in the panel] array. */
+static size_t panel_element(const cmz_format_shape *s, uint32_t row, uint32_t lines,
+                            uint32_t line) {
+  uint32_t panel = cmz_format_panel(s);
+  return ((size_t)(row / panel) * lines + line) * panel + row % panel;
 }
 
 void cmz_format_set_code(const cmz_format_shape *s, cmz_format_data *d, uint32_t row, uint32_t kept,
                          int32_t code) {
   uint32_t per = per_element(s), bits = s->format->bits;
-  uint8_t *byte = (uint8_t *)d->values + panel_element(row, value_lines(s), kept / per);
+  uint8_t *byte = (uint8_t *)d->values + panel_element(s, row, value_lines(s), kept / per);
   uint32_t mask = (1u << bits) - 1, shift = kept % per * bits;
   *byte = (uint8_t)((*byte & ~(mask << shift)) | (((uint32_t)code & mask) << shift));
 }
@@ -71,19 +73,19 @@ void cmz_format_set_code(const cmz_format_shape *s, cmz_format_data *d, uint32_t
 int32_t cmz_format_code(const cmz_format_shape *s, const cmz_format_data *d, uint32_t row,
                         uint32_t kept) {
   uint32_t per = per_element(s), bits = s->format->bits;
-  uint32_t byte = ((const uint8_t *)d->values)[panel_element(row, value_lines(s), kept / per)];
+  uint32_t byte = ((const uint8_t *)d->values)[panel_element(s, row, value_lines(s), kept / per)];
   uint32_t code = byte >> (kept % per * bits) & ((1u << bits) - 1);
   return s->format->is_signed ? (int32_t)(code << (32 - bits)) >> (32 - bits) : (int32_t)code;
 }
 
 size_t cmz_format_group_index(const cmz_format_shape *s, uint32_t row, uint32_t kept) {
-  return panel_element(row, cmz_format_groups(s), s->group_size ? kept / s->group_size : 0);
+  return panel_element(s, row, cmz_format_groups(s), s->group_size ? kept / s->group_size : 0);
 }
 
 static float decode_kept(const cmz_format_shape *s, const cmz_format_data *d, uint32_t row,
                          uint32_t kept) {
   if (s->format->is_float)
-    return ((const float *)d->values)[panel_element(row, value_lines(s), kept)];
+    return ((const float *)d->values)[panel_element(s, row, value_lines(s), kept)];
   size_t group = cmz_format_group_index(s, row, kept);
   int32_t zero_point = s->format->zero_points ? d->zero_points[group] : 0;
   float scale = (float)cmz_dtype_get_f64(d->scale_dtype, d->scales, group);
@@ -95,7 +97,8 @@ float cmz_format_decode(const cmz_format_shape *s, const cmz_format_data *d, uin
   if (!s->sparse) return decode_kept(s, d, row, column);
   uint32_t group = column / 4;
   uint32_t nibble =
-      (uint32_t)d->indices[panel_element(row, index_lines(s), group / 2)] >> (group % 2 * 4) & 15u;
+      (uint32_t)d->indices[panel_element(s, row, index_lines(s), group / 2)] >> (group % 2 * 4) &
+      15u;
   if ((nibble & 3u) == column % 4) return decode_kept(s, d, row, group * 2);
   if (nibble >> 2 == column % 4) return decode_kept(s, d, row, group * 2 + 1);
   return 0.0f;

@@ -6,6 +6,7 @@
  *   scales      [N/16][groups][16]       f16 or f32; groups = ceil(K' / group_size)
  *   zero points [N/16][groups][16]       u8
  *   indices     [N/16][ceil(K/4)/2][16]  2:4 only: a nibble i0 | i1 << 2 (i0 < i1) per 4 columns, even group low
+ * A matrix of fewer than 16 rows has one panel of that width.
  * K' is K, or with 2:4 the kept columns, 2 of every 4. Rows and columns past the end hold zero (and scale 0).
  * In the graph it is a cmz.Decode node (ops/decode.c) over these constants. */
 #ifndef CMZ_IR_FORMAT_H
@@ -13,7 +14,7 @@
 
 #include "dtype.h"
 
-#define CMZ_FORMAT_PANEL 16u /* rows in a panel: the widest vector of fp32 on any CPU level */
+#define CMZ_FORMAT_PANEL 16u /* rows in a panel, at most: the widest vector of fp32 on any CPU level */
 
 typedef struct cmz_format_row {
   const char *name;  /* "u4" */
@@ -33,6 +34,7 @@ typedef struct cmz_format_shape {
   uint32_t rows, columns, group_size; /* group_size in kept columns; 0: one group */
   bool sparse;                        /* 2:4 */
 } cmz_format_shape;
+uint32_t cmz_format_panel(const cmz_format_shape *s);        /* rows in a panel */
 uint32_t cmz_format_kept(const cmz_format_shape *s);        /* K' */
 uint32_t cmz_format_groups(const cmz_format_shape *s);
 size_t cmz_format_value_count(const cmz_format_shape *s);   /* elements of the values constant */

@@ -44,7 +44,7 @@ static void keep_row(const cmz_matrix *w, const cmz_format_shape *s, cmz_format_
     memcpy(kept, row, w->columns * sizeof *row);
     return;
   }
-  uint32_t lines = ((s->columns + 3) / 4 + 1) / 2;
+  uint32_t lines = ((s->columns + 3) / 4 + 1) / 2, panel = cmz_format_panel(s);
   for (uint32_t group = 0; group * 4 < s->columns; group++) {
     uint32_t places[2], found = 0;
     for (uint32_t i = 0; i < 4 && group * 4 + i < s->columns && found < 2; i++)
@@ -101,8 +101,8 @@ void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_forma
       encode_row(s, out, r, kept, symmetric);
       continue;
     }
-    float *panel = (float *)out->values + (size_t)(r / CMZ_FORMAT_PANEL) * count * CMZ_FORMAT_PANEL;
-    for (uint32_t i = 0; i < count; i++)
-      panel[(size_t)i * CMZ_FORMAT_PANEL + r % CMZ_FORMAT_PANEL] = kept[i];
+    uint32_t panel = cmz_format_panel(s);
+    float *values = (float *)out->values + (size_t)(r / panel) * count * panel;
+    for (uint32_t i = 0; i < count; i++) values[(size_t)i * panel + r % panel] = kept[i];
   }
 }
