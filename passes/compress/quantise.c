@@ -58,8 +58,7 @@ static void keep_row(const cmz_matrix *w, const cmz_format_shape *s, cmz_format_
       uint32_t column = group * 4 + places[j];
       kept[group * 2 + j] = column < s->columns ? row[column] : 0;
     }
-    size_t byte = ((size_t)(r / CMZ_FORMAT_PANEL) * lines + group / 2) * CMZ_FORMAT_PANEL +
-                  r % CMZ_FORMAT_PANEL;
+    size_t byte = ((size_t)(r / panel) * lines + group / 2) * panel + r % panel;
     d->indices[byte] =
         (uint8_t)(d->indices[byte] | (places[0] | places[1] << 2) << (group % 2 * 4));
   }
