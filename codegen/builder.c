@@ -1,5 +1,6 @@
-/* builder.c - the helpers of builder.h: types, operations, control flow. Memory and conversions are in memory.c.
- * In: a cursor. Out: operations at its end. Always holds: results are never null for valid operands. */
+/* builder.c - the helpers of builder.h: types, operations, control flow. Memory and conversions are
+ * in memory.c. In: a cursor. Out: operations at its end. Always holds: results are never null for
+ * valid operands. */
 #include "builder.h"
 
 #include "mlir-c/BuiltinAttributes.h"
@@ -8,7 +9,8 @@
 
 static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
 
-void cmz_builder_init(cmz_builder *b, MlirContext mlir, MlirLocation location, const cmz_cpu_row *cpu) {
+void cmz_builder_init(cmz_builder *b, MlirContext mlir, MlirLocation location,
+                      const cmz_cpu_row *cpu) {
   *b = (cmz_builder){.mlir = mlir, .location = location, .cpu = cpu};
   b->f16 = mlirF16TypeGet(mlir);
   b->f32 = mlirF32TypeGet(mlir);
@@ -95,8 +97,7 @@ MlirValue cmz_b_iota(cmz_builder *b, MlirType vector) {
   uint32_t lanes = cmz_b_lanes(vector);
   for (uint32_t i = 0; i < lanes && i < 256; i++)
     values[i] = mlirIntegerAttrGet(cmz_b_element(vector), i);
-  MlirNamedAttribute attr =
-      cmz_b_attr(b, "value", mlirDenseElementsAttrGet(vector, lanes, values));
+  MlirNamedAttribute attr = cmz_b_attr(b, "value", mlirDenseElementsAttrGet(vector, lanes, values));
   return one_result(b, "arith.constant", 0, NULL, vector, 1, &attr);
 }
 
@@ -161,16 +162,15 @@ MlirValue cmz_b_extract(cmz_builder *b, MlirValue vector, uint32_t lane) {
 
 MlirValue cmz_b_insert(cmz_builder *b, MlirValue vector, MlirValue x, uint32_t lane) {
   MlirValue at = cmz_b_int(b, b->i32, lane);
-  return one_result(b, "llvm.insertelement", 3, (MlirValue[]){vector, x, at}, cmz_b_type(vector),
-                    0, NULL);
+  return one_result(b, "llvm.insertelement", 3, (MlirValue[]){vector, x, at}, cmz_b_type(vector), 0,
+                    NULL);
 }
 
 MlirValue cmz_b_slice(cmz_builder *b, MlirValue vector, uint32_t first, uint32_t lanes) {
   if (lanes == 1) return cmz_b_extract(b, vector, first);
   int32_t mask[256];
   for (uint32_t i = 0; i < lanes && i < 256; i++) mask[i] = (int32_t)(first + i);
-  MlirNamedAttribute attr =
-      cmz_b_attr(b, "mask", mlirDenseI32ArrayGet(b->mlir, lanes, mask));
+  MlirNamedAttribute attr = cmz_b_attr(b, "mask", mlirDenseI32ArrayGet(b->mlir, lanes, mask));
   return one_result(b, "llvm.shufflevector", 2, (MlirValue[]){vector, vector},
                     cmz_b_vector(cmz_b_element(cmz_b_type(vector)), lanes), 1, &attr);
 }
@@ -193,8 +193,8 @@ MlirValue cmz_b_mul(cmz_builder *b, MlirValue x, MlirValue y) {
   return cmz_b_2(b, cmz_b_is_float(cmz_b_type(x)) ? "arith.mulf" : "arith.muli", x, y);
 }
 
-/* A comparison that is false for NaN chooses Y, so a NaN in Y is kept by itself; one in X needs a test of its own,
- * which LLVM drops when X is a constant. */
+/* A comparison that is false for NaN chooses Y, so a NaN in Y is kept by itself; one in X needs a
+ * test of its own, which LLVM drops when X is a constant. */
 static MlirValue extreme(cmz_builder *b, MlirValue x, MlirValue y, int float_predicate,
                          int int_predicate) {
   cmz_b_match(b, &x, &y);

@@ -1,7 +1,8 @@
 /* cache.c - compiled kernels by what they were compiled from.
  * In: description, schedule, CPU row, options. Out: object files kept in a directory.
- * Always holds: an entry is whole or absent (written beside and renamed); its last 32 bytes are a checksum, so a damaged one is
- * taken for absent; the whole directory may be deleted at any time. */
+ * Always holds: an entry is whole or absent (written beside and renamed); its last 32 bytes are a
+ * checksum, so a damaged one is taken for absent; the whole directory may be deleted at any time.
+ */
 #define _GNU_SOURCE
 #include "cache.h"
 
@@ -16,7 +17,10 @@
 #define CACHE_FORMAT 1u
 static const char magic[16] = "cmz kernel v1\n";
 
-typedef struct trailer { char magic[16]; cmz_hash128 hash; } trailer;
+typedef struct trailer {
+  char magic[16];
+  cmz_hash128 hash;
+} trailer;
 
 /* The compiler itself is part of the key: a new build of it never finds the old one's objects. */
 static void add_compiler(cmz_text *t) {

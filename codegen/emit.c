@@ -1,7 +1,8 @@
 /* emit.c - a kernel description under a schedule as one function: grid tiles, loops, stores.
- * In: kernel, schedule, CPU row. Out: func.func of type cmz_kernel_function in an MLIR module, lowered by lower.c.
- * Always holds: grid tile numbers are mixed radix over the tiled axes in the order of the schedule, outermost first; a store that
- * does not use a tiled axis happens in that axis' first tile only. */
+ * In: kernel, schedule, CPU row. Out: func.func of type cmz_kernel_function in an MLIR module,
+ * lowered by lower.c. Always holds: grid tile numbers are mixed radix over the tiled axes in the
+ * order of the schedule, outermost first; a store that does not use a tiled axis happens in that
+ * axis' first tile only. */
 #include "emit.h"
 
 #include "../runtime/program.h"
@@ -58,6 +59,7 @@ axis_state *cmz_emit_bind(emitter *e, uint32_t axis, MlirValue base, int64_t val
   a->lanes = lanes;
   a->offset = 0;
   a->masked = false;
+  a->limited = false;
   return a;
 }
 
@@ -71,7 +73,8 @@ typedef struct nest {
   const cmz_store *store;
   uint32_t count;
   uint16_t axes[CMZ_STORE_MAX_AXES]; /* in the order of the schedule */
-  MlirValue *low, *high;             /* of the grid tile, per axis; null where the axis is not tiled */
+  guard_list guards;                 /* of the stored value's loads */
+  MlirValue *low, *high; /* of the grid tile, per axis; null where the axis is not tiled */
 } nest;
 
 static void emit_axis(emitter *e, const nest *n, uint32_t position);
@@ -103,13 +106,20 @@ static axis_state *emit_step(emitter *e, const nest *n, uint32_t position, MlirV
   return a;
 }
 
+/* BOUNDS: the loop's constant first value and end, or NULL. */
 static void emit_loop(emitter *e, const nest *n, uint32_t position, MlirValue low, MlirValue high,
-                      uint32_t instances, uint32_t lanes) {
+                      uint32_t instances, uint32_t lanes, const int64_t *bounds) {
   cmz_b_loop loop;
   MlirValue step = cmz_b_i64(&e->b, (int64_t)instances * lanes);
   cmz_b_loop_open(&e->b, e->arena, NULL, 0, &loop);
   cmz_emit_push(e, loop.body);
-  emit_step(e, n, position, loop.index, 0, instances, lanes);
+  axis_state *a = cmz_emit_bind(e, n->axes[position], loop.index, 0, instances, lanes);
+  if (bounds) {
+    a->limited = true;
+    a->base_low = bounds[0];
+    a->base_high = bounds[1] - (int64_t)instances * lanes;
+  }
+  emit_inside(e, n, position);
   cmz_emit_pop(e);
   if (!e->failed) cmz_b_loop_close(&e->b, &loop, low, high, step, NULL, 0, NULL);
 }
@@ -157,14 +167,28 @@ static void emit_if(emitter *e, const nest *n, uint32_t position, MlirValue cond
   cmz_b_if(b, condition, regions[0], regions[1], NULL, 0, NULL);
 }
 
+/* Whether loads are guarded by comparisons of AXIS: its first and last steps are then emitted by
+ * themselves, where the guards of single instances are known, and are known to hold in between. */
+static bool guarded_by(emitter *e, const nest *n, uint32_t axis) {
+  for (uint32_t i = 0; i < n->guards.count; i++)
+    if (axis_set_has(&e->info[n->guards.items[i]].free, axis)) return true;
+  return false;
+}
+
 /* The whole axis, its extent known: full steps, then one narrower step, then a masked vector. */
 static void emit_constant(emitter *e, const nest *n, uint32_t position, int64_t extent,
                           uint32_t unroll, uint32_t lanes) {
   cmz_builder *b = &e->b;
   int64_t step = (int64_t)unroll * lanes, main = extent / step * step;
-  if (main == step) emit_step(e, n, position, (MlirValue){NULL}, 0, unroll, lanes);
-  else if (main > 0)
-    emit_loop(e, n, position, cmz_b_i64(b, 0), cmz_b_i64(b, main), unroll, lanes);
+  bool peel = step > 1 && guarded_by(e, n, n->axes[position]);
+  int64_t bounds[2] = {peel ? step : 0, peel && main == extent ? main - step : main};
+  if (main > 0 && (peel || main == step))
+    emit_step(e, n, position, (MlirValue){NULL}, 0, unroll, lanes);
+  if (main > step && bounds[1] > bounds[0] && !e->failed)
+    emit_loop(e, n, position, cmz_b_i64(b, bounds[0]), cmz_b_i64(b, bounds[1]), unroll, lanes,
+              bounds);
+  if (main > step && bounds[1] < main && !e->failed)
+    emit_step(e, n, position, (MlirValue){NULL}, main - step, unroll, lanes);
   int64_t vectors = (extent - main) / lanes;
   if (vectors > 0 && !e->failed)
     emit_step(e, n, position, (MlirValue){NULL}, main, (uint32_t)vectors, lanes);
@@ -173,16 +197,16 @@ static void emit_constant(emitter *e, const nest *n, uint32_t position, int64_t 
     emit_masked(e, n, position, cmz_b_i64(b, main), cmz_b_i64(b, extent), lanes);
 }
 
-/* LOW..HIGH, known at run time only. REST: instances of the last, narrower step when that is known (0: a loop). */
+/* LOW..HIGH, known at run time only. REST: instances of the last, narrower step when that is known
+ * (0: a loop). */
 static void emit_dynamic(emitter *e, const nest *n, uint32_t position, MlirValue low,
                          MlirValue high, uint32_t unroll, uint32_t lanes, uint32_t rest,
                          bool tail) {
   cmz_builder *b = &e->b;
   MlirValue length = cmz_b_sub(b, high, low);
   MlirValue size = cmz_b_i64(b, (int64_t)unroll * lanes);
-  MlirValue done =
-      cmz_b_add(b, low, cmz_b_mul(b, cmz_b_2(b, "arith.divui", length, size), size));
-  emit_loop(e, n, position, low, done, unroll, lanes);
+  MlirValue done = cmz_b_add(b, low, cmz_b_mul(b, cmz_b_2(b, "arith.divui", length, size), size));
+  emit_loop(e, n, position, low, done, unroll, lanes, NULL);
   if (unroll > 1 && rest > 0 && !e->failed) {
     MlirValue end = cmz_b_add(b, done, cmz_b_i64(b, (int64_t)rest * lanes));
     MlirValue fits = cmz_b_icmp(b, CMZ_B_SLE, end, high);
@@ -191,9 +215,8 @@ static void emit_dynamic(emitter *e, const nest *n, uint32_t position, MlirValue
   } else if (unroll > 1 && !e->failed) {
     MlirValue one = cmz_b_i64(b, lanes);
     MlirValue end = cmz_b_add(
-        b, done,
-        cmz_b_mul(b, cmz_b_2(b, "arith.divui", cmz_b_sub(b, high, done), one), one));
-    emit_loop(e, n, position, done, end, 1, lanes);
+        b, done, cmz_b_mul(b, cmz_b_2(b, "arith.divui", cmz_b_sub(b, high, done), one), one));
+    emit_loop(e, n, position, done, end, 1, lanes, NULL);
     done = end;
   }
   if (lanes > 1 && tail && !e->failed)
@@ -218,14 +241,13 @@ static void emit_tile(emitter *e, const nest *n, uint32_t position, int64_t exte
     if (rest == UINT32_MAX) { /* whole steps only (and perhaps a masked vector) */
       cmz_builder *b = &e->b;
       if (!tail) {
-        emit_loop(e, n, position, low, high, unroll, lanes);
+        emit_loop(e, n, position, low, high, unroll, lanes, NULL);
         return;
       }
       MlirValue size = cmz_b_i64(b, step);
       MlirValue done = cmz_b_add(
-          b, low,
-          cmz_b_mul(b, cmz_b_2(b, "arith.divui", cmz_b_sub(b, high, low), size), size));
-      emit_loop(e, n, position, low, done, unroll, lanes);
+          b, low, cmz_b_mul(b, cmz_b_2(b, "arith.divui", cmz_b_sub(b, high, low), size), size));
+      emit_loop(e, n, position, low, done, unroll, lanes, NULL);
       if (!e->failed)
         emit_if(e, n, position, cmz_b_icmp(b, CMZ_B_SLT, done, high), done, high, 1, lanes,
                 body_masked);
@@ -283,9 +305,9 @@ static void decode_tile(emitter *e, const uint16_t *axes, uint32_t count, MlirVa
     MlirValue extent = cmz_emit_value(e, e->k->axes.data[axis].extent);
     MlirValue tile = cmz_b_i64(b, e->s->axes[axis].tile);
     if (e->failed) return;
-    MlirValue tiles = cmz_b_2(
-        b, "arith.divui", cmz_b_add(b, extent, cmz_b_i64(b, (int64_t)e->s->axes[axis].tile - 1)),
-        tile);
+    MlirValue tiles =
+        cmz_b_2(b, "arith.divui",
+                cmz_b_add(b, extent, cmz_b_i64(b, (int64_t)e->s->axes[axis].tile - 1)), tile);
     coordinate[axis] = i == 0 ? rest : cmz_b_2(b, "arith.remui", rest, tiles);
     if (i > 0) rest = cmz_b_2(b, "arith.divui", rest, tiles);
     low[axis] = cmz_b_mul(b, coordinate[axis], tile);
@@ -299,8 +321,8 @@ static void order_store_axes(const emitter *e, const cmz_store *store, nest *n) 
   n->count = store->axis_count;
   memcpy(n->axes, store->axes, sizeof n->axes);
   for (uint32_t i = 1; i < n->count; i++)
-    for (uint32_t j = i;
-         j > 0 && e->s->axes[n->axes[j]].order < e->s->axes[n->axes[j - 1]].order; j--) {
+    for (uint32_t j = i; j > 0 && e->s->axes[n->axes[j]].order < e->s->axes[n->axes[j - 1]].order;
+         j--) {
       uint16_t t = n->axes[j];
       n->axes[j] = n->axes[j - 1];
       n->axes[j - 1] = t;
@@ -319,6 +341,7 @@ static void emit_one_store(emitter *e, const cmz_store *store, const uint16_t *g
   nest n = {.low = low, .high = high};
   MlirValue first = {NULL};
   order_store_axes(e, store, &n);
+  cmz_emit_guards(e, store->value, &n.guards);
   for (uint32_t i = 0; i < count; i++) {
     if (store_has_axis(store, grid[i])) continue;
     MlirValue zero = cmz_b_icmp(b, CMZ_B_IEQ, coordinate[grid[i]], cmz_b_i64(b, 0));
@@ -362,8 +385,7 @@ static void emit_tiles(emitter *e) {
   for (uint32_t i = 0; i < e->k->stores.count && !e->failed; i++)
     emit_one_store(e, &e->k->stores.data[i], grid, count, coordinate, low, high);
   cmz_emit_pop(e);
-  if (!e->failed)
-    cmz_b_loop_close(b, &loop, e->begin, e->end, cmz_b_i64(b, 1), NULL, 0, NULL);
+  if (!e->failed) cmz_b_loop_close(b, &loop, e->begin, e->end, cmz_b_i64(b, 1), NULL, 0, NULL);
 }
 
 /* ---- function ---- */
@@ -374,7 +396,8 @@ static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString
 static void emit_arguments(emitter *e) {
   cmz_builder *b = &e->b;
   MlirValue operands = cmz_b_load(b, b->pointer, e->args, NULL, true);
-  MlirValue params = cmz_b_load(b, b->pointer, cmz_b_address_const(b, b->i64, e->args, 1), NULL, true);
+  MlirValue params =
+      cmz_b_load(b, b->pointer, cmz_b_address_const(b, b->i64, e->args, 1), NULL, true);
   for (uint32_t i = 0; i < e->k->operands.count; i++)
     cmz_emit_remember_operand(
         e, i, cmz_b_load(b, b->pointer, cmz_b_address_const(b, b->i64, operands, i), NULL, true));
@@ -438,9 +461,9 @@ cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_sche
                     "a kernel with %u axes; at most %d are compiled", k->axes.count,
                     CMZ_EMIT_MAX_AXES);
   MlirContext mlir = cmz_lower_context(ctx);
-  MlirLocation location =
-      source_file ? mlirLocationFileLineColGet(mlir, text(source_file), source_line, 1)
-                  : mlirLocationUnknownGet(mlir);
+  MlirLocation location = source_file
+                              ? mlirLocationFileLineColGet(mlir, text(source_file), source_line, 1)
+                              : mlirLocationUnknownGet(mlir);
   cmz_arena *arena = cmz_arena_create(ctx);
   emitter *e = CMZ_NEW(arena, emitter);
   *e = (emitter){.ctx = ctx, .arena = arena, .k = k, .s = s, .lane = -1};
@@ -449,10 +472,8 @@ cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_sche
   MlirModule module = mlirModuleCreateEmpty(location);
   emit_kernel(e, module, symbol);
   cmz_status status = CMZ_OK;
-  if (e->failed)
-    status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.op = k->name}, "%s", e->failure);
-  else
-    status = cmz_lower_module(ctx, module, cpu, os, optimise, source_file != NULL, kind, path);
+  if (e->failed) status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.op = k->name}, "%s", e->failure);
+  else status = cmz_lower_module(ctx, module, cpu, os, optimise, source_file != NULL, kind, path);
   mlirModuleDestroy(module);
   mlirContextDestroy(mlir);
   cmz_arena_destroy(arena);

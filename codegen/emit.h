@@ -31,7 +31,9 @@ typedef struct axis_state {
   bool masked;          /* the vector's last lanes lie past the end: */
   MlirValue last;       /* the axis' last value, for clamping single lanes */
   MlirValue mask;       /* which lanes exist */
-  int64_t low, high;    /* bounds of the value, inclusive, when known */
+  int64_t low, high;    /* bounds of all values of the axis, inclusive, when known */
+  bool limited;         /* BASE is known to lie within: */
+  int64_t base_low, base_high;
 } axis_state;
 
 typedef struct expr_info {
@@ -101,7 +103,19 @@ uint64_t cmz_emit_key(const emitter *e, cmz_expr x);
 uint32_t cmz_emit_depth(const emitter *e, cmz_expr x);
 bool cmz_emit_find(emitter *e, uint64_t key, MlirValue *value);
 void cmz_emit_remember(emitter *e, uint64_t key, uint32_t depth, MlirValue value);
-bool cmz_emit_is_true(emitter *e, cmz_expr x);
+/* -1: false, 0: not known, 1: true; from the axes' bounds and what is assumed here. */
+int cmz_emit_truth(emitter *e, cmz_expr x);
+static inline bool cmz_emit_is_true(emitter *e, cmz_expr x) { return cmz_emit_truth(e, x) > 0; }
+void cmz_emit_assume(emitter *e, cmz_expr predicate);
+
+/* Comparisons that guard loads below an expression: the conjuncts of SELECT conditions. */
+#define CMZ_EMIT_MAX_GUARDS 48
+typedef struct guard_list { uint32_t count; cmz_expr items[CMZ_EMIT_MAX_GUARDS]; } guard_list;
+void cmz_emit_guards(emitter *e, cmz_expr x, guard_list *out);
+/* Conjuncts without which X is the identity of the reduction OP (zero factors of a sum, padding of a maximum). */
+void cmz_emit_skips(emitter *e, cmz_expr x, cmz_reduce_op op, guard_list *out);
+/* X is the identity of OP at the present binding. */
+bool cmz_emit_is_identity(emitter *e, cmz_expr x, cmz_reduce_op op);
 /* Bounds of an integer expression under the axes' present bounds. */
 void cmz_emit_range(emitter *e, cmz_expr x, int64_t *low, int64_t *high);
 bool cmz_emit_int(const emitter *e, cmz_expr x, int64_t *value);

@@ -1,6 +1,7 @@
 /* emit_expr.c - scalar expressions of a kernel description as operations.
- * In: an expression, the axes' present binding (instance, lane). Out: a value, placed in the outermost scope where it can stand.
- * Always holds: the same expression at the same instance is emitted once in a scope and everything below it. */
+ * In: an expression, the axes' present binding (instance, lane). Out: a value, placed in the
+ * outermost scope where it can stand. Always holds: the same expression at the same instance is
+ * emitted once in a scope and everything below it. */
 #include "emit.h"
 
 #include "mlir-c/BuiltinTypes.h"
@@ -134,6 +135,11 @@ static void range_of_axis(const emitter *e, uint32_t axis, int64_t *low, int64_t
   }
   *low = a->low;
   *high = a->high;
+  if (!a->bound || !a->limited) return;
+  int64_t plus = (int64_t)a->offset + (a->lanes > 1 && e->lane > 0 ? e->lane : 0);
+  *low = CMZ_MAX(*low, a->base_low + plus);
+  if (a->lanes > 1 && e->lane < 0) plus += (int64_t)a->lanes - 1;
+  *high = CMZ_MIN(*high, a->base_high + plus);
 }
 
 void cmz_emit_range(emitter *e, cmz_expr x, int64_t *low, int64_t *high) {
@@ -149,9 +155,15 @@ void cmz_emit_range(emitter *e, cmz_expr x, int64_t *low, int64_t *high) {
   }
   bool known = al != INT64_MIN && ah != INT64_MAX && bl != INT64_MIN && bh != INT64_MAX;
   switch (n->op) {
-  case CMZ_X_CONST_INT: *low = *high = n->i; return;
-  case CMZ_X_AXIS: range_of_axis(e, (uint32_t)n->i, low, high); return;
-  case CMZ_X_PARAM: *low = 0; return;
+  case CMZ_X_CONST_INT:
+    *low = *high = n->i;
+    return;
+  case CMZ_X_AXIS:
+    range_of_axis(e, (uint32_t)n->i, low, high);
+    return;
+  case CMZ_X_PARAM:
+    *low = 0;
+    return;
   case CMZ_X_ADD:
     if (al != INT64_MIN && bl != INT64_MIN) *low = saturating(al, bl, false);
     if (ah != INT64_MAX && bh != INT64_MAX) *high = saturating(ah, bh, false);
@@ -173,7 +185,10 @@ void cmz_emit_range(emitter *e, cmz_expr x, int64_t *low, int64_t *high) {
     if (bl < 1) return;
     *low = 0;
     if (bh != INT64_MAX) *high = bh - 1;
-    if (al >= 0 && ah < bl) { *low = al; *high = ah; }
+    if (al >= 0 && ah < bl) {
+      *low = al;
+      *high = ah;
+    }
     return;
   case CMZ_X_MIN:
     *low = CMZ_MIN(al, bl);
@@ -183,37 +198,10 @@ void cmz_emit_range(emitter *e, cmz_expr x, int64_t *low, int64_t *high) {
     *low = CMZ_MAX(al, bl);
     *high = CMZ_MAX(ah, bh);
     return;
-  default: return;
+  default:
+    return;
   }
 }
-
-/* -1 false, 0 unknown, 1 true. */
-static int truth(emitter *e, cmz_expr x) {
-  const cmz_expr_node *n = &e->k->exprs.data[x];
-  for (uint32_t i = e->assumptions.count; i-- > 0;) {
-    const assumption *a = &e->assumptions.data[i];
-    if (a->predicate == x && a->scope->depth <= e->depth && e->path[a->scope->depth] == a->scope)
-      return 1;
-  }
-  if (n->op == CMZ_X_CONST_INT) return n->i ? 1 : -1;
-  if (n->op == CMZ_X_NOT) return -truth(e, n->args[0]);
-  if (n->op == CMZ_X_AND || n->op == CMZ_X_OR) {
-    int a = truth(e, n->args[0]), b = truth(e, n->args[1]);
-    return n->op == CMZ_X_AND ? CMZ_MIN(a, b) : CMZ_MAX(a, b);
-  }
-  if (n->op != CMZ_X_LT && n->op != CMZ_X_LE) return 0;
-  int64_t al, ah, bl, bh;
-  cmz_emit_range(e, n->args[0], &al, &ah);
-  cmz_emit_range(e, n->args[1], &bl, &bh);
-  if (n->op == CMZ_X_LT) {
-    if (ah < bl && ah != INT64_MAX && bl != INT64_MIN) return 1;
-    return al >= bh && al != INT64_MIN && bh != INT64_MAX ? -1 : 0;
-  }
-  if (ah <= bl && ah != INT64_MAX && bl != INT64_MIN) return 1;
-  return al > bh && al != INT64_MIN && bh != INT64_MAX ? -1 : 0;
-}
-
-bool cmz_emit_is_true(emitter *e, cmz_expr x) { return truth(e, x) > 0; }
 
 /* ---- operations ---- */
 
@@ -227,14 +215,15 @@ static MlirValue emit_axis(emitter *e, uint32_t axis) {
   if (!a->is_constant && plus) v = cmz_b_add(b, v, cmz_b_i64(b, plus));
   if (a->lanes > 1 && e->lane > 0 && a->masked) v = cmz_b_min(b, v, a->last, true);
   if (a->lanes > 1 && e->lane < 0)
-    v = cmz_b_add(b, cmz_b_broadcast(b, v, a->lanes), cmz_b_iota(b, cmz_b_vector(b->i64, a->lanes)));
+    v = cmz_b_add(b, cmz_b_broadcast(b, v, a->lanes),
+                  cmz_b_iota(b, cmz_b_vector(b->i64, a->lanes)));
   return v;
 }
 
 static bool power_of_two(int64_t v) { return v > 0 && (v & (v - 1)) == 0; }
 
-/* A divisor that cannot trap: zero becomes one (and so does -1, with the sign put right by the caller's operation being
- * exact for it; INT_MIN / -1 is the only other trap). */
+/* A divisor that cannot trap: zero becomes one (and so does -1, with the sign put right by the
+ * caller's operation being exact for it; INT_MIN / -1 is the only other trap). */
 static MlirValue safe_divisor(emitter *e, MlirValue y, bool is_signed, MlirValue *minus_one) {
   cmz_builder *b = &e->b;
   MlirType t = cmz_b_type(y);
@@ -280,8 +269,7 @@ static MlirValue emit_int_division(emitter *e, const cmz_expr_node *n, MlirValue
 static MlirValue emit_float_division(emitter *e, const cmz_expr_node *n, MlirValue x, MlirValue y) {
   cmz_builder *b = &e->b;
   if (n->op == CMZ_X_FMOD) return cmz_b_fmod(b, x, y);
-  if (n->op == CMZ_X_FLOORDIV)
-    return cmz_b_math(b, CMZ_X_FLOOR, cmz_b_2(b, "arith.divf", x, y));
+  if (n->op == CMZ_X_FLOORDIV) return cmz_b_math(b, CMZ_X_FLOOR, cmz_b_2(b, "arith.divf", x, y));
   MlirValue r = cmz_b_fmod(b, x, y); /* MOD: sign of the divisor */
   MlirValue zero = cmz_b_float(b, cmz_b_type(r), 0);
   MlirValue differs = cmz_b_2(b, "arith.xori", cmz_b_fcmp(b, CMZ_B_OLT, r, zero),
@@ -322,9 +310,10 @@ static MlirValue emit_compare(emitter *e, const cmz_expr_node *n, MlirValue x, M
   cmz_dtype t = (cmz_dtype)e->k->exprs.data[n->args[0]].dtype;
   bool is_signed = t == CMZ_I32 || t == CMZ_I64;
   if (t == CMZ_F32 || t == CMZ_F64)
-    return cmz_b_fcmp(b, n->op == CMZ_X_EQ   ? CMZ_B_OEQ
-                         : n->op == CMZ_X_LT ? CMZ_B_OLT
-                                             : CMZ_B_OLE,
+    return cmz_b_fcmp(b,
+                      n->op == CMZ_X_EQ   ? CMZ_B_OEQ
+                      : n->op == CMZ_X_LT ? CMZ_B_OLT
+                                          : CMZ_B_OLE,
                       x, y);
   if (n->op == CMZ_X_EQ) return cmz_b_icmp(b, CMZ_B_IEQ, x, y);
   if (n->op == CMZ_X_LT) return cmz_b_icmp(b, is_signed ? CMZ_B_SLT : CMZ_B_ULT, x, y);
@@ -341,9 +330,12 @@ static MlirValue emit_binary(emitter *e, const cmz_expr_node *n) {
   bool is_float = cmz_b_is_float(cmz_b_type(x));
   bool is_signed = n->dtype == CMZ_I32 || n->dtype == CMZ_I64;
   switch (n->op) {
-  case CMZ_X_ADD: return cmz_b_add(b, x, y);
-  case CMZ_X_SUB: return cmz_b_sub(b, x, y);
-  case CMZ_X_MUL: return cmz_b_mul(b, x, y);
+  case CMZ_X_ADD:
+    return cmz_b_add(b, x, y);
+  case CMZ_X_SUB:
+    return cmz_b_sub(b, x, y);
+  case CMZ_X_MUL:
+    return cmz_b_mul(b, x, y);
   case CMZ_X_DIV:
     if (is_float) return cmz_b_2(b, "arith.divf", x, y);
     return emit_int_division(e, n, x, y);
@@ -358,12 +350,17 @@ static MlirValue emit_binary(emitter *e, const cmz_expr_node *n) {
   case CMZ_X_MAX:
     if (e->k->exprs.data[n->args[1]].op == CMZ_X_CONST_FLOAT) return cmz_b_max(b, y, x, is_signed);
     return cmz_b_max(b, x, y, is_signed);
-  case CMZ_X_AND: return cmz_b_2(b, "arith.andi", x, y);
-  case CMZ_X_OR: return cmz_b_2(b, "arith.ori", x, y);
-  case CMZ_X_XOR: return cmz_b_2(b, "arith.xori", x, y);
+  case CMZ_X_AND:
+    return cmz_b_2(b, "arith.andi", x, y);
+  case CMZ_X_OR:
+    return cmz_b_2(b, "arith.ori", x, y);
+  case CMZ_X_XOR:
+    return cmz_b_2(b, "arith.xori", x, y);
   case CMZ_X_SHL:
-  case CMZ_X_SHR: return emit_shift(e, n, x, y);
-  default: return emit_compare(e, n, x, y);
+  case CMZ_X_SHR:
+    return emit_shift(e, n, x, y);
+  default:
+    return emit_compare(e, n, x, y);
   }
 }
 
@@ -389,14 +386,16 @@ static MlirValue emit_unary(emitter *e, const cmz_expr_node *n) {
   MlirType t = cmz_b_type(x);
   bool is_float = cmz_b_is_float(t);
   switch (n->op) {
-  case CMZ_X_NOT: return cmz_b_2(b, "arith.xori", x, cmz_b_int(b, t, -1));
+  case CMZ_X_NOT:
+    return cmz_b_2(b, "arith.xori", x, cmz_b_int(b, t, -1));
   case CMZ_X_NEG:
     return is_float ? cmz_b_1(b, "arith.negf", x) : cmz_b_sub(b, cmz_b_int(b, t, 0), x);
   case CMZ_X_ABS:
     if (is_float) return cmz_b_1(b, "llvm.intr.fabs", x);
     if (n->dtype == CMZ_U32 || n->dtype == CMZ_U64 || n->dtype == CMZ_BOOL) return x;
     return cmz_b_max(b, x, cmz_b_sub(b, cmz_b_int(b, t, 0), x), true);
-  case CMZ_X_SIGN: return emit_sign(e, n, x);
+  case CMZ_X_SIGN:
+    return emit_sign(e, n, x);
   case CMZ_X_IS_NAN:
     if (!is_float) return cmz_b_int(b, cmz_b_like(t, b->i1), 0);
     return cmz_b_fcmp(b, CMZ_B_UNO, x, x);
@@ -410,15 +409,18 @@ static MlirValue emit_unary(emitter *e, const cmz_expr_node *n) {
     x = cmz_b_encode(b, (cmz_dtype)n->i, x); /* through a narrower stored type */
     if (!x.ptr) return cmz_emit_fail(e, "a cast to a type that kernels do not write");
     return cmz_b_decode(b, (cmz_dtype)n->i, x);
-  case CMZ_X_BITCAST: return cmz_b_bitcast(b, x, cmz_b_compute_type(b, (cmz_dtype)n->dtype));
-  case CMZ_X_POPCOUNT: return cmz_b_1(b, "llvm.intr.ctpop", x);
+  case CMZ_X_BITCAST:
+    return cmz_b_bitcast(b, x, cmz_b_compute_type(b, (cmz_dtype)n->dtype));
+  case CMZ_X_POPCOUNT:
+    return cmz_b_1(b, "llvm.intr.ctpop", x);
   case CMZ_X_FLOOR:
   case CMZ_X_CEIL:
   case CMZ_X_ROUND_EVEN:
   case CMZ_X_TRUNC:
     if (!is_float) return x;
     break;
-  default: break;
+  default:
+    break;
   }
   if (!is_float) return cmz_emit_fail(e, "a function of floats is applied to integers");
   return cmz_b_math(b, (cmz_expr_op)n->op, x);
@@ -474,7 +476,7 @@ static MlirValue emit_branch(emitter *e, const cmz_expr_node *n, MlirValue condi
 
 static MlirValue emit_select(emitter *e, const cmz_expr_node *n, uint32_t depth) {
   cmz_builder *b = &e->b;
-  int known = truth(e, n->args[0]);
+  int known = cmz_emit_truth(e, n->args[0]);
   if (known) return cmz_emit_value(e, n->args[known > 0 ? 1 : 2]);
   MlirValue p = cmz_emit_value(e, n->args[0]);
   if (e->failed) return p;
@@ -509,13 +511,20 @@ static MlirValue emit_node(emitter *e, cmz_expr x, uint32_t depth) {
   MlirType t = cmz_b_compute_type(b, (cmz_dtype)n->dtype);
   if (!t.ptr) return cmz_emit_fail(e, "an expression has a type that is not computed in");
   switch (n->op) {
-  case CMZ_X_CONST_INT: return cmz_b_int(b, t, n->i);
-  case CMZ_X_CONST_FLOAT: return cmz_b_float(b, t, n->f);
-  case CMZ_X_AXIS: return emit_axis(e, (uint32_t)n->i);
-  case CMZ_X_LOAD: return cmz_emit_load(e, x);
-  case CMZ_X_REDUCE: return cmz_emit_reduce(e, x);
-  case CMZ_X_SELECT: return emit_select(e, n, depth);
-  default: return n->args[1] ? emit_binary(e, n) : emit_unary(e, n);
+  case CMZ_X_CONST_INT:
+    return cmz_b_int(b, t, n->i);
+  case CMZ_X_CONST_FLOAT:
+    return cmz_b_float(b, t, n->f);
+  case CMZ_X_AXIS:
+    return emit_axis(e, (uint32_t)n->i);
+  case CMZ_X_LOAD:
+    return cmz_emit_load(e, x);
+  case CMZ_X_REDUCE:
+    return cmz_emit_reduce(e, x);
+  case CMZ_X_SELECT:
+    return emit_select(e, n, depth);
+  default:
+    return n->args[1] ? emit_binary(e, n) : emit_unary(e, n);
   }
 }
 

@@ -1,15 +1,24 @@
 /* emit_memory.c - loads, stores and addresses of a kernel.
- * In: linear element indices as expressions. Out: vector accesses where the index has stride 1 along the vector axis, lane by lane
- * elsewhere. An address is built as a sum grouped by scope: what does not change in an inner loop is added outside it, and the offset of an
- * unrolled instance is a constant at the end, which becomes the displacement of the instruction.
- * Always holds: no access outside the operand that the description itself does not make. */
+ * In: linear element indices as expressions. Out: vector accesses where the index has stride 1
+ * along the vector axis, lane by lane elsewhere. An address is built as a sum grouped by scope:
+ * what does not change in an inner loop is added outside it, and the offset of an unrolled instance
+ * is a constant at the end, which becomes the displacement of the instruction. Always holds: no
+ * access outside the operand that the description itself does not make. */
 #include "emit.h"
 
 #include "mlir-c/BuiltinTypes.h"
 
 #define MAX_TERMS 48
-typedef struct term { cmz_expr atom; int64_t factor; } term;
-typedef struct sum { term terms[MAX_TERMS]; uint32_t count; int64_t constant; bool overflow; } sum;
+typedef struct term {
+  cmz_expr atom;
+  int64_t factor;
+} term;
+typedef struct sum {
+  term terms[MAX_TERMS];
+  uint32_t count;
+  int64_t constant;
+  bool overflow;
+} sum;
 
 static void add_term(sum *s, cmz_expr atom, int64_t factor) {
   for (uint32_t i = 0; i < s->count; i++)
@@ -25,7 +34,9 @@ static void flatten(const emitter *e, cmz_expr x, int64_t factor, sum *s) {
   const cmz_expr_node *n = &e->k->exprs.data[x];
   int64_t c;
   switch (n->op) {
-  case CMZ_X_CONST_INT: s->constant += factor * n->i; return;
+  case CMZ_X_CONST_INT:
+    s->constant += factor * n->i;
+    return;
   case CMZ_X_ADD:
     flatten(e, n->args[0], factor, s);
     flatten(e, n->args[1], factor, s);
@@ -34,7 +45,9 @@ static void flatten(const emitter *e, cmz_expr x, int64_t factor, sum *s) {
     flatten(e, n->args[0], factor, s);
     flatten(e, n->args[1], -factor, s);
     return;
-  case CMZ_X_NEG: flatten(e, n->args[0], -factor, s); return;
+  case CMZ_X_NEG:
+    flatten(e, n->args[0], -factor, s);
+    return;
   case CMZ_X_MUL:
     if (cmz_emit_int(e, n->args[1], &c)) {
       flatten(e, n->args[0], factor * c, s);
@@ -45,7 +58,8 @@ static void flatten(const emitter *e, cmz_expr x, int64_t factor, sum *s) {
       return;
     }
     break;
-  default: break;
+  default:
+    break;
   }
   add_term(s, x, factor);
 }
@@ -173,8 +187,7 @@ static MlirValue scalar_guard(emitter *e) {
   while (lanes > 1) {
     MlirValue low = cmz_b_slice(&e->b, v, 0, lanes / 2);
     MlirValue high = cmz_b_slice(&e->b, v, lanes / 2, lanes / 2);
-    if (lanes % 2)
-      low = cmz_b_2(&e->b, "arith.ori", low, cmz_b_slice(&e->b, v, lanes - 1, 1));
+    if (lanes % 2) low = cmz_b_2(&e->b, "arith.ori", low, cmz_b_slice(&e->b, v, lanes - 1, 1));
     v = cmz_b_2(&e->b, "arith.ori", low, high);
     lanes /= 2;
   }

@@ -1,8 +1,9 @@
 /* emit_reduce.c - REDUCE nodes as loops with accumulators.
- * In: a REDUCE whose free axes are bound. Out: one accumulator per instance of the unrolled axes it uses, all in one nest of
- * loops, so that a load shared by several instances is done once. A sum that stands in scalar context and runs along
- * contiguous memory is computed in vector lanes and added up at the end.
- * Always holds: an accumulator starts from the identity (or from the first element for ARGMAX), so empty domains give it. */
+ * In: a REDUCE whose free axes are bound. Out: one accumulator per instance of the unrolled axes it
+ * uses, all in one nest of loops, so that a load shared by several instances is done once. A sum
+ * that stands in scalar context and runs along contiguous memory is computed in vector lanes and
+ * added up at the end. Always holds: an accumulator starts from the identity (or from the first
+ * element for ARGMAX), so empty domains give it. */
 #include "emit.h"
 
 #include "mlir-c/BuiltinTypes.h"
@@ -11,15 +12,16 @@ typedef struct reduction {
   cmz_expr expr;
   const cmz_expr_node *node;
   cmz_reduce_op op;
-  bool argument;                  /* ARGMAX and its kin: two accumulators each, value and position */
+  bool argument; /* ARGMAX and its kin: two accumulators each, value and position */
   uint32_t axis_count;
   uint16_t axes[CMZ_REDUCE_MAX_AXES];
-  uint32_t unrolled_count;        /* axes of the instances */
+  uint32_t unrolled_count; /* axes of the instances */
   uint16_t unrolled[CMZ_REDUCE_MAX_AXES + 20];
   uint32_t instances;
-  uint32_t copies;                /* accumulators per instance, for independent chains */
-  uint32_t lanes;                 /* along the innermost reduce axis; 1: none */
-  uint32_t count;                 /* of accumulators */
+  uint32_t copies;  /* accumulators per instance, for independent chains */
+  uint32_t lanes;   /* along the innermost reduce axis; 1: none */
+  uint32_t count;   /* of accumulators */
+  guard_list skips; /* without which there is nothing to add */
 } reduction;
 
 static bool is_float(cmz_dtype t) { return t == CMZ_F32 || t == CMZ_F64; }
@@ -33,10 +35,14 @@ MlirValue cmz_emit_combine(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirVa
     return dtype == CMZ_BOOL ? cmz_b_2(b, "arith.ori", x, y) : cmz_b_add(b, x, y);
   case CMZ_REDUCE_PROD:
     return dtype == CMZ_BOOL ? cmz_b_2(b, "arith.andi", x, y) : cmz_b_mul(b, x, y);
-  case CMZ_REDUCE_MAX: return cmz_b_max(b, x, y, is_signed(dtype));
-  case CMZ_REDUCE_MIN: return cmz_b_min(b, x, y, is_signed(dtype));
-  case CMZ_REDUCE_AND: return cmz_b_2(b, "arith.andi", x, y);
-  default: return cmz_b_2(b, "arith.ori", x, y);
+  case CMZ_REDUCE_MAX:
+    return cmz_b_max(b, x, y, is_signed(dtype));
+  case CMZ_REDUCE_MIN:
+    return cmz_b_min(b, x, y, is_signed(dtype));
+  case CMZ_REDUCE_AND:
+    return cmz_b_2(b, "arith.andi", x, y);
+  default:
+    return cmz_b_2(b, "arith.ori", x, y);
   }
 }
 
@@ -44,8 +50,10 @@ static MlirValue identity(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirTyp
   cmz_builder *b = &e->b;
   uint32_t bits = cmz_b_bits(type);
   switch (op) {
-  case CMZ_REDUCE_PROD: return cmz_b_const(b, type, 1);
-  case CMZ_REDUCE_AND: return cmz_b_int(b, type, -1);
+  case CMZ_REDUCE_PROD:
+    return cmz_b_const(b, type, 1);
+  case CMZ_REDUCE_AND:
+    return cmz_b_int(b, type, -1);
   case CMZ_REDUCE_MAX:
     if (is_float(dtype)) return cmz_b_float(b, type, -__builtin_inf());
     if (!is_signed(dtype)) return cmz_b_int(b, type, 0);
@@ -54,7 +62,8 @@ static MlirValue identity(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirTyp
     if (is_float(dtype)) return cmz_b_float(b, type, __builtin_inf());
     if (!is_signed(dtype)) return cmz_b_int(b, type, -1);
     return cmz_b_int(b, type, bits == 64 ? INT64_MAX : INT32_MAX);
-  default: return cmz_b_const(b, type, 0);
+  default:
+    return cmz_b_const(b, type, 0);
   }
 }
 
@@ -69,10 +78,16 @@ static void find_instances(emitter *e, reduction *r) {
       cmz_emit_fail(e, "too many unrolled axes");
       return;
     }
-    r->unrolled[r->unrolled_count++] = (uint16_t)a;
+    /* the axis with most instances goes outermost: what it loads is used up at once by the few
+     * instances inside, whose own operands stay in registers */
+    uint32_t at = r->unrolled_count++;
+    for (; at > 0 && e->axes[r->unrolled[at - 1]].instances < e->axes[a].instances; at--)
+      r->unrolled[at] = r->unrolled[at - 1];
+    r->unrolled[at] = (uint16_t)a;
     r->instances *= e->axes[a].instances;
   }
-  if (r->instances > CMZ_EMIT_MAX_INSTANCES) cmz_emit_fail(e, "too many instances in a register tile");
+  if (r->instances > CMZ_EMIT_MAX_INSTANCES)
+    cmz_emit_fail(e, "too many instances in a register tile");
 }
 
 static uint32_t step_of(const axis_state *a) { return CMZ_MAX(a->lanes, 1); }
@@ -114,8 +129,7 @@ static void accumulate_argument(emitter *e, const reduction *r, MlirValue *acc) 
     static const int predicates[2][2] = {{CMZ_B_OLT, CMZ_B_OLE}, {CMZ_B_OGT, CMZ_B_OGE}};
     better = cmz_b_fcmp(b, predicates[largest][last], x, acc[0]);
     MlirValue nan = cmz_b_fcmp(b, CMZ_B_UNO, x, x);
-    if (!last)
-      nan = cmz_b_2(b, "arith.andi", nan, cmz_b_fcmp(b, CMZ_B_OEQ, acc[0], acc[0]));
+    if (!last) nan = cmz_b_2(b, "arith.andi", nan, cmz_b_fcmp(b, CMZ_B_OEQ, acc[0], acc[0]));
     better = cmz_b_2(b, "arith.ori", better, nan);
   } else {
     static const int predicates[2][2][2] = {{{CMZ_B_ULT, CMZ_B_ULE}, {CMZ_B_UGT, CMZ_B_UGE}},
@@ -136,6 +150,7 @@ static void accumulate(emitter *e, const reduction *r, MlirValue *acc) {
     return;
   }
   bool masked = inner->lanes > 1 && inner->masked;
+  if (cmz_emit_is_identity(e, r->node->args[0], r->op)) return;
   if (!masked && accumulate_product(e, r, acc)) return;
   MlirValue x = cmz_emit_value(e, r->node->args[0]);
   if (e->failed) return;
@@ -158,21 +173,75 @@ static void accumulate_all(emitter *e, const reduction *r, MlirValue *accs, uint
 
 static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirValue *accs);
 
+/* Whether X is the same for all instances and lanes, and its axes are bound, at POSITION first. */
+static bool decided_at(const emitter *e, const reduction *r, cmz_expr x, uint32_t position) {
+  const axis_set *free = &e->info[x].free;
+  if (e->info[x].has_load) return false;
+  for (uint32_t a = 0; a < e->k->axes.count; a++)
+    if (axis_set_has(free, a) &&
+        (e->axes[a].instances > 1 || (e->axes[a].lanes > 1 && e->lane < 0)))
+      return false;
+  for (uint32_t i = position + 1; i < r->axis_count; i++)
+    if (axis_set_has(free, r->axes[i])) return false;
+  return position == 0 || axis_set_has(free, r->axes[position]);
+}
+
+static void reduce_inside(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                          uint32_t step) {
+  if (position + 1 == r->axis_count) accumulate_all(e, r, accs, step);
+  else reduce_axis(e, r, position + 1, accs);
+}
+
+/* The inside of one step, under a test of the guards that are decided here: padding rows cost
+ * nothing. */
+static void reduce_guarded(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                           uint32_t step) {
+  cmz_builder *b = &e->b;
+  guard_list decided = {0};
+  for (uint32_t i = 0; i < r->skips.count; i++)
+    if (decided_at(e, r, r->skips.items[i], position) && cmz_emit_truth(e, r->skips.items[i]) == 0)
+      decided.items[decided.count++] = r->skips.items[i];
+  if (decided.count == 0) {
+    reduce_inside(e, r, position, accs, step);
+    return;
+  }
+  MlirValue condition = cmz_emit_value(e, decided.items[0]);
+  for (uint32_t i = 1; i < decided.count && !e->failed; i++)
+    condition = cmz_b_2(b, "arith.andi", condition, cmz_emit_value(e, decided.items[i]));
+  MlirRegion regions[2];
+  MlirBlock yes = cmz_b_region(&regions[0]), no = cmz_b_region(&regions[1]), here = b->block;
+  MlirType *types = CMZ_NEW_ARRAY(e->arena, MlirType, r->count);
+  for (uint32_t i = 0; i < r->count; i++) types[i] = cmz_b_type(accs[i]);
+  cmz_b_yield(b, no, accs, r->count);
+  uint32_t old_depth = e->guard_depth, old_count = e->assumptions.count;
+  cmz_emit_push(e, yes);
+  e->guard_depth = e->depth;
+  for (uint32_t i = 0; i < decided.count; i++) cmz_emit_assume(e, decided.items[i]);
+  reduce_inside(e, r, position, accs, step);
+  e->assumptions.count = old_count;
+  e->guard_depth = old_depth;
+  cmz_emit_pop(e);
+  if (e->failed) return;
+  cmz_b_yield(b, yes, accs, r->count);
+  b->block = here;
+  cmz_b_if(b, condition, regions[0], regions[1], types, r->count, accs);
+}
+
 /* The axis bound to COUNT consecutive positions (each of LANES lanes). */
 static void reduce_steps(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
                          uint32_t count) {
   axis_state *a = &e->axes[r->axes[position]];
   for (uint32_t i = 0; i < count && !e->failed; i++) {
     a->offset = i * step_of(a);
-    if (position + 1 == r->axis_count) accumulate_all(e, r, accs, i);
-    else reduce_axis(e, r, position + 1, accs);
+    reduce_guarded(e, r, position, accs, i);
   }
   a->offset = 0;
 }
 
 /* for (i = low; i < high; i += count * lanes) */
 static void reduce_loop(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
-                        MlirValue low, MlirValue high, uint32_t count, uint32_t lanes) {
+                        MlirValue low, MlirValue high, uint32_t count, uint32_t lanes,
+                        const int64_t *bounds) {
   cmz_builder *b = &e->b;
   cmz_b_loop loop;
   MlirValue *initial = cmz_arena_copy(e->arena, accs, r->count * sizeof *accs);
@@ -180,7 +249,12 @@ static void reduce_loop(emitter *e, const reduction *r, uint32_t position, MlirV
   cmz_b_loop_open(b, e->arena, initial, r->count, &loop);
   memcpy(accs, loop.carried, r->count * sizeof *accs);
   cmz_emit_push(e, loop.body);
-  cmz_emit_bind(e, r->axes[position], loop.index, 0, 1, lanes);
+  axis_state *a = cmz_emit_bind(e, r->axes[position], loop.index, 0, 1, lanes);
+  if (bounds) {
+    a->limited = true;
+    a->base_low = bounds[0];
+    a->base_high = bounds[1] - (int64_t)count * lanes;
+  }
   reduce_steps(e, r, position, accs, count);
   cmz_emit_pop(e);
   if (!e->failed) cmz_b_loop_close(b, &loop, low, high, step, initial, r->count, accs);
@@ -207,7 +281,8 @@ static void reduce_constant(emitter *e, const reduction *r, uint32_t position, M
     cmz_emit_bind(e, r->axes[position], (MlirValue){NULL}, 0, 1, lanes);
     reduce_steps(e, r, position, accs, unroll);
   } else if (main > 0) {
-    reduce_loop(e, r, position, accs, cmz_b_i64(b, 0), cmz_b_i64(b, main), unroll, lanes);
+    reduce_loop(e, r, position, accs, cmz_b_i64(b, 0), cmz_b_i64(b, main), unroll, lanes,
+                (int64_t[]){0, main});
   }
   int64_t vectors = (extent - main) / lanes;
   if (vectors > 0 && !e->failed) {
@@ -227,7 +302,7 @@ static void reduce_dynamic(emitter *e, const reduction *r, uint32_t position, Ml
   for (int i = unroll > 1 ? 0 : 1; i < 2 && !e->failed; i++) {
     MlirValue size = cmz_b_i64(b, steps[i]);
     MlirValue end = cmz_b_mul(b, cmz_b_2(b, "arith.divui", extent, size), size);
-    reduce_loop(e, r, position, accs, done, end, i == 0 ? unroll : 1, lanes);
+    reduce_loop(e, r, position, accs, done, end, i == 0 ? unroll : 1, lanes, NULL);
     done = end;
   }
   if (lanes == 1 || e->failed) return;
@@ -246,6 +321,20 @@ static void reduce_dynamic(emitter *e, const reduction *r, uint32_t position, Ml
            accs);
 }
 
+/* Whether AXIS takes part in a guard that differs between instances and is not known to hold: with
+ * the axis unrolled, it often is known. */
+static bool decides_instances(emitter *e, const reduction *r, uint32_t axis) {
+  for (uint32_t i = 0; i < r->skips.count; i++) {
+    const axis_set *free = &e->info[r->skips.items[i]].free;
+    if (!axis_set_has(free, axis) || cmz_emit_truth(e, r->skips.items[i])) continue;
+    for (uint32_t u = 0; u < r->unrolled_count; u++) {
+      const axis_state *a = &e->axes[r->unrolled[u]];
+      if (axis_set_has(free, r->unrolled[u]) && (a->is_constant || a->limited)) return true;
+    }
+  }
+  return false;
+}
+
 static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirValue *accs) {
   uint32_t axis = r->axes[position];
   bool innermost = position + 1 == r->axis_count;
@@ -256,11 +345,14 @@ static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirV
   }
   int64_t extent;
   if (cmz_emit_extent(e, axis, &extent)) {
+    if (extent <= 8 && lanes == 1 && decides_instances(e, r, axis)) unroll = (uint32_t)extent;
     reduce_constant(e, r, position, accs, extent, unroll, lanes);
-    return;
+  } else {
+    MlirValue v = cmz_emit_value(e, e->k->axes.data[axis].extent);
+    if (!e->failed) reduce_dynamic(e, r, position, accs, v, unroll, lanes);
   }
-  MlirValue v = cmz_emit_value(e, e->k->axes.data[axis].extent);
-  if (!e->failed) reduce_dynamic(e, r, position, accs, v, unroll, lanes);
+  e->axes[axis].bound = false;
+  e->axes[axis].lanes = 1;
 }
 
 /* ---- the whole ---- */
@@ -291,9 +383,8 @@ static void choose_lanes(emitter *e, reduction *r) {
   if (r->argument) return;
   if (bytes == 8 && lanes > 1) lanes /= 2;
   bool known = cmz_emit_extent(e, inner, &extent);
-  if (lanes > 1 && r->node->dtype != CMZ_BOOL && e->lane < 0 &&
-      !cmz_emit_uses_vector(e, r->expr) && (!known || extent >= lanes / 2) &&
-      contiguous(e, r->node->args[0], inner, &found) && found) {
+  if (lanes > 1 && r->node->dtype != CMZ_BOOL && e->lane < 0 && !cmz_emit_uses_vector(e, r->expr) &&
+      (!known || extent >= lanes / 2) && contiguous(e, r->node->args[0], inner, &found) && found) {
     r->lanes = lanes;
     r->copies = r->instances >= 8 ? 1 : CMZ_MIN(unroll, 16 / r->instances);
     while (known && r->copies > 1 && extent < (int64_t)r->copies * lanes) r->copies /= 2;
@@ -338,8 +429,8 @@ static void initial_values(emitter *e, const reduction *r, MlirValue *accs) {
 static void order_axes(const emitter *e, reduction *r) {
   memcpy(r->axes, r->node->axes, sizeof r->axes);
   for (uint32_t i = 1; i < r->axis_count; i++)
-    for (uint32_t j = i;
-         j > 0 && e->s->axes[r->axes[j]].order < e->s->axes[r->axes[j - 1]].order; j--) {
+    for (uint32_t j = i; j > 0 && e->s->axes[r->axes[j]].order < e->s->axes[r->axes[j - 1]].order;
+         j--) {
       uint16_t t = r->axes[j];
       r->axes[j] = r->axes[j - 1];
       r->axes[j - 1] = t;
@@ -372,12 +463,11 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
   emit_position saved;
   cmz_emit_save(e, cmz_emit_depth(e, x), &saved);
   choose_lanes(e, &r);
+  if (!r.argument) cmz_emit_skips(e, r.node->args[0], r.op, &r.skips);
   r.count = r.instances * r.copies * (r.argument ? 2 : 1);
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r.count);
   initial_values(e, &r, accs);
   reduce_axis(e, &r, 0, accs);
-  for (uint32_t i = 0; i < r.axis_count; i++) e->axes[r.axes[i]].bound = false;
-  for (uint32_t i = 0; i < r.axis_count; i++) e->axes[r.axes[i]].lanes = 1;
   if (!e->failed) finish(e, &r, accs);
   for (uint32_t i = 0; i < r.unrolled_count; i++) e->axes[r.unrolled[i]].offset = offsets[i];
   MlirValue v = accs[0];

@@ -1,18 +1,19 @@
 /* lower.c - from an MLIR module of arith, scf, vector and llvm operations to an object file.
  * In: a module with one function. Out: the file at PATH.
- * Always holds: the function carries the CPU level's features; no call to a library remains in the object; LLVM's own loop
- * transformations are off, because the emitter has already decided about loops. */
+ * Always holds: the function carries the CPU level's features; no call to a library remains in the
+ * object; LLVM's own loop transformations are off, because the emitter has already decided about
+ * loops. */
 #include "emit.h"
 
+#include "mlir-c/Diagnostics.h"
+#include "mlir-c/Pass.h"
+#include "mlir-c/RegisterEverything.h"
+#include "mlir-c/Target/LLVMIR.h"
 #include "llvm-c/Analysis.h"
 #include "llvm-c/Core.h"
 #include "llvm-c/Target.h"
 #include "llvm-c/TargetMachine.h"
 #include "llvm-c/Transforms/PassBuilder.h"
-#include "mlir-c/Diagnostics.h"
-#include "mlir-c/Pass.h"
-#include "mlir-c/RegisterEverything.h"
-#include "mlir-c/Target/LLVMIR.h"
 
 static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
 
@@ -49,8 +50,8 @@ static cmz_status run_passes(cmz_context *ctx, MlirModule module, const char *pi
   cmz_text errors = {.arena = ctx->arena};
   MlirOperation top = mlirModuleGetOperation(module);
   MlirPassManager pm = mlirPassManagerCreate(mlirOperationGetContext(top));
-  bool ok = mlirLogicalResultIsSuccess(mlirParsePassPipeline(
-      mlirPassManagerGetAsOpPassManager(pm), text(pipeline), add_text, &errors));
+  bool ok = mlirLogicalResultIsSuccess(mlirParsePassPipeline(mlirPassManagerGetAsOpPassManager(pm),
+                                                             text(pipeline), add_text, &errors));
   ok = ok && mlirLogicalResultIsSuccess(mlirPassManagerRunOnOp(pm, top));
   mlirPassManagerDestroy(pm);
   if (ok) return CMZ_OK;
@@ -127,8 +128,7 @@ static cmz_status write_llvm(cmz_context *ctx, LLVMModuleRef m, LLVMTargetMachin
                              cmz_output_kind kind, const char *path) {
   char *error = NULL;
   bool failed;
-  if (kind == CMZ_OUT_LLVM)
-    failed = LLVMPrintModuleToFile(m, path, &error);
+  if (kind == CMZ_OUT_LLVM) failed = LLVMPrintModuleToFile(m, path, &error);
   else
     failed = LLVMTargetMachineEmitToFile(
         machine, m, path, kind == CMZ_OUT_ASSEMBLY ? LLVMAssemblyFile : LLVMObjectFile, &error);

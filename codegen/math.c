@@ -1,7 +1,8 @@
-/* math.c - the functions of kernel expressions as polynomials of arith operations, on scalars and vectors alike.
- * In: f32 or f64 values. Out: the same type. What neural networks use all the time (exp, log, tanh, sigmoid, erf) has f32 forms of one to two
- * units in the last place; the other functions of f32 are computed in f64.
- * Always holds: infinities, NaN and denormals give what C's libm gives; nothing here becomes a library call. */
+/* math.c - the functions of kernel expressions as polynomials of arith operations, on scalars and
+ * vectors alike. In: f32 or f64 values. Out: the same type. What neural networks use all the time
+ * (exp, log, tanh, sigmoid, erf) has f32 forms of one to two units in the last place; the other
+ * functions of f32 are computed in f64. Always holds: infinities, NaN and denormals give what C's
+ * libm gives; nothing here becomes a library call. */
 #include "../runtime/cpu.h"
 #include "builder.h"
 
@@ -38,9 +39,9 @@ static MlirValue round_even(cmz_builder *b, MlirValue x) {
 }
 
 static MlirValue round_to(cmz_builder *b, cmz_expr_op op, MlirValue x) {
-  static const char *const names[] = {
-      [CMZ_X_FLOOR] = "llvm.intr.floor", [CMZ_X_CEIL] = "llvm.intr.ceil",
-      [CMZ_X_TRUNC] = "llvm.intr.trunc"};
+  static const char *const names[] = {[CMZ_X_FLOOR] = "llvm.intr.floor",
+                                      [CMZ_X_CEIL] = "llvm.intr.ceil",
+                                      [CMZ_X_TRUNC] = "llvm.intr.trunc"};
   if (op == CMZ_X_ROUND_EVEN) return round_even(b, x);
   if (b->cpu->features & CMZ_CPU(SSE41)) return cmz_b_1(b, names[op], x);
   MlirType t = cmz_b_type(x);
@@ -110,15 +111,17 @@ static MlirValue exp_f64(cmz_builder *b, MlirValue x) {
   return scale(b, horner(b, r, c, 14), n);
 }
 
-static MlirValue exp_(cmz_builder *b, MlirValue x) { return is_f64(x) ? exp_f64(b, x) : exp_f32(b, x); }
+static MlirValue exp_(cmz_builder *b, MlirValue x) {
+  return is_f64(x) ? exp_f64(b, x) : exp_f32(b, x);
+}
 
 /* log of 0, negative numbers, infinity and NaN instead of R. */
 static MlirValue log_special(cmz_builder *b, MlirValue x, MlirValue r) {
   MlirType t = cmz_b_type(x);
   r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OEQ, x, K(0)), K(-__builtin_inf()), r);
   r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OEQ, x, K(__builtin_inf())), x, r);
-  MlirValue bad = cmz_b_2(b, "arith.ori", cmz_b_fcmp(b, CMZ_B_OLT, x, K(0)),
-                          cmz_b_fcmp(b, CMZ_B_UNO, x, x));
+  MlirValue bad =
+      cmz_b_2(b, "arith.ori", cmz_b_fcmp(b, CMZ_B_OLT, x, K(0)), cmz_b_fcmp(b, CMZ_B_UNO, x, x));
   return cmz_b_select(b, bad, K(__builtin_nan("")), r);
 }
 
@@ -135,7 +138,9 @@ static MlirValue mantissa(cmz_builder *b, MlirValue x, MlirValue *e) {
   MlirValue d = cmz_b_sub(b, i, cmz_b_int(b, it, half));
   MlirValue exponent = cmz_b_2(b, "arith.shrsi", d, cmz_b_int(b, it, bits));
   MlirValue kept = cmz_b_sub(b, i, cmz_b_2(b, "arith.shli", exponent, cmz_b_int(b, it, bits)));
-  MlirValue ef = cmz_b_cast(b, "arith.sitofp", wide ? cmz_b_cast(b, "arith.trunci", exponent, b->i32) : exponent, wide ? b->f64 : b->f32);
+  MlirValue ef = cmz_b_cast(b, "arith.sitofp",
+                            wide ? cmz_b_cast(b, "arith.trunci", exponent, b->i32) : exponent,
+                            wide ? b->f64 : b->f32);
   *e = cmz_b_select(b, tiny, cmz_b_sub(b, ef, K(wide ? 54 : 25)), ef);
   return cmz_b_bitcast(b, kept, wide ? b->f64 : b->f32);
 }
@@ -163,7 +168,9 @@ static MlirValue log_f64(cmz_builder *b, MlirValue x) {
   return log_special(b, x, cmz_b_fma(b, e, K(6.93147180369123816490e-01), r));
 }
 
-static MlirValue log_(cmz_builder *b, MlirValue x) { return is_f64(x) ? log_f64(b, x) : log_f32(b, x); }
+static MlirValue log_(cmz_builder *b, MlirValue x) {
+  return is_f64(x) ? log_f64(b, x) : log_f32(b, x);
+}
 
 /* log(1 + y) without loss for small y (f64). */
 static MlirValue log1p_(cmz_builder *b, MlirValue y) {
@@ -213,7 +220,7 @@ static MlirValue tanh_(cmz_builder *b, MlirValue x) {
 }
 
 static MlirValue erf_f32(cmz_builder *b, MlirValue x) {
-  static const double far[] = {-1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2,
+  static const double far[] = {-1.72853470e-5, 3.83197126e-4,  -3.88396438e-3, 2.42546219e-2,
                                -1.06777877e-1, -6.34846687e-1, -1.28717512e-1};
   static const double near[] = {-5.96761703e-4, 4.99119423e-3,  -2.67681349e-2,
                                 1.12819925e-1,  -3.76125336e-1, 1.28379166e-1};
@@ -228,7 +235,8 @@ static MlirValue erf_f32(cmz_builder *b, MlirValue x) {
   return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, a, K(0.927734375)), r, close);
 }
 
-/* Below 3: 2/sqrt(pi) exp(-x^2) sum of 2^k x^(2k+1) / (2k+1)!!, all terms positive. Above: 1 - the continued fraction of erfc. */
+/* Below 3: 2/sqrt(pi) exp(-x^2) sum of 2^k x^(2k+1) / (2k+1)!!, all terms positive. Above: 1 - the
+ * continued fraction of erfc. */
 static MlirValue erf_f64(cmz_builder *b, MlirValue x) {
   enum { TERMS = 60, LEVELS = 40 };
   const double root_pi = 1.77245385090551602730;
@@ -380,8 +388,8 @@ static MlirValue pow_f64(cmz_builder *b, MlirValue x, MlirValue y) {
   MlirValue bad = cmz_b_2(b, "arith.andi", cmz_b_2(b, "arith.andi", negative, finite), fraction);
   r = cmz_b_select(b, bad, K(__builtin_nan("")), r);
   r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_UNO, y, y), y, r);
-  MlirValue plain = cmz_b_2(b, "arith.ori", cmz_b_fcmp(b, CMZ_B_OEQ, y, K(0)),
-                            cmz_b_fcmp(b, CMZ_B_OEQ, x, one));
+  MlirValue plain =
+      cmz_b_2(b, "arith.ori", cmz_b_fcmp(b, CMZ_B_OEQ, y, K(0)), cmz_b_fcmp(b, CMZ_B_OEQ, x, one));
   return cmz_b_select(b, plain, one, r);
 }
 
@@ -389,7 +397,8 @@ static MlirValue wide_binary(cmz_builder *b, MlirValue x, MlirValue y,
                              MlirValue (*f)(cmz_builder *, MlirValue, MlirValue)) {
   cmz_b_match(b, &x, &y);
   if (is_f64(x)) return f(b, x, y);
-  MlirValue r = f(b, cmz_b_cast(b, "arith.extf", x, b->f64), cmz_b_cast(b, "arith.extf", y, b->f64));
+  MlirValue r =
+      f(b, cmz_b_cast(b, "arith.extf", x, b->f64), cmz_b_cast(b, "arith.extf", y, b->f64));
   return cmz_b_cast(b, "arith.truncf", r, b->f32);
 }
 
@@ -397,7 +406,8 @@ MlirValue cmz_b_pow(cmz_builder *b, MlirValue x, MlirValue y) {
   return wide_binary(b, x, y, pow_f64);
 }
 
-/* x - y * trunc(x / y); the quotient may be off by one, which shows as a remainder outside [0, |y|). */
+/* x - y * trunc(x / y); the quotient may be off by one, which shows as a remainder outside [0,
+ * |y|). */
 static MlirValue fmod_f64(cmz_builder *b, MlirValue x, MlirValue y) {
   MlirType t = cmz_b_type(x);
   MlirValue ax = abs_(b, x), ay = abs_(b, y);
@@ -418,18 +428,23 @@ MlirValue cmz_b_fmod(cmz_builder *b, MlirValue x, MlirValue y) {
 static MlirValue sin_(cmz_builder *b, MlirValue x) { return sine(b, x, 0); }
 static MlirValue cos_(cmz_builder *b, MlirValue x) { return sine(b, x, 1); }
 static MlirValue tan_(cmz_builder *b, MlirValue x) { return div_(b, sin_(b, x), cos_(b, x)); }
-static MlirValue erf_(cmz_builder *b, MlirValue x) { return is_f64(x) ? erf_f64(b, x) : erf_f32(b, x); }
+static MlirValue erf_(cmz_builder *b, MlirValue x) {
+  return is_f64(x) ? erf_f64(b, x) : erf_f32(b, x);
+}
 
-typedef struct math_row { MlirValue (*function)(cmz_builder *, MlirValue); bool wide; /* f32 goes through f64 */ } math_row;
+typedef struct math_row {
+  MlirValue (*function)(cmz_builder *, MlirValue);
+  bool wide; /* f32 goes through f64 */
+} math_row;
 static const math_row rows[CMZ_X_COUNT] = {
-    [CMZ_X_SQRT] = {sqrt_, false},       [CMZ_X_EXP] = {exp_, false},
-    [CMZ_X_LOG] = {log_, false},         [CMZ_X_TANH] = {tanh_, false},
-    [CMZ_X_SIGMOID] = {sigmoid, false},  [CMZ_X_ERF] = {erf_, false},
-    [CMZ_X_SIN] = {sin_, true},          [CMZ_X_COS] = {cos_, true},
-    [CMZ_X_TAN] = {tan_, true},          [CMZ_X_ASIN] = {asin_, true},
-    [CMZ_X_ACOS] = {acos_, true},        [CMZ_X_ATAN] = {atan_, true},
-    [CMZ_X_SINH] = {sinh_, true},        [CMZ_X_COSH] = {cosh_, true},
-    [CMZ_X_ASINH] = {asinh_, true},      [CMZ_X_ACOSH] = {acosh_, true},
+    [CMZ_X_SQRT] = {sqrt_, false},      [CMZ_X_EXP] = {exp_, false},
+    [CMZ_X_LOG] = {log_, false},        [CMZ_X_TANH] = {tanh_, false},
+    [CMZ_X_SIGMOID] = {sigmoid, false}, [CMZ_X_ERF] = {erf_, false},
+    [CMZ_X_SIN] = {sin_, true},         [CMZ_X_COS] = {cos_, true},
+    [CMZ_X_TAN] = {tan_, true},         [CMZ_X_ASIN] = {asin_, true},
+    [CMZ_X_ACOS] = {acos_, true},       [CMZ_X_ATAN] = {atan_, true},
+    [CMZ_X_SINH] = {sinh_, true},       [CMZ_X_COSH] = {cosh_, true},
+    [CMZ_X_ASINH] = {asinh_, true},     [CMZ_X_ACOSH] = {acosh_, true},
     [CMZ_X_ATANH] = {atanh_, true},
 };
 

@@ -1,6 +1,7 @@
 /* memory.c - the builder's memory access and conversions between stored and compute types.
  * In: addresses, values. Out: llvm.load / llvm.store, masked forms for vectors.
- * Always holds: accesses are aligned to one element; no conversion needs a run-time library call on any CPU level. */
+ * Always holds: accesses are aligned to one element; no conversion needs a run-time library call on
+ * any CPU level. */
 #include "builder.h"
 
 #include "mlir-c/BuiltinAttributes.h"
@@ -17,9 +18,9 @@ static MlirValue offset(cmz_builder *b, MlirType element, MlirValue base, const 
   };
   MlirValue operands[2] = {base};
   if (index) operands[1] = *index;
-  return mlirOperationGetResult(cmz_b_op(b, "llvm.getelementptr", index ? 2 : 1, operands, 1,
-                                         &b->pointer, 2, attrs, 0, NULL),
-                                0);
+  return mlirOperationGetResult(
+      cmz_b_op(b, "llvm.getelementptr", index ? 2 : 1, operands, 1, &b->pointer, 2, attrs, 0, NULL),
+      0);
 }
 
 MlirValue cmz_b_address(cmz_builder *b, MlirType element, MlirValue base, MlirValue index) {
@@ -71,16 +72,21 @@ void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirV
 
 MlirType cmz_b_stored_type(cmz_builder *b, cmz_dtype stored) {
   switch (stored) {
-  case CMZ_F32: return b->f32;
-  case CMZ_F64: return b->f64;
+  case CMZ_F32:
+    return b->f32;
+  case CMZ_F64:
+    return b->f64;
   case CMZ_I32:
-  case CMZ_U32: return b->i32;
+  case CMZ_U32:
+    return b->i32;
   case CMZ_I64:
-  case CMZ_U64: return b->i64;
+  case CMZ_U64:
+    return b->i64;
   case CMZ_F16:
   case CMZ_BF16:
   case CMZ_I16:
-  case CMZ_U16: return b->i16;
+  case CMZ_U16:
+    return b->i16;
   case CMZ_BOOL:
   case CMZ_I8:
   case CMZ_U8:
@@ -88,21 +94,29 @@ MlirType cmz_b_stored_type(cmz_builder *b, cmz_dtype stored) {
   case CMZ_F8E4M3FNUZ:
   case CMZ_F8E5M2:
   case CMZ_F8E5M2FNUZ:
-  case CMZ_F8E8M0: return b->i8;
-  default: return (MlirType){NULL};
+  case CMZ_F8E8M0:
+    return b->i8;
+  default:
+    return (MlirType){NULL};
   }
 }
 
 MlirType cmz_b_compute_type(cmz_builder *b, cmz_dtype compute) {
   switch (compute) {
-  case CMZ_F32: return b->f32;
-  case CMZ_F64: return b->f64;
+  case CMZ_F32:
+    return b->f32;
+  case CMZ_F64:
+    return b->f64;
   case CMZ_I32:
-  case CMZ_U32: return b->i32;
+  case CMZ_U32:
+    return b->i32;
   case CMZ_I64:
-  case CMZ_U64: return b->i64;
-  case CMZ_BOOL: return b->i1;
-  default: return (MlirType){NULL};
+  case CMZ_U64:
+    return b->i64;
+  case CMZ_BOOL:
+    return b->i1;
+  default:
+    return (MlirType){NULL};
   }
 }
 
@@ -119,9 +133,10 @@ static MlirValue shr_c(cmz_builder *b, MlirValue v, int64_t c) {
   return cmz_b_2(b, "arith.shrui", v, int_like(b, v, c));
 }
 
-/* A small float of EXPONENT and MANTISSA bits in the low bits of i32 lanes, as f32: the payload is placed so that its
- * exponent field lines up, then one multiplication by a power of two corrects the bias, which also normalises
- * denormals exactly. SPECIAL: the highest exponent means infinity and NaN. */
+/* A small float of EXPONENT and MANTISSA bits in the low bits of i32 lanes, as f32: the payload is
+ * placed so that its exponent field lines up, then one multiplication by a power of two corrects
+ * the bias, which also normalises denormals exactly. SPECIAL: the highest exponent means infinity
+ * and NaN. */
 static MlirValue widen_float(cmz_builder *b, MlirValue bits, int exponent, int mantissa, int bias,
                              bool special) {
   MlirValue sign = shl_c(b, and_c(b, shr_c(b, bits, exponent + mantissa), 1), 31);
@@ -129,11 +144,10 @@ static MlirValue widen_float(cmz_builder *b, MlirValue bits, int exponent, int m
   MlirValue f = cmz_b_bitcast(b, body, b->f32);
   double scale = 1;
   for (int i = 0; i < 127 - bias; i++) scale *= 2;
-  MlirValue r = cmz_b_bitcast(
-      b, cmz_b_mul(b, f, cmz_b_float(b, cmz_b_type(f), scale)), b->i32);
+  MlirValue r = cmz_b_bitcast(b, cmz_b_mul(b, f, cmz_b_float(b, cmz_b_type(f), scale)), b->i32);
   if (special) { /* keep the mantissa, exponent all ones */
-    MlirValue high = cmz_b_icmp(b, CMZ_B_UGE, body,
-                                int_like(b, body, (int64_t)((1 << exponent) - 1) << 23));
+    MlirValue high =
+        cmz_b_icmp(b, CMZ_B_UGE, body, int_like(b, body, (int64_t)((1 << exponent) - 1) << 23));
     MlirValue inf = cmz_b_2(b, "arith.ori", body, int_like(b, body, 0x7f800000));
     r = cmz_b_select(b, high, inf, r);
   }
@@ -153,13 +167,12 @@ static MlirValue decode_f8(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
   }
   bool uz = stored == CMZ_F8E4M3FNUZ || stored == CMZ_F8E5M2FNUZ;
   int bias = (1 << (row->exponent_bits - 1)) - (uz ? 0 : 1);
-  MlirValue v = widen_float(b, bits, row->exponent_bits, row->mantissa_bits, bias,
-                            stored == CMZ_F8E5M2);
-  if (uz)
-    return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, bits, int_like(b, bits, 0x80)), nan, v);
+  MlirValue v =
+      widen_float(b, bits, row->exponent_bits, row->mantissa_bits, bias, stored == CMZ_F8E5M2);
+  if (uz) return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, bits, int_like(b, bits, 0x80)), nan, v);
   if (stored == CMZ_F8E4M3FN)
-    return cmz_b_select(
-        b, cmz_b_icmp(b, CMZ_B_IEQ, and_c(b, bits, 0x7f), int_like(b, bits, 0x7f)), nan, v);
+    return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, and_c(b, bits, 0x7f), int_like(b, bits, 0x7f)),
+                        nan, v);
   return v;
 }
 
@@ -172,16 +185,21 @@ MlirValue cmz_b_decode(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
   case CMZ_BF16:
     return cmz_b_bitcast(b, shl_c(b, cmz_b_cast(b, "arith.extui", raw, b->i32), 16), b->f32);
   case CMZ_I8:
-  case CMZ_I16: return cmz_b_cast(b, "arith.extsi", raw, b->i32);
+  case CMZ_I16:
+    return cmz_b_cast(b, "arith.extsi", raw, b->i32);
   case CMZ_U8:
-  case CMZ_U16: return cmz_b_cast(b, "arith.extui", raw, b->i32);
-  case CMZ_BOOL: return cmz_b_icmp(b, CMZ_B_INE, raw, int_like(b, raw, 0));
+  case CMZ_U16:
+    return cmz_b_cast(b, "arith.extui", raw, b->i32);
+  case CMZ_BOOL:
+    return cmz_b_icmp(b, CMZ_B_INE, raw, int_like(b, raw, 0));
   case CMZ_F8E4M3FN:
   case CMZ_F8E4M3FNUZ:
   case CMZ_F8E5M2:
   case CMZ_F8E5M2FNUZ:
-  case CMZ_F8E8M0: return decode_f8(b, stored, raw);
-  default: return raw;
+  case CMZ_F8E8M0:
+    return decode_f8(b, stored, raw);
+  default:
+    return raw;
   }
 }
 
@@ -196,16 +214,16 @@ static MlirValue narrow_f16(cmz_builder *b, MlirValue v) {
   MlirValue small = cmz_b_icmp(b, CMZ_B_ULT, body, cmz_b_int(b, t, 0x38800000));
   /* denormal: the f32 addition aligns and rounds the mantissa */
   MlirValue magic = cmz_b_int(b, t, (15 - 10 + 127 - 15 + 0) << 23);
-  MlirValue sum = cmz_b_add(b, cmz_b_bitcast(b, body, b->f32),
-                            cmz_b_float(b, cmz_b_like(t, b->f32), 0.5));
+  MlirValue sum =
+      cmz_b_add(b, cmz_b_bitcast(b, body, b->f32), cmz_b_float(b, cmz_b_like(t, b->f32), 0.5));
   (void)magic;
   MlirValue low = cmz_b_sub(b, cmz_b_bitcast(b, sum, b->i32), cmz_b_int(b, t, 0x3f000000));
   MlirValue odd = and_c(b, shr_c(b, body, 13), 1);
-  MlirValue rounded = cmz_b_add(
-      b, cmz_b_add(b, body, cmz_b_int(b, t, (int64_t)(int32_t)0xc8000fff)), odd);
+  MlirValue rounded =
+      cmz_b_add(b, cmz_b_add(b, body, cmz_b_int(b, t, (int64_t)(int32_t)0xc8000fff)), odd);
   MlirValue r = cmz_b_select(b, small, low, shr_c(b, rounded, 13));
-  r = cmz_b_select(b, large,
-                   cmz_b_select(b, nan, cmz_b_int(b, t, 0x7e00), cmz_b_int(b, t, 0x7c00)), r);
+  r = cmz_b_select(b, large, cmz_b_select(b, nan, cmz_b_int(b, t, 0x7e00), cmz_b_int(b, t, 0x7c00)),
+                   r);
   return cmz_b_cast(b, "arith.trunci", cmz_b_2(b, "arith.ori", r, sign), b->i16);
 }
 
@@ -225,18 +243,24 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
     if (b->cpu->f16_convert)
       return cmz_b_bitcast(b, cmz_b_cast(b, "arith.truncf", value, b->f16), b->i16);
     return narrow_f16(b, value);
-  case CMZ_BF16: return narrow_bf16(b, value);
+  case CMZ_BF16:
+    return narrow_bf16(b, value);
   case CMZ_I8:
-  case CMZ_U8: return cmz_b_cast(b, "arith.trunci", value, b->i8);
+  case CMZ_U8:
+    return cmz_b_cast(b, "arith.trunci", value, b->i8);
   case CMZ_I16:
-  case CMZ_U16: return cmz_b_cast(b, "arith.trunci", value, b->i16);
-  case CMZ_BOOL: return cmz_b_cast(b, "arith.extui", value, b->i8);
+  case CMZ_U16:
+    return cmz_b_cast(b, "arith.trunci", value, b->i16);
+  case CMZ_BOOL:
+    return cmz_b_cast(b, "arith.extui", value, b->i8);
   case CMZ_F8E4M3FN:
   case CMZ_F8E4M3FNUZ:
   case CMZ_F8E5M2:
   case CMZ_F8E5M2FNUZ:
-  case CMZ_F8E8M0: return (MlirValue){NULL};
-  default: return value;
+  case CMZ_F8E8M0:
+    return (MlirValue){NULL};
+  default:
+    return value;
   }
 }
 
@@ -264,8 +288,8 @@ MlirValue cmz_b_convert(cmz_builder *b, MlirValue x, cmz_dtype from, cmz_dtype t
   if (from_float && to_float)
     return cmz_b_cast(b, to == CMZ_F64 ? "arith.extf" : "arith.truncf", x, target);
   if (from_float)
-    return float_to_int(
-        b, to == CMZ_U32 || to == CMZ_U64 ? "llvm.fptoui.sat" : "llvm.fptosi.sat", x, target);
+    return float_to_int(b, to == CMZ_U32 || to == CMZ_U64 ? "llvm.fptoui.sat" : "llvm.fptosi.sat",
+                        x, target);
   if (to_float) return cmz_b_cast(b, is_unsigned ? "arith.uitofp" : "arith.sitofp", x, target);
   uint32_t bits = cmz_b_bits(t), wanted = cmz_b_bits(target);
   if (bits == wanted) return x;

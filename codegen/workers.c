@@ -1,7 +1,8 @@
 /* workers.c - compiles the kernels of a plan in worker processes.
- * In: the plan, options, the cache. Out: one object per CPU level and kernel, flat: [level * kernels + kernel].
- * Always holds: workers are forked before LLVM has started in this process and share only a table of jobs; which worker
- * compiles what does not matter to the result; a worker that dies takes one kernel with it, which is reported with a file to reproduce it. */
+ * In: the plan, options, the cache. Out: one object per CPU level and kernel, flat: [level *
+ * kernels + kernel]. Always holds: workers are forked before LLVM has started in this process and
+ * share only a table of jobs; which worker compiles what does not matter to the result; a worker
+ * that dies takes one kernel with it, which is reported with a file to reproduce it. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>
@@ -74,7 +75,8 @@ static uint32_t line_of(const compilation *c, const cmz_file *listing, uint32_t 
   if (!listing || !n) return 1;
   const char *name = cmz_node_get(c->plan->module, n)->name;
   char *quoted = cmz_arena_printf(c->ctx->arena, "\"%s\"", name);
-  const uint8_t *at = listing->size ? memmem(listing->data, listing->size, quoted, strlen(quoted)) : NULL;
+  const uint8_t *at =
+      listing->size ? memmem(listing->data, listing->size, quoted, strlen(quoted)) : NULL;
   uint32_t line = 1;
   for (const uint8_t *p = listing->data; at && p < at; p++) line += *p == '\n';
   return line;
@@ -208,10 +210,11 @@ static cmz_status report_failures(const compilation *c) {
     cmz_status code = state == JOB_FAILED ? (cmz_status)j->code : CMZ_E_INTERNAL;
     const cmz_kernel *k = c->plan->kernels.data[j->kernel].kernel;
     const char *file = write_reproducer(c, j);
-    status = cmz_fail(c->ctx, code, loc_of(c, j->kernel),
-                      "kernel %s for %s was not compiled: %s (its description: %s)",
-                      k->name ? k->name : "?", c->options->target->levels[j->level]->name,
-                      j->message[0] ? j->message : "no worker took it", file ? file : "not written");
+    status =
+        cmz_fail(c->ctx, code, loc_of(c, j->kernel),
+                 "kernel %s for %s was not compiled: %s (its description: %s)",
+                 k->name ? k->name : "?", c->options->target->levels[j->level]->name,
+                 j->message[0] ? j->message : "no worker took it", file ? file : "not written");
   }
   return status;
 }
@@ -240,8 +243,7 @@ static cmz_status prepare(compilation *c) {
     const cmz_plan_kernel *k = &c->plan->kernels.data[kernel];
     cmz_kernel_object *object = &c->objects[i];
     object->symbol = symbol_of(c->ctx->arena, k, o->target->levels[level]);
-    object->path =
-        cmz_arena_printf(c->ctx->arena, "%s/kernel_%u_%u.o", o->work_dir, level, kernel);
+    object->path = cmz_arena_printf(c->ctx->arena, "%s/kernel_%u_%u.o", o->work_dir, level, kernel);
     if (cached) {
       cmz_cache_key(k->kernel, k->schedule, o->target->levels[level], o, object->symbol,
                     c->keys[i]);
@@ -267,7 +269,7 @@ cmz_status cmz_kernels_compile(cmz_context *ctx, const cmz_plan *plan, const cmz
   }
   if (status == CMZ_OK) *objects = c.objects;
   if (c.table != MAP_FAILED)
-    munmap(c.table, sizeof(job_table) +
-                        (size_t)plan->kernels.count * o->target->level_count * sizeof(job));
+    munmap(c.table,
+           sizeof(job_table) + (size_t)plan->kernels.count * o->target->level_count * sizeof(job));
   return status;
 }

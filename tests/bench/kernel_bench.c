@@ -1,5 +1,6 @@
-/* kernel_bench.c - speed of single kernels: descriptions built by hand, compiled, linked, run on random data.
- * In: names of cases (default: all), -cpu NAME, -asm to keep the assembly. Out: GFLOP/s (or GB/s) and the largest difference from plain loops. */
+/* kernel_bench.c - speed of single kernels: descriptions built by hand, compiled, linked, run on
+ * random data. In: names of cases (default: all), -cpu NAME, -asm to keep the assembly. Out:
+ * GFLOP/s (or GB/s) and the largest difference from plain loops. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <math.h>
@@ -90,7 +91,8 @@ static problem conv(bench *b, int64_t ci, int64_t co, int64_t h, int64_t kernel,
                     uint16_t wr, uint16_t orr, uint16_t ku) {
   int64_t pad = kernel / 2, ho = (h + 2 * pad - kernel) / stride + 1;
   cmz_kernel *k = cmz_kernel_create(b->ctx->arena, "conv");
-  uint16_t y = operand(k, CMZ_WRITE, false, co * ho * ho), x = operand(k, CMZ_READ, false, ci * h * h),
+  uint16_t y = operand(k, CMZ_WRITE, false, co * ho * ho),
+           x = operand(k, CMZ_READ, false, ci * h * h),
            w = operand(k, CMZ_READ, true, co * ci * kernel * kernel);
   uint16_t io = axis(k, CMZ_AXIS_PARALLEL, co / 16), ih = axis(k, CMZ_AXIS_PARALLEL, ho),
            iw = axis(k, CMZ_AXIS_PARALLEL, ho), il = axis(k, CMZ_AXIS_PARALLEL, 16);
@@ -102,8 +104,9 @@ static problem conv(bench *b, int64_t ci, int64_t co, int64_t h, int64_t kernel,
                     add(k, mul(k, xh, h * 16), add(k, mul(k, xw, 16), cmz_x_axis(k, rl))));
   cmz_expr lx = cmz_x_load(k, x, at);
   if (pad) {
-    cmz_expr inside = 0, part[4] = {cmz_x2(k, CMZ_X_LE, ix(k, 0), xh), cmz_x2(k, CMZ_X_LT, xh, ix(k, h)),
-                                    cmz_x2(k, CMZ_X_LE, ix(k, 0), xw), cmz_x2(k, CMZ_X_LT, xw, ix(k, h))};
+    cmz_expr inside = 0,
+             part[4] = {cmz_x2(k, CMZ_X_LE, ix(k, 0), xh), cmz_x2(k, CMZ_X_LT, xh, ix(k, h)),
+                        cmz_x2(k, CMZ_X_LE, ix(k, 0), xw), cmz_x2(k, CMZ_X_LT, xw, ix(k, h))};
     for (int i = 0; i < 4; i++) inside = inside ? cmz_x2(k, CMZ_X_AND, inside, part[i]) : part[i];
     lx = cmz_x_select(k, inside, lx, cmz_x_float(k, CMZ_F32, 0));
   }
@@ -114,7 +117,8 @@ static problem conv(bench *b, int64_t ci, int64_t co, int64_t h, int64_t kernel,
   wi = add(k, mul(k, wi, 16), cmz_x_axis(k, rl));
   wi = add(k, mul(k, wi, 16), cmz_x_axis(k, il));
   uint16_t ra[] = {rc, rh, rw, rl};
-  cmz_expr sum = cmz_x_reduce(k, CMZ_REDUCE_SUM, cmz_x2(k, CMZ_X_MUL, lx, cmz_x_load(k, w, wi)), ra, 4);
+  cmz_expr sum =
+      cmz_x_reduce(k, CMZ_REDUCE_SUM, cmz_x2(k, CMZ_X_MUL, lx, cmz_x_load(k, w, wi)), ra, 4);
   cmz_expr value = cmz_x2(k, CMZ_X_MAX, sum, cmz_x_float(k, CMZ_F32, 0));
   cmz_expr yi = add(k, mul(k, cmz_x_axis(k, io), ho * ho * 16),
                     add(k, mul(k, cmz_x_axis(k, ih), ho * 16),
@@ -131,10 +135,12 @@ static problem conv(bench *b, int64_t ci, int64_t co, int64_t h, int64_t kernel,
 }
 
 /* Depthwise, blocked channels: w [C/16][kh][kw][16]. */
-static problem depthwise(bench *b, int64_t c, int64_t h, int64_t kernel, int64_t stride, uint16_t wr) {
+static problem depthwise(bench *b, int64_t c, int64_t h, int64_t kernel, int64_t stride,
+                         uint16_t wr) {
   int64_t pad = kernel / 2, ho = (h + 2 * pad - kernel) / stride + 1;
   cmz_kernel *k = cmz_kernel_create(b->ctx->arena, "depthwise");
-  uint16_t y = operand(k, CMZ_WRITE, false, c * ho * ho), x = operand(k, CMZ_READ, false, c * h * h),
+  uint16_t y = operand(k, CMZ_WRITE, false, c * ho * ho),
+           x = operand(k, CMZ_READ, false, c * h * h),
            w = operand(k, CMZ_READ, true, c * kernel * kernel);
   uint16_t io = axis(k, CMZ_AXIS_PARALLEL, c / 16), ih = axis(k, CMZ_AXIS_PARALLEL, ho),
            iw = axis(k, CMZ_AXIS_PARALLEL, ho), il = axis(k, CMZ_AXIS_PARALLEL, 16);
@@ -143,15 +149,17 @@ static problem depthwise(bench *b, int64_t c, int64_t h, int64_t kernel, int64_t
   cmz_expr xw = add(k, mul(k, cmz_x_axis(k, iw), stride), add(k, cmz_x_axis(k, rw), ix(k, -pad)));
   cmz_expr at = add(k, mul(k, cmz_x_axis(k, io), h * h * 16),
                     add(k, mul(k, xh, h * 16), add(k, mul(k, xw, 16), cmz_x_axis(k, il))));
-  cmz_expr inside = 0, part[4] = {cmz_x2(k, CMZ_X_LE, ix(k, 0), xh), cmz_x2(k, CMZ_X_LT, xh, ix(k, h)),
-                                  cmz_x2(k, CMZ_X_LE, ix(k, 0), xw), cmz_x2(k, CMZ_X_LT, xw, ix(k, h))};
+  cmz_expr inside = 0,
+           part[4] = {cmz_x2(k, CMZ_X_LE, ix(k, 0), xh), cmz_x2(k, CMZ_X_LT, xh, ix(k, h)),
+                      cmz_x2(k, CMZ_X_LE, ix(k, 0), xw), cmz_x2(k, CMZ_X_LT, xw, ix(k, h))};
   for (int i = 0; i < 4; i++) inside = inside ? cmz_x2(k, CMZ_X_AND, inside, part[i]) : part[i];
   cmz_expr lx = cmz_x_select(k, inside, cmz_x_load(k, x, at), cmz_x_float(k, CMZ_F32, 0));
   cmz_expr wi = add(k, mul(k, cmz_x_axis(k, io), kernel), cmz_x_axis(k, rh));
   wi = add(k, mul(k, wi, kernel), cmz_x_axis(k, rw));
   wi = add(k, mul(k, wi, 16), cmz_x_axis(k, il));
   uint16_t ra[] = {rh, rw};
-  cmz_expr sum = cmz_x_reduce(k, CMZ_REDUCE_SUM, cmz_x2(k, CMZ_X_MUL, lx, cmz_x_load(k, w, wi)), ra, 2);
+  cmz_expr sum =
+      cmz_x_reduce(k, CMZ_REDUCE_SUM, cmz_x2(k, CMZ_X_MUL, lx, cmz_x_load(k, w, wi)), ra, 2);
   cmz_expr yi = add(k, mul(k, cmz_x_axis(k, io), ho * ho * 16),
                     add(k, mul(k, cmz_x_axis(k, ih), ho * 16),
                         add(k, mul(k, cmz_x_axis(k, iw), 16), cmz_x_axis(k, il))));
@@ -172,8 +180,10 @@ static problem softmax(bench *b, int64_t rows, int64_t n) {
   uint16_t ir = axis(k, CMZ_AXIS_PARALLEL, rows), ic = axis(k, CMZ_AXIS_PARALLEL, n),
            r1 = axis(k, CMZ_AXIS_REDUCE, n), r2 = axis(k, CMZ_AXIS_REDUCE, n);
   cmz_expr row = mul(k, cmz_x_axis(k, ir), n);
-  cmz_expr max = cmz_x_reduce(k, CMZ_REDUCE_MAX, cmz_x_load(k, x, add(k, row, cmz_x_axis(k, r1))), &r1, 1);
-  cmz_expr e = cmz_x1(k, CMZ_X_EXP, cmz_x2(k, CMZ_X_SUB, cmz_x_load(k, x, add(k, row, cmz_x_axis(k, r2))), max));
+  cmz_expr max =
+      cmz_x_reduce(k, CMZ_REDUCE_MAX, cmz_x_load(k, x, add(k, row, cmz_x_axis(k, r1))), &r1, 1);
+  cmz_expr e = cmz_x1(k, CMZ_X_EXP,
+                      cmz_x2(k, CMZ_X_SUB, cmz_x_load(k, x, add(k, row, cmz_x_axis(k, r2))), max));
   cmz_expr sum = cmz_x_reduce(k, CMZ_REDUCE_SUM, e, &r2, 1);
   cmz_expr at = add(k, row, cmz_x_axis(k, ic));
   cmz_expr v = cmz_x1(k, CMZ_X_EXP, cmz_x2(k, CMZ_X_SUB, cmz_x_load(k, x, at), max));
@@ -223,7 +233,8 @@ static void run(bench *b, const char *name, problem p) {
   snprintf(library, sizeof library, "%s/%s.so", b->dir, name);
   if (b->automatic) cmz_schedule_choose(b->ctx, b->ctx->arena, p.k, b->cpu, 3, &p.s);
   double t0 = now();
-  if (cmz_kernel_emit(b->ctx, p.k, &p.s, b->cpu, os, "kernel", 3, NULL, 0, CMZ_OUT_OBJECT, object)) {
+  if (cmz_kernel_emit(b->ctx, p.k, &p.s, b->cpu, os, "kernel", 3, NULL, 0, CMZ_OUT_OBJECT,
+                      object)) {
     printf("%-28s FAILED\n", name);
     return;
   }
@@ -259,8 +270,8 @@ static void run(bench *b, const char *name, problem p) {
     spent += t;
     best = t < best ? t : best;
   }
-  printf("%-28s %9.1f us %8.2f G/s  compile %.0f ms  y[1]=%g\n", name, best * 1e6, p.flops / best * 1e-9,
-         compile * 1e3, (double)((float *)operands[0])[1]);
+  printf("%-28s %9.1f us %8.2f G/s  compile %.0f ms  y[1]=%g\n", name, best * 1e6,
+         p.flops / best * 1e-9, compile * 1e3, (double)((float *)operands[0])[1]);
   dlclose(handle);
 }
 
@@ -281,7 +292,8 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[i], "-cpu") == 0 && i + 1 < argc) b.cpu = cmz_cpu_find(argv[++i]);
     else only = argv[i];
   }
-  if (!b.cpu && cmz_target_parse(b.ctx, NULL, "native", &target) == CMZ_OK) b.cpu = target.levels[0];
+  if (!b.cpu && cmz_target_parse(b.ctx, NULL, "native", &target) == CMZ_OK)
+    b.cpu = target.levels[0];
   if (!b.cpu) return 1;
   printf("%s\n", b.cpu->name);
 #define CASE(name, expr)                                                                           \
@@ -291,13 +303,13 @@ int main(int argc, char **argv) {
   CASE("matmul_128_768_768", matmul(&b, 128, 768, 768, 12, 2, 4));
   CASE("matmul_128_3072_768", matmul(&b, 128, 3072, 768, 12, 2, 4));
   CASE("matmul_128_768_3072", matmul(&b, 128, 768, 3072, 12, 2, 4));
-  CASE("conv3_64_56", conv(&b, 64, 64, 56, 3, 1, 14, 2, 16));
-  CASE("conv3_128_28", conv(&b, 128, 128, 28, 3, 1, 14, 2, 16));
-  CASE("conv3_256_14", conv(&b, 256, 256, 14, 3, 1, 14, 2, 16));
-  CASE("conv3_512_7", conv(&b, 512, 512, 7, 3, 1, 7, 4, 16));
-  CASE("conv1_64_256_56", conv(&b, 64, 256, 56, 1, 1, 14, 2, 16));
-  CASE("conv1_1024_256_14", conv(&b, 1024, 256, 14, 1, 1, 14, 2, 16));
-  CASE("conv1_512_2048_7", conv(&b, 512, 2048, 7, 1, 1, 7, 4, 16));
+  CASE("conv3_64_56", conv(&b, 64, 64, 56, 3, 1, 14, 2, 4));
+  CASE("conv3_128_28", conv(&b, 128, 128, 28, 3, 1, 14, 2, 4));
+  CASE("conv3_256_14", conv(&b, 256, 256, 14, 3, 1, 14, 2, 4));
+  CASE("conv3_512_7", conv(&b, 512, 512, 7, 3, 1, 7, 4, 4));
+  CASE("conv1_64_256_56", conv(&b, 64, 256, 56, 1, 1, 14, 2, 4));
+  CASE("conv1_1024_256_14", conv(&b, 1024, 256, 14, 1, 1, 14, 2, 4));
+  CASE("conv1_512_2048_7", conv(&b, 512, 2048, 7, 1, 1, 7, 4, 4));
   CASE("depthwise3_32_112", depthwise(&b, 32, 112, 3, 1, 8));
   CASE("depthwise5_240_28", depthwise(&b, 240, 28, 5, 1, 7));
   CASE("softmax_1536_128", softmax(&b, 1536, 128));
