@@ -4,6 +4,8 @@
  * one axis. */
 #include "kernel_internal.h"
 
+#include <math.h>
+
 /* Neighbouring axes OLD give way to axes FRESH in every list; uses of old[i] become replacement[i].
  */
 typedef struct axis_rewrite {
@@ -32,6 +34,27 @@ static uint32_t rewrite_list(const axis_rewrite *w, uint16_t *axes, uint32_t cou
 
 static bool is_arg_reduce(const cmz_expr_node *n) { return n->reduce_op >= CMZ_REDUCE_ARGMAX; }
 
+/* What a term that does not count contributes to reduction N. */
+static cmz_expr identity(cmz_kernel *k, const cmz_expr_node *n) {
+  cmz_dtype type = (cmz_dtype)n->dtype;
+  bool highest = n->reduce_op == CMZ_REDUCE_MIN;
+  switch ((cmz_reduce_op)n->reduce_op) {
+  case CMZ_REDUCE_PROD:
+    return cmz_x_const(k, type, 1);
+  case CMZ_REDUCE_AND:
+    return cmz_x_int(k, type, -1);
+  case CMZ_REDUCE_MAX:
+  case CMZ_REDUCE_MIN:
+    if (cmz_dtype_is_float(type)) return cmz_x_float(k, type, highest ? INFINITY : -INFINITY);
+    if (type == CMZ_U64) return cmz_x_int(k, type, highest ? -1 : 0);
+    if (type == CMZ_I64) return cmz_x_int(k, type, highest ? INT64_MAX : INT64_MIN);
+    if (type == CMZ_I32) return cmz_x_int(k, type, highest ? INT32_MAX : INT32_MIN);
+    return cmz_x_int(k, type, highest ? UINT32_MAX : 0); /* wraps to bool */
+  default:
+    return cmz_x_const(k, type, 0);
+  }
+}
+
 static cmz_expr rewrite(axis_rewrite *w, cmz_expr e) {
   if (!e || w->memo[e]) return e ? w->memo[e] : 0;
   cmz_kernel *k = w->k;
@@ -48,8 +71,7 @@ static cmz_expr rewrite(axis_rewrite *w, cmz_expr e) {
   } else if (n.op == CMZ_X_REDUCE) {
     uint32_t count = rewrite_list(w, n.axes, n.axis_count, CMZ_REDUCE_MAX_AXES);
     bool bound = memcmp(n.axes, cmz_x_get(k, e)->axes, sizeof n.axes) || count != n.axis_count;
-    if (bound && w->guard) /* only for SUM */
-      args[0] = cmz_x_select(k, w->guard, args[0], cmz_x_const(k, (cmz_dtype)n.dtype, 0));
+    if (bound && w->guard) args[0] = cmz_x_select(k, w->guard, args[0], identity(k, &n));
     if (bound || !same)
       result = cmz_x_reduce(k, (cmz_reduce_op)n.reduce_op, args[0], n.axes, count);
   } else if (!same) {
@@ -328,8 +350,9 @@ static void split_blocked(cmz_kernel *k, uint16_t axis) {
   if (block < 2 || block > 4096 || !cmz_x_is_int(k, k->axes.data[axis].extent, &extent)) return;
   bool whole = extent % block == 0, guarded = false;
   axis_lists lists = find_lists(k, axis, axis);
-  if (lists.store || (lists.other && !whole)) return;
-  if (!whole) {
+  if (lists.store) return;
+  if (!whole && lists.other) guarded = true;
+  else if (!whole) {
     memset(seen, 0, k->exprs.count * sizeof *seen);
     for (uint32_t s = 0; s < k->stores.count; s++)
       guarded |= !all_zero_in_padding(k, k->stores.data[s].value, axis, block, seen);

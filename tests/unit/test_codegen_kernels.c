@@ -140,8 +140,8 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
   else ok(cmz_schedule_choose(F->ctx, F->m->arena, k, cpu, 3, &s), "schedule");
   described = (cmz_text){.arena = F->m->arena};
   cmz_text_add(&described, "%s\n", cpu->name);
-  cmz_kernel_print(k, &described);
   cmz_schedule_print(&s, &described);
+  cmz_kernel_print(k, &described);
   void *handle, *moved[32];
   cmz_kernel_function *function = compile(k, &s, &handle);
   guarded memory[32];
