@@ -400,6 +400,9 @@ static cmz_status write_step(writer *w, const cmz_step *s) {
   case CMZ_STEP_BIND:
     out.a = slot_of(w, cmz_dim_symbol_id(w->module->dims, s->symbol));
     out.b = s->element < 0 ? CMZ_BIND_REPORTED : (uint32_t)s->element;
+    out.params = list_start(w);
+    out.param_count = s->param_count;
+    for (uint32_t i = 0; i < s->param_count; i++) list_add(w, slot_of(w, s->params[i]));
     break;
   case CMZ_STEP_IF:
     out.a = s->blocks[0];

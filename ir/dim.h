@@ -40,6 +40,7 @@ typedef struct cmz_symbol {
   cmz_symbol_origin origin;
   uint32_t value;     /* CMZ_SYMBOL_DATA: the cmz_vid whose content defines it, and which element; */
   int64_t element;    /* -1 - axis: dimension AXIS of VALUE itself, reported by the op or loop that makes it */
+  bool check;         /* CMZ_SYMBOL_DATA: the run fails where it is not in [low, high] (what compilation assumed) */
 } cmz_symbol;
 
 typedef struct cmz_dim_node {

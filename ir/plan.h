@@ -61,7 +61,7 @@ typedef struct cmz_step {
   uint32_t operand_count; uint32_t *operands;  /* buffers */
   uint32_t param_count; cmz_dim *params;
   uint32_t grid_count; cmz_dim *grid;          /* tiles along each tiled axis; the kernel gets their product */
-  uint32_t symbol; int64_t element;            /* BIND */
+  uint32_t symbol; int64_t element;            /* BIND; with two params the value must lie in [params[0], params[1]] or the run fails */
   uint32_t block_count; uint32_t blocks[2];
   cmz_plan_loop *loop;
 } cmz_step;

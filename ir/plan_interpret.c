@@ -168,6 +168,11 @@ static cmz_status run_bind(machine *m, const cmz_step *s) {
   if (!data_of(m, b)) return fail(m, "size bound to a buffer that was never written", b);
   m->symbols[s->symbol] =
       cmz_dtype_get_i64(type_of(m, b)->dtype, data_of(m, b), (size_t)s->element);
+  int64_t low, high;
+  if (s->param_count == 2 && cmz_dim_is_const(m->p->module->dims, s->params[0], &low) &&
+      cmz_dim_is_const(m->p->module->dims, s->params[1], &high) &&
+      (m->symbols[s->symbol] < low || m->symbols[s->symbol] > high))
+    return fail(m, "the model was not compiled for inputs of these sizes", b);
   return CMZ_OK;
 }
 

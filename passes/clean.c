@@ -49,6 +49,13 @@ static void mark_node(marker *k, cmz_nid n) {
 
 static void mark_all(marker *k) {
   for (uint32_t i = 0; i < k->m->entries.count; i++) mark_graph(k, k->m->entries.data[i]);
+  uint32_t symbols = cmz_dim_symbol_count(k->m->dims);
+  for (uint32_t i = 0; i < symbols; i++) {
+    const cmz_symbol *s = cmz_dim_symbol_at(k->m->dims, i);
+    if (!s->check || s->value == 0 || s->value >= k->m->values.count) continue;
+    const cmz_value *v = cmz_value_get(k->m, s->value);
+    if (!v->removed && cmz_pass_graph_alive(k->m, v->graph)) mark_value(k, s->value);
+  }
   while (k->todo.count > 0) {
     cmz_vid v = k->todo.data[--k->todo.count];
     const cmz_value *value = cmz_value_get(k->m, v);

@@ -69,7 +69,8 @@ static bool evaluate(cmz_module *m, cmz_nid n, const cmz_array *inputs, cmz_arra
 cmz_status cmz_pass_fold_node(cmz_module *m, cmz_nid n, size_t limit, bool *done) {
   *done = false;
   cmz_node *node = cmz_node_get(m, n);
-  if (node->removed || (node->op->flags & (CMZ_OP_RANDOM | CMZ_OP_CONTROL | CMZ_OP_DECODE)) || has_subgraph(node))
+  if (node->removed || (node->op->flags & (CMZ_OP_RANDOM | CMZ_OP_CONTROL | CMZ_OP_DECODE)) ||
+      has_subgraph(node))
     return CMZ_OK;
   cmz_array *inputs = CMZ_NEW_ARRAY(m->arena, cmz_array, node->input_count + 1);
   size_t bytes;
@@ -141,17 +142,10 @@ static void inline_branch(cmz_module *m, cmz_nid n, cmz_gid branch) {
     if (cmz_graph_get(m, g)->parent == branch) cmz_graph_get(m, g)->parent = parent;
 }
 
-cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done) {
-  *done = false;
+/* The branch for condition TRUTH takes the node's place. */
+static cmz_status inline_if(cmz_module *m, cmz_nid n, bool truth, bool *done) {
   cmz_node *node = cmz_node_get(m, n);
-  if (node->removed || !cmz_pass_is_op(node, "If")) return CMZ_OK;
-  int64_t condition;
-  uint32_t count;
-  const cmz_dim *elements = cmz_value_elements(m, cmz_node_input(node, 0), &count);
-  if (elements == NULL || count != 1 || !cmz_dim_is_const(m->dims, elements[0], &condition))
-    return CMZ_OK;
-  node = cmz_node_get(m, n);
-  const cmz_attr *taken = cmz_node_attr(node, BRANCHES[condition != 0]);
+  const cmz_attr *taken = cmz_node_attr(node, BRANCHES[truth]);
   if (taken == NULL || taken->kind != CMZ_ATTR_GRAPH) return CMZ_OK;
   cmz_gid branch = taken->graph;
   uint32_t outputs = node->output_count;
@@ -174,6 +168,54 @@ cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done) {
       return cmz_node_fail(m, n, CMZ_E_INTERNAL, "the taken branch could not be inlined");
   }
   *done = cmz_pass_remove_if_dead(m, n);
+  return CMZ_OK;
+}
+
+cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done) {
+  *done = false;
+  cmz_node *node = cmz_node_get(m, n);
+  if (node->removed || !cmz_pass_is_op(node, "If")) return CMZ_OK;
+  int64_t condition;
+  uint32_t count;
+  const cmz_dim *elements = cmz_value_elements(m, cmz_node_input(node, 0), &count);
+  if (elements == NULL || count != 1 || !cmz_dim_is_const(m->dims, elements[0], &condition))
+    return CMZ_OK;
+  return inline_if(m, n, condition != 0, done);
+}
+
+/* The rank of output OUTPUT of the branch; CMZ_RANK_UNKNOWN when there is none. */
+static uint32_t branch_rank(const cmz_module *m, cmz_nid n, int which, uint32_t output) {
+  const cmz_attr *a = cmz_node_attr(cmz_node_get(m, n), BRANCHES[which]);
+  if (a == NULL || a->kind != CMZ_ATTR_GRAPH) return CMZ_RANK_UNKNOWN;
+  const cmz_graph *g = cmz_graph_get(m, a->graph);
+  if (output >= g->outputs.count || g->outputs.data[output] == 0) return CMZ_RANK_UNKNOWN;
+  return cmz_value_get(m, g->outputs.data[output])->type.rank;
+}
+
+cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done) {
+  *done = false;
+  uint32_t outputs = cmz_node_get(m, n)->output_count;
+  for (uint32_t i = 0; i < outputs; i++) {
+    uint32_t otherwise = branch_rank(m, n, 0, i), then = branch_rank(m, n, 1, i);
+    if (otherwise == then || otherwise == CMZ_RANK_UNKNOWN || then == CMZ_RANK_UNKNOWN) continue;
+    /* One branch squeezes what the other leaves: what follows was written for the squeezed one. */
+    bool taken = then < otherwise;
+    cmz_vid condition = cmz_node_get(m, n)->inputs[0];
+    cmz_warn(m->ctx, cmz_node_loc(m, n),
+             "the rank of the result depends on sizes; the model is compiled for rank %u and "
+             "refuses other sizes",
+             taken ? then : otherwise);
+    CMZ_TRY(inline_if(m, n, taken, done));
+    cmz_symbol symbol = {.name = cmz_arena_printf(m->arena, "check.%u", n),
+                         .low = taken,
+                         .high = taken,
+                         .hint = taken,
+                         .origin = CMZ_SYMBOL_DATA,
+                         .value = condition,
+                         .check = true};
+    cmz_dim_symbol(m->dims, &symbol);
+    return CMZ_OK;
+  }
   return CMZ_OK;
 }
 

@@ -96,9 +96,7 @@ static double reads_per_element(const fuser *f, const cmz_node *n, uint32_t inpu
 
 /* Of what feeds a contraction only a weight's decoding is computed where it is read: anything else
  * would be done again for every product, or would cost the vector axis its contiguous loads. */
-static bool into_contraction(const cmz_node *p) {
-  return (p->op->flags & CMZ_OP_DECODE) != 0;
-}
+static bool into_contraction(const cmz_node *p) { return (p->op->flags & CMZ_OP_DECODE) != 0; }
 
 /* Leading dims of V that are kernel coordinates when consumer C, placed AT, reads it. */
 static uint32_t aligned_through(const fuser *f, const cmz_node *c, const place *at, cmz_vid v) {

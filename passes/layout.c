@@ -6,8 +6,9 @@
 #include "support.h"
 
 #define BLOCK 16
-#define WORST_PADDING 1.6 /* padded channels over channels: beyond that a plain layout is better   \
-                           */
+#define WORST_PADDING                                                                              \
+  1.6 /* padded channels over channels: beyond that a plain layout is better                       \
+       */
 
 typedef enum liking {
   DISLIKES, /* reads or writes plain rows only: views, matrix products, transposes … */

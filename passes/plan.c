@@ -67,6 +67,10 @@ void cmz_planner_bind(cmz_planner *p, uint32_t block, cmz_nid node, cmz_vid v) {
   for (uint32_t i = 0; i < count; i++) {
     const cmz_symbol *symbol = cmz_dim_symbol_at(p->m->dims, i);
     if (symbol->origin != CMZ_SYMBOL_DATA || symbol->value != v) continue;
+    /* What an operator reports is its step's business; control flow learns sizes as it copies. */
+    if (symbol->element < 0 &&
+        (node == 0 || !(cmz_node_get(p->m, node)->op->flags & CMZ_OP_RUNTIME)))
+      continue;
     cmz_step s = {.kind = CMZ_STEP_BIND,
                   .node = node,
                   .operand_count = 1,
@@ -74,6 +78,12 @@ void cmz_planner_bind(cmz_planner *p, uint32_t block, cmz_nid node, cmz_vid v) {
                   .element = symbol->element};
     s.operands = CMZ_NEW_ARRAY(p->arena, uint32_t, 1);
     s.operands[0] = cmz_planner_buffer(p, v);
+    if (symbol->check) {
+      s.param_count = 2;
+      s.params = CMZ_NEW_ARRAY(p->arena, cmz_dim, 2);
+      s.params[0] = cmz_dim_const(p->m->dims, symbol->low);
+      s.params[1] = cmz_dim_const(p->m->dims, symbol->high);
+    }
     cmz_planner_push(p, block, &s);
   }
 }

@@ -33,6 +33,11 @@ bool cmz_pass_remove_if_dead(cmz_module *m, cmz_nid n);
 /* Evaluates N when all of its inputs are constant and the results are worth storing; its outputs become
  * constants and it is removed. *DONE says whether. */
 cmz_status cmz_pass_fold_node(cmz_module *m, cmz_nid n, size_t limit, bool *done);
+/* An If whose condition is known becomes the nodes of the taken branch. */
+cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done);
+/* An If whose (inferred) branches give different ranks, which no type can say: the branch of lower rank is taken, and the run
+ * checks that the condition is as assumed. */
+cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done);
 
 /* Sizes at the hints; 1 when not known. */
 int64_t cmz_pass_hint(const cmz_module *m, cmz_dim d);

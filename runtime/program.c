@@ -200,7 +200,15 @@ static int run_bind(cmz_model *m, const cmz_program_step *step) {
   void *data;
   int rc = buffer_address(m, buffer, &data);
   if (rc) return rc;
-  m->slots[step->a] = read_element(data, m->program->buffers[buffer].element, step->b);
+  const int64_t value = read_element(data, m->program->buffers[buffer].element, step->b);
+  m->slots[step->a] = value;
+  if (step->param_count == 2) { /* an assumption of the compiled model */
+    const uint32_t *range = m->program->lists + step->params;
+    if (value < m->slots[range[0]] || value > m->slots[range[1]])
+      return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
+                          "node \"%s\": the model was not compiled for inputs of these sizes",
+                          m->program->strings + step->name);
+  }
   return CMZ_SUCCESS;
 }
 
