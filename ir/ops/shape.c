@@ -102,7 +102,12 @@ static cmz_status eval_dims(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   const cmz_dim *elements = cmz_value_elements(e->module, n->outputs[0], &count);
   if (!elements) return cmz_eval_fail(e, "its content is not known");
   int64_t size = count, value;
-  CMZ_TRY(cmz_eval_shape(e, &outputs[0], 1, &size));
+  uint32_t rank = cmz_value_get(e->module, n->outputs[0])->type.rank == 0 ? 0 : 1;
+  /* Without values (constant folding) only numbers count: a hint is not a size. */
+  for (uint32_t i = 0; i < count && !e->values; i++)
+    if (!cmz_dim_is_const(e->module->dims, elements[i], &value))
+      return cmz_eval_fail(e, "its content is not constant");
+  CMZ_TRY(cmz_eval_shape(e, &outputs[0], rank, &size));
   int64_t *values = symbol_values(e);
   for (uint32_t i = 0; i < count; i++) {
     if (!cmz_dim_eval(e->module->dims, elements[i], values, &value))
