@@ -3,6 +3,7 @@
  * cmz_tables. Out: an object file. Always holds: nothing is exported but PREFIX_api and, in a
  * shared library, cmz_model_api (an executable: _start). */
 #include "internal.h"
+#include "llvm_write.h"
 #include "runtime_bitcode.h"
 #include <llvm-c/Analysis.h>
 #include <llvm-c/BitReader.h>
@@ -374,8 +375,7 @@ static cmz_status emit(const glue *g, const char *path) {
   } else {
     if (message) LLVMDisposeMessage(message);
     message = NULL;
-    if (LLVMTargetMachineEmitToFile(machine, g->module, path, LLVMObjectFile, &message))
-      status = fail_llvm(g, "writing the glue", message);
+    status = cmz_lower_write(g->ctx, g->module, machine, false, path);
   }
   LLVMDisposeTargetMachine(machine);
   return status;

@@ -4,6 +4,7 @@
  * object; LLVM's own loop transformations are off, because the emitter has already decided about
  * loops. */
 #include "emit.h"
+#include "llvm_write.h"
 
 #include "mlir-c/Diagnostics.h"
 #include "mlir-c/Pass.h"
@@ -124,17 +125,30 @@ static cmz_status optimise_module(cmz_context *ctx, LLVMModuleRef m, LLVMTargetM
   return status;
 }
 
+/* LLVM ends the process when it cannot write a file: it writes into memory, and we the file. */
+cmz_status cmz_lower_write(cmz_context *ctx, LLVMModuleRef m, LLVMTargetMachineRef machine,
+                           bool assembly, const char *path) {
+  char *error = NULL;
+  LLVMMemoryBufferRef buffer = NULL;
+  LLVMCodeGenFileType type = assembly ? LLVMAssemblyFile : LLVMObjectFile;
+  if (LLVMTargetMachineEmitToMemoryBuffer(machine, m, type, &error, &buffer)) {
+    cmz_status status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", error);
+    LLVMDisposeMessage(error);
+    return status;
+  }
+  cmz_status status =
+      cmz_file_write(ctx, path, LLVMGetBufferStart(buffer), LLVMGetBufferSize(buffer));
+  LLVMDisposeMemoryBuffer(buffer);
+  return status;
+}
+
 static cmz_status write_llvm(cmz_context *ctx, LLVMModuleRef m, LLVMTargetMachineRef machine,
                              cmz_output_kind kind, const char *path) {
-  char *error = NULL;
-  bool failed;
-  if (kind == CMZ_OUT_LLVM) failed = LLVMPrintModuleToFile(m, path, &error);
-  else
-    failed = LLVMTargetMachineEmitToFile(
-        machine, m, path, kind == CMZ_OUT_ASSEMBLY ? LLVMAssemblyFile : LLVMObjectFile, &error);
-  if (!failed) return CMZ_OK;
-  cmz_status status = cmz_fail(ctx, CMZ_E_IO, (cmz_loc){0}, "%s: %s", path, error);
-  LLVMDisposeMessage(error);
+  if (kind != CMZ_OUT_LLVM)
+    return cmz_lower_write(ctx, m, machine, kind == CMZ_OUT_ASSEMBLY, path);
+  char *text = LLVMPrintModuleToString(m);
+  cmz_status status = cmz_file_write(ctx, path, text, strlen(text));
+  LLVMDisposeMessage(text);
   return status;
 }
 

@@ -5,10 +5,13 @@
  * that dies takes one kernel with it, which is reported with a file to reproduce it. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -133,10 +136,34 @@ static void run_worker(const compilation *c) {
 
 /* ---- in the compiler ---- */
 
+static const char *log_path(const compilation *c, pid_t pid) {
+  return cmz_arena_printf(c->ctx->arena, "%s/worker_%ld.log", c->options->work_dir, (long)pid);
+}
+
+/* A worker ends with the compiler, has no signal handlers of the program around the library, and what LLVM
+ * prints before it gives up goes to a file. */
 static pid_t start_worker(const compilation *c) {
-  pid_t pid = fork();
-  if (pid == 0) run_worker(c);
-  return pid;
+  pid_t parent = getpid(), pid = fork();
+  if (pid != 0) return pid;
+  static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
+  for (size_t i = 0; i < CMZ_COUNT_OF(signals); i++) signal(signals[i], SIG_DFL);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(1);
+  int log = open(log_path(c, getpid()), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (log >= 0) dup2(log, 2);
+  run_worker(c);
+  return 0;
+}
+
+/* The first line that a worker printed, or "". */
+static const char *last_words(const compilation *c, pid_t pid) {
+  char *line = cmz_arena_alloc(c->ctx->arena, MESSAGE_BYTES / 2);
+  int log = open(log_path(c, pid), O_RDONLY | O_CLOEXEC);
+  ssize_t length = log >= 0 ? read(log, line, MESSAGE_BYTES / 2 - 1) : 0;
+  if (log >= 0) close(log);
+  if (length <= 0) return "";
+  line[strcspn(line, "\n")] = 0;
+  return cmz_arena_printf(c->ctx->arena, ": %s", line);
 }
 
 /* What a dead worker was at is lost; whether jobs are left for another one. */
@@ -146,11 +173,11 @@ static bool bury(const compilation *c, pid_t pid, int how) {
     if (atomic_load(&j->state) != JOB_RUNNING || atomic_load(&j->worker) != pid) continue;
     atomic_store(&j->state, JOB_LOST);
     if (WIFSIGNALED(how))
-      snprintf(j->message, sizeof j->message, "its worker process was ended by signal %d (%s)",
-               WTERMSIG(how), strsignal(WTERMSIG(how)));
+      snprintf(j->message, sizeof j->message, "its worker process was ended by signal %d (%s)%s",
+               WTERMSIG(how), strsignal(WTERMSIG(how)), last_words(c, pid));
     else
-      snprintf(j->message, sizeof j->message, "its worker process ended with status %d",
-               WEXITSTATUS(how));
+      snprintf(j->message, sizeof j->message, "its worker process ended with status %d%s",
+               WEXITSTATUS(how), last_words(c, pid));
   }
   return atomic_load(&c->table->next) < c->table->count;
 }
@@ -189,16 +216,18 @@ static cmz_status run_workers(const compilation *c, uint32_t workers) {
   return CMZ_OK;
 }
 
-/* Description and schedule of a kernel that could not be compiled, in the work directory. */
-static const char *write_reproducer(const compilation *c, const job *j) {
+/* Description and schedule of a kernel that could not be compiled, in the work directory: the driver
+ * puts them into its reproducer. */
+static void write_reproducer(const compilation *c, const job *j) {
   const cmz_plan_kernel *k = &c->plan->kernels.data[j->kernel];
   cmz_text text = {.arena = c->ctx->arena};
   cmz_text_add(&text, "# %s\n", c->options->target->levels[j->level]->name);
   cmz_kernel_print(k->kernel, &text);
   cmz_schedule_print(k->schedule, &text);
-  const char *dir = c->options->cache_dir ? c->options->cache_dir : c->options->work_dir;
-  const char *path = cmz_arena_printf(c->ctx->arena, "%s/failed_kernel_%u.txt", dir, j->kernel);
-  return cmz_file_write(c->ctx, path, text.data, text.length) == CMZ_OK ? path : NULL;
+  cmz_text_add(&text, "\n");
+  const char *path = cmz_arena_printf(c->ctx->arena, "%s/failed_kernel_%u.txt",
+                                      c->options->work_dir, j->kernel);
+  cmz_file_write(c->ctx, path, text.data, text.length);
 }
 
 static cmz_status report_failures(const compilation *c) {
@@ -208,13 +237,14 @@ static cmz_status report_failures(const compilation *c) {
     uint32_t state = atomic_load(&j->state);
     if (state == JOB_DONE) continue;
     cmz_status code = state == JOB_FAILED ? (cmz_status)j->code : CMZ_E_INTERNAL;
+    if (code == CMZ_E_IO || code == CMZ_E_MEMORY) /* the others would say the same */
+      return cmz_fail(c->ctx, code, (cmz_loc){.file = c->plan->module->file},
+                      "compiling a kernel: %s", j->message);
     const cmz_kernel *k = c->plan->kernels.data[j->kernel].kernel;
-    const char *file = write_reproducer(c, j);
-    status =
-        cmz_fail(c->ctx, code, loc_of(c, j->kernel),
-                 "kernel %s for %s was not compiled: %s (its description: %s)",
-                 k->name ? k->name : "?", c->options->target->levels[j->level]->name,
-                 j->message[0] ? j->message : "no worker took it", file ? file : "not written");
+    write_reproducer(c, j);
+    status = cmz_fail(c->ctx, code, loc_of(c, j->kernel), "kernel %s for %s was not compiled: %s",
+                      k->name ? k->name : "?", c->options->target->levels[j->level]->name,
+                      j->message[0] ? j->message : "no worker took it");
   }
   return status;
 }

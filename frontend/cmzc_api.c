@@ -52,8 +52,8 @@ int cmzc_compile(int argument_count, const char *const *arguments,
   job.options.ctx = job.ctx;
   job.options.arena = job.arena;
   cmz_status status = cmz_job_run(&job);
-  cmz_job_close(&job);
   if (status == CMZ_E_INTERNAL) cmz_job_write_reproducer(&job);
+  cmz_job_close(&job);
   cmz_context_destroy(job.ctx);
   return exit_status(status);
 }

@@ -149,6 +149,22 @@ cmz_status cmz_job_write_depfile(cmz_job *job, const char *output) {
 
 /* ---- reproducer ---- */
 
+/* Descriptions of kernels that were not compiled, which the code generator left in the work folder.
+ */
+static void add_failed_kernels(cmz_job *job, cmz_text *text) {
+  DIR *folder = job->work_dir ? opendir(job->work_dir) : NULL;
+  if (!folder) return;
+  for (struct dirent *entry; (entry = readdir(folder));) {
+    if (strncmp(entry->d_name, "failed_kernel_", 14) != 0) continue;
+    const cmz_file *file;
+    const char *path = cmz_arena_printf(job->arena, "%s/%s", job->work_dir, entry->d_name);
+    if (cmz_file_map(job->ctx, path, &file) != CMZ_OK) break;
+    cmz_text_add(text, "\n%s\n", entry->d_name);
+    cmz_text_add_bytes(text, file->data, file->size);
+  }
+  closedir(folder);
+}
+
 void cmz_job_write_reproducer(cmz_job *job) {
   cmz_text text = {.arena = job->arena};
   cmz_text_add(&text, "cmzc %s: internal error\ncommand: cmzc", cmzc_version());
@@ -159,6 +175,7 @@ void cmz_job_write_reproducer(cmz_job *job) {
     cmz_diagnostic_format(&text, &job->ctx->diagnostics.data[i]);
     cmz_text_add(&text, "\n");
   }
+  add_failed_kernels(job, &text);
   const char *output =
       job->options.output && !is_special(job->options.output) ? job->options.output : "cmzc";
   const char *path = cmz_arena_printf(job->arena, "%s.reproducer.txt", output);

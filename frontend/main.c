@@ -12,6 +12,7 @@
 
 /* What a signal handler needs; the program is one compilation. */
 static char temporary_folder[4096];
+static pid_t program;
 static int word_count;
 static const char *const *words;
 
@@ -60,9 +61,28 @@ static void keep_temporary(void *user, const char *path, int made) {
   if (made && strlen(path) < sizeof temporary_folder) strcpy(temporary_folder, path);
 }
 
+/* Ends the compile workers, which would go on writing into the temporary folder. */
+static void end_workers(void) {
+  char list[4096];
+  int file = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+  ssize_t length = file >= 0 ? read(file, list, sizeof list) : 0;
+  if (file >= 0) close(file);
+  pid_t pid = 0;
+  for (ssize_t i = 0; i < length; i++) {
+    if (list[i] >= '0' && list[i] <= '9') {
+      pid = pid * 10 + (list[i] - '0');
+    } else if (pid) {
+      kill(pid, SIGKILL);
+      waitpid(pid, NULL, 0);
+      pid = 0;
+    }
+  }
+}
+
 /* Runs in signal handlers: only calls that may be made there. */
 static void remove_temporary(void) {
-  if (!temporary_folder[0]) return;
+  if (!temporary_folder[0] || getpid() != program) return;
+  end_workers();
   pid_t child = fork();
   if (child == 0) {
     execl("/bin/rm", "rm", "-rf", "--", temporary_folder, (char *)NULL);
@@ -89,6 +109,10 @@ static void put(int file, const char *text) {
 /* A crash is a defect of ours: say so, leave the command line in a file, exit 4. */
 static void on_crash(int number) {
   signal(number, SIG_DFL);
+  if (getpid() != program) {
+    raise(number);
+    return;
+  }
   static const char name[] = "cmzc.reproducer.txt";
   int file = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (file >= 0) {
@@ -115,6 +139,7 @@ int main(int argc, char **argv) {
                    crashes[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
   word_count = argc > 0 ? argc - 1 : 0;
   words = (const char *const *)argv + (argc > 0);
+  program = getpid();
   handle(kills, 3, on_kill);
   handle(crashes, 5, on_crash);
   signal(SIGPIPE, SIG_IGN);
