@@ -425,7 +425,33 @@ static void fit_steps(const cmz_kernel *k, cmz_schedule *s) {
   (void)k;
 }
 
-static void choose_order(cmz_kernel *k, cmz_schedule *s) {
+/* The axis of a contraction's sum along which its operands lie closest together: the innermost
+ * loop. */
+static uint16_t inner_reduce_axis(analysis *a, cmz_expr contraction) {
+  analysis inner;
+  contraction_loads(a, contraction, &inner);
+  const cmz_expr_node *n = cmz_x_get(a->k, contraction);
+  uint16_t best = UINT16_MAX;
+  double best_cost = 1e30;
+  for (uint32_t i = n->axis_count; i-- > 0;) {
+    uint16_t axis = cmz_x_get(a->k, contraction)->axes[i];
+    double cost = 0;
+    for (uint32_t l = 0; l < inner.loads.count; l++) {
+      int64_t stride;
+      if (!cmz_x_uses_axis(a->k, inner.loads.data[l].index, axis)) continue;
+      bool affine = cmz_x_stride(a->k, inner.loads.data[l].index, axis, &stride);
+      cost += affine ? (double)(stride < 0 ? -stride : stride) : 1e9;
+    }
+    if (extent_of(a->k, axis) < 2) cost += 1e6;
+    if (cost >= best_cost) continue;
+    best_cost = cost;
+    best = axis;
+  }
+  return best;
+}
+
+/* LAST: the reduce axis that goes innermost, or UINT16_MAX. */
+static void choose_order(cmz_kernel *k, cmz_schedule *s, uint16_t last) {
   uint8_t next = 0;
   for (uint32_t i = 0; i < k->axes.count; i++) s->axes[i].order = UINT8_MAX;
   for (uint32_t t = 0; t < k->stores.count; t++) {
@@ -438,7 +464,15 @@ static void choose_order(cmz_kernel *k, cmz_schedule *s) {
     if (k->axes.data[i].kind != CMZ_AXIS_REDUCE && s->axes[i].order == UINT8_MAX)
       s->axes[i].order = next++;
   for (uint32_t i = 0; i < k->axes.count; i++)
-    if (s->axes[i].order == UINT8_MAX) s->axes[i].order = next++;
+    if (s->axes[i].order == UINT8_MAX && i != last) s->axes[i].order = next++;
+  if (last < k->axes.count) s->axes[last].order = next;
+}
+
+/* Stores that must see each other's results in order: one tile, one thread. */
+static bool has_serial_axis(const cmz_kernel *k) {
+  for (uint32_t i = 0; i < k->axes.count; i++)
+    if (k->axes.data[i].kind == CMZ_AXIS_SERIAL) return true;
+  return false;
 }
 
 cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
@@ -450,6 +484,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
   for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0};
   out->reduce_lanes = 1;
   out->reduce_unroll = 1;
+  uint16_t last = UINT16_MAX;
   for (uint32_t t = 0; t < k->stores.count; t++) {
     const cmz_store *st = &k->stores.data[t];
     /* Strides may add expressions while they are found: leave room. */
@@ -460,21 +495,26 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     tiling tiles;
     bool contracts = sh.contraction != 0 && find_tiling(&a, st, sh.contraction, &tiles);
     choice c = {out, cpu, lanes_for(cpu, a.wide)};
-    if (t == 0 && contracts) tile_contraction(k, st, &sh, &tiles, out);
+    if (has_serial_axis(k)) contracts = false;
+    else if (t == 0 && contracts) tile_contraction(k, st, &sh, &tiles, out);
     else if (t == 0) choose_tiles(&a, st, &sh, out);
     if (optimise == 0 || st->mode != CMZ_STORE_SET) continue;
     bool shared = t > 0; /* axes of later stores may have their lanes already */
     for (uint32_t i = 0; i < st->axis_count && shared; i++)
       shared = out->axes[st->axes[i]].lanes == 1;
     if (t > 0 && !shared) continue;
-    if (contracts) schedule_contraction(&a, st, &sh, &tiles, &c);
-    else schedule_pointwise(&a, st, &sh, &c);
+    if (contracts) {
+      schedule_contraction(&a, st, &sh, &tiles, &c);
+      last = inner_reduce_axis(&a, sh.contraction);
+      if (last != UINT16_MAX && tiles.row != UINT16_MAX) /* the loop's own work counts for less */
+        out->axes[last].unroll = (uint16_t)CMZ_MIN(4, extent_of(k, last));
+    } else schedule_pointwise(&a, st, &sh, &c);
     if (sh.reduce_volume > 0) {
       out->reduce_lanes = c.lanes;
       out->reduce_unroll = sh.contraction != 0 ? 2 : 4;
     }
   }
   fit_steps(k, out);
-  choose_order(k, out);
+  choose_order(k, out, last);
   return CMZ_OK;
 }
