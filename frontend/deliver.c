@@ -48,6 +48,9 @@ cmz_status cmz_job_open(cmz_job *job, const char *output) {
 }
 
 const char *cmz_job_stage(cmz_job *job, const char *path) {
+  for (uint32_t i = 0; i < job->pending.count; i++) { /* asked for twice: --emit and by default */
+    if (strcmp(job->pending.data[i].path, path) == 0) return job->pending.data[i].temporary;
+  }
   const char *temporary = cmz_arena_printf(job->arena, "%s/out/%s", job->work_dir, name_of(path));
   cmz_vec_push(job->arena, &job->pending, ((cmz_pending){temporary, path}));
   return temporary;

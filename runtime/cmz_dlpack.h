@@ -1,4 +1,4 @@
-/* dlpack.h - cmz_tensor to and from DLPack's DLTensor without a copy. Include the dlpack project's header before this
+/* cmz_dlpack.h - cmz_tensor to and from DLPack's DLTensor without a copy. Include the dlpack project's header before this
  * one; it is not needed otherwise. In: a view of the one kind. Out: a view of the same memory. Always holds: nothing is owned;
  * shape and strides that DLPack points to lie in arrays of the caller. */
 #ifndef CMZ_DLPACK_H

@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# run.sh BUILD_DIR WORK_DIR - what cmzc writes: symbols, needs, sizes, sameness, linking, the C ABI, the examples, installation.
+# Prints a line a check and `N passed, N failed` last. Needs gcc, g++, binutils, cmake; examples/digits for a model.
+set -uo pipefail
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+BUILD=$(cd "$1" && pwd)
+mkdir -p "$2"
+WORK=$(cd "$2" && pwd)
+CMZC=$BUILD/bin/cmzc
+RUN=$BUILD/bin/cmz-run
+MODEL=$ROOT/examples/digits/mnist-8.onnx
+INPUT=$ROOT/examples/digits/input.npy
+CACHE=$WORK/cache
+PASSED=0 FAILED=0
+cd "$WORK" || exit 1
+
+check() { # WHAT COMMAND…
+  local what=$1
+  shift
+  if "$@" >"$WORK/check.log" 2>&1; then
+    PASSED=$((PASSED + 1))
+    echo "ok: $what"
+  else
+    FAILED=$((FAILED + 1))
+    echo "FAILED: $what"
+    tail -n 20 "$WORK/check.log"
+  fi
+}
+compile() { "$CMZC" "$MODEL" --cache-dir "$CACHE" "$@"; }
+add_up() { # the last line of a C test
+  local p f
+  p=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1/p' "$1" | tail -n 1)
+  f=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\2/p' "$1" | tail -n 1)
+  PASSED=$((PASSED + ${p:-0}))
+  FAILED=$((FAILED + ${f:-1}))
+  [ "${f:-1}" = 0 ] || cat "$1"
+}
+
+# ---- kinds ----
+for kind in so o a h s ll mlir cmz; do check "mnist-8 to .$kind" compile -o "digits.$kind"; done
+check "mnist-8 to an executable" compile -o digits_exe
+
+# ---- symbols, needs, sizes ----
+only_exports() { [ "$(nm "$@" | awk 'NF > 1 && $(NF-1) ~ /^[A-TV-Z]$/ {print $NF}' | sort | tr '\n' ' ')" = "$WANT" ]; }
+WANT="cmz_model_api digits_api " check "the .so exports two names" only_exports -D digits.so
+WANT="digits_api " check "the .o exports one name" only_exports digits.o
+WANT="digits_api " check "the .a exports one name" only_exports digits.a
+needs_only_libc() { [ -z "$(readelf -d "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -vxE 'lib(c|m|dl|pthread)\.so\.[0-9]+')" ]; }
+check "the .so needs nothing but libc" needs_only_libc digits.so
+check "the executable needs nothing but libc" needs_only_libc digits_exe
+small() {
+  strip -o stripped.so digits.so || return 1
+  local weights
+  weights=$("$RUN" digits.so --info --json | sed -nE 's/.*"weight_bytes": ([0-9]+).*/\1/p')
+  echo "$(stat -c %s stripped.so) bytes, weights $weights"
+  [ $(($(stat -c %s stripped.so) - weights)) -le 65536 ]
+}
+check "the stripped .so is at most 64 KiB larger than its weights" small
+not_writable_and_executable() { ! readelf -lW "$1" | grep -qE 'LOAD.* RWE '; }
+check "no memory is both written and executed" not_writable_and_executable digits.so
+
+# ---- sameness ----
+same_again() {
+  mkdir -p again && compile --cache-dir again/cache -j 1 -o "again/digits.$1" && cmp "again/digits.$1" "digits.$1"
+}
+for kind in so o a s; do check "the same bytes again: .$kind" same_again $kind; done
+three_levels() {
+  compile --cpu x86-64-v2,x86-64-v3,x86-64-v4 -o levels.so && "$RUN" levels.so --info | grep -q 'x86-64-v4,x86-64-v3,x86-64-v2'
+}
+check "three CPU levels in one library" three_levels
+
+# ---- results ----
+results() { # COMMAND…: the output file is the expected one to 1e-3
+  rm -rf out
+  "$@" --input "Input3=$INPUT" --output-dir out || return 1
+  ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
+}
+check "build the comparer" gcc -O1 "$ROOT/tests/output/compare_npy.c" -o compare_npy -lm
+check "the .so computes what is expected" results "$RUN" digits.so
+check "the executable too" results ./digits_exe
+check "the library of three levels too" results "$RUN" levels.so
+external() {
+  mkdir -p ext && compile --weights external -o ext/digits.so && [ -s ext/digits.so.weights ] && results "$RUN" ext/digits.so
+}
+check "external weights" external
+missing_weights() {
+  mkdir -p ext2 && cp ext/digits.so ext2/ && ! "$RUN" ext2/digits.so --random 1 2>message && grep -q 'weights' message || return 1
+  head -c 4096 /dev/zero >ext2/digits.so.weights
+  ! "$RUN" ext2/digits.so --random 1 2>message && grep -q 'weights' message
+}
+check "missing or wrong external weights are named" missing_weights
+
+# ---- the runner ----
+refuses() { # STATUS TEXT COMMAND…
+  local status=$1 text=$2
+  shift 2
+  "$@" >refused.log 2>&1
+  local got=$?
+  cat refused.log
+  [ "$got" = "$status" ] && grep -q -- "$text" refused.log && [ "$(wc -l <refused.log)" = 1 ]
+}
+check "no model: usage" refuses 2 "no model" "$RUN"
+check "unknown option: usage" refuses 2 "--nonsense" "$RUN" digits.so --nonsense
+check "a number that is none: usage" refuses 2 "--bench" "$RUN" digits.so --bench many
+check "not a library" refuses 1 "cannot load" "$RUN" "$MODEL"
+check "a library that is no model" refuses 1 "not a model" "$RUN" "$(gcc -print-file-name=libm.so.6)"
+check "a missing input is named" refuses 1 "Input3" "$RUN" digits.so
+check "an input that is not there is named" refuses 1 "nowhere.npy" "$RUN" digits.so --input Input3=nowhere.npy
+check "an unknown input is named" refuses 1 "Other" "$RUN" digits.so --input "Other=$INPUT"
+check "a file that is no .npy" refuses 1 "not a .npy" "$RUN" digits.so --input "Input3=$MODEL"
+head -c 500 "$INPUT" >short.npy
+check "a truncated .npy" refuses 1 "truncated" "$RUN" digits.so --input Input3=short.npy
+check "an input of the wrong shape" refuses 1 "Input3" "$RUN" digits.so --input "Input3=$ROOT/examples/digits/expected.npy"
+json() {
+  "$RUN" digits.so --random 1 --bench 5 --json >out.json && python3 -c '
+import json
+d = json.load(open("out.json"))
+assert set("inputs outputs min_us median_us max_us threads arena_bytes weight_bytes target".split()) <= set(d), d
+assert 0 < d["min_us"] <= d["median_us"] <= d["max_us"]'
+}
+check "--json has the promised keys" json
+check "--profile prints a table" sh -c "'$RUN' digits.so --random 1 --profile | grep -q 'of the run'"
+
+# ---- the C ABI ----
+check "build the exerciser" gcc -O1 -Wall -Wextra -I"$ROOT/runtime" "$ROOT/tests/output/exercise.c" -o exercise -ldl -lpthread
+check "build the allocation counter" gcc -O1 -shared -fPIC "$ROOT/tests/output/count_allocations.c" -o count.so
+LD_PRELOAD=./count.so ./exercise ./digits.so >exercise.log 2>&1
+add_up exercise.log
+header_is_clean() {
+  echo '#include "digits.h"' >header.c && cp header.c header.cpp &&
+    gcc -std=c99 -pedantic -Wall -Wextra -Werror -I"$ROOT/runtime" -I. -fsyntax-only header.c &&
+    g++ -std=c++11 -pedantic -Wall -Werror -I"$ROOT/runtime" -I. -fsyntax-only header.cpp
+}
+check "the header is clean C99 and C++11" header_is_clean
+
+# ---- examples ----
+check "example: C with the model linked in" sh -c "gcc -O1 -Wall -I'$ROOT/runtime' -I. '$ROOT/examples/linked/linked.c' digits.o -o linked && ./linked '$INPUT' | grep -qx '[0-9]'"
+check "example: the same with the archive" sh -c "gcc -O1 -I'$ROOT/runtime' -I. '$ROOT/examples/linked/linked.c' -L. digits.a -o linked_a && [ \"\$(./linked '$INPUT')\" = \"\$(./linked_a '$INPUT')\" ]"
+check "example: C++" sh -c "g++ -O1 -Wall -I'$ROOT/runtime' -I. '$ROOT/examples/cpp/digits.cpp' digits.o -o digits_cpp && [ \"\$(./digits_cpp '$INPUT')\" = \"\$(./linked '$INPUT')\" ]"
+check "example: a library by dlopen" sh -c "gcc -O1 -I'$ROOT/runtime' '$ROOT/examples/digits/digits.c' -o digits_dl -ldl -lm && ./digits_dl ./digits.so '$INPUT' '$ROOT/examples/digits/expected.npy'"
+installed() {
+  cmake --install "$BUILD" --prefix "$WORK/prefix" &&
+    cmake -S "$ROOT/examples/two_models" -B two_models -DCMAKE_PREFIX_PATH="$WORK/prefix" -DCMAKE_BUILD_TYPE=Release &&
+    cmake --build two_models && two_models/two_models "$INPUT"
+}
+check "installed, find_package(cmzc), two models in one executable" installed
+check "pkg-config finds the headers" sh -c "PKG_CONFIG_PATH=\$(dirname \$(find prefix -name cmzc.pc)) pkg-config --cflags cmzc | grep -q include"
+
+echo "$PASSED passed, $FAILED failed"
+[ "$FAILED" = 0 ]
