@@ -122,6 +122,8 @@ bool cmz_emit_int(const emitter *e, cmz_expr x, int64_t *value);
 
 /* ---- emit_memory.c ---- */
 MlirValue cmz_emit_load(emitter *e, cmz_expr x);
+/* The guard as one condition: of the lane being computed, or of any lane. */
+MlirValue cmz_emit_scalar_guard(emitter *e);
 /* Where INDEX of OPERAND lies at the present instance and lane. */
 MlirValue cmz_emit_address(emitter *e, uint32_t operand, cmz_expr index);
 /* The base address of OPERAND, remembered at the entry. */

@@ -179,7 +179,7 @@ static bool never_empty(emitter *e, uint32_t operand) {
 }
 
 /* A condition for one lane, or for any of them. */
-static MlirValue scalar_guard(emitter *e) {
+MlirValue cmz_emit_scalar_guard(emitter *e) {
   uint32_t lanes = cmz_b_lanes(cmz_b_type(e->guard));
   if (lanes == 1) return e->guard;
   if (e->lane >= 0) return cmz_b_extract(&e->b, e->guard, (uint32_t)e->lane);
@@ -200,7 +200,7 @@ static MlirValue load_scalar(emitter *e, uint32_t operand, MlirValue address) {
   MlirType type = cmz_b_stored_type(b, stored);
   bool invariant = e->k->operands.data[operand].constant;
   if (!e->guarded) return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
-  MlirValue guard = scalar_guard(e);
+  MlirValue guard = cmz_emit_scalar_guard(e);
   if (never_empty(e, operand)) {
     MlirValue safe = cmz_b_select(b, guard, address, operand_base(e, operand));
     return cmz_b_decode(b, stored, cmz_b_load(b, type, safe, NULL, invariant));

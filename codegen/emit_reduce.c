@@ -462,12 +462,17 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
   for (uint32_t i = 0; i < r.unrolled_count; i++) offsets[i] = e->axes[r.unrolled[i]].offset;
   emit_position saved;
   cmz_emit_save(e, cmz_emit_depth(e, x), &saved);
+  MlirValue guard = e->guard;
+  /* A guard by lanes of an axis that is not used here: the result is wanted when any lane is. */
+  if (e->guarded && e->info[x].has_load && e->lane < 0 && !cmz_emit_uses_vector(e, x))
+    e->guard = cmz_emit_scalar_guard(e);
   choose_lanes(e, &r);
   if (!r.argument) cmz_emit_skips(e, r.node->args[0], r.op, &r.skips);
   r.count = r.instances * r.copies * (r.argument ? 2 : 1);
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r.count);
   initial_values(e, &r, accs);
   reduce_axis(e, &r, 0, accs);
+  e->guard = guard;
   if (!e->failed) finish(e, &r, accs);
   for (uint32_t i = 0; i < r.unrolled_count; i++) e->axes[r.unrolled[i]].offset = offsets[i];
   MlirValue v = accs[0];
