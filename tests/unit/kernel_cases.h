@@ -10,6 +10,8 @@
 static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
                     const int64_t *params);
 
+static const char *case_detail = ""; /* for messages: the kernel that ran */
+
 typedef struct kernel_case {
   const char *name;
   void (*build)(void);
@@ -82,11 +84,11 @@ static void compare_packed(cmz_vid v, const cmz_array *want, const uint8_t *got,
     double a = cmz_dtype_get_f64(want->dtype, want->data, i),
            b = cmz_dtype_get_f64(want->dtype, got, index);
     if ((isnan(a) && isnan(b)) || a == b || fabs(a - b) <= F->tolerance * (1 + fabs(a))) continue;
-    fail_msg("%s: element %zu is %.9g, evaluation has %.9g", how, i, b, a);
+    fail_msg("%s: element %zu is %.9g, evaluation has %.9g\n%s", how, i, b, a, case_detail);
   }
   for (size_t i = 0; i < bytes / size; i++)
     if (!seen[i] && cmz_dtype_get_f64(want->dtype, got, i) != 0)
-      fail_msg("%s: padding element %zu is not zero", how, i);
+      fail_msg("%s: padding element %zu is not zero\n%s", how, i, case_detail);
   for (size_t i = bytes; i < bytes + 64; i++)
     if (got[i] != 0xEE) fail_msg("%s: byte %zu past the end was written", how, i - bytes);
 }

@@ -2,7 +2,8 @@
  * the CPU levels that this machine runs, against the evaluator. In: the graphs of kernel_cases.h.
  * Out: cmocka failures. Always holds: each operand ends at an unreadable page, so that any access
  * past its end is seen; bytes before it must stay as they are. CMZ_KERNEL_ROUNDS=n tries n random
- * schedules for each graph (1 by default), CMZ_KERNEL_CASE=name only one graph. */
+ * schedules for each graph (1 by default), CMZ_KERNEL_CASE=name only one graph,
+ * CMZ_KERNEL_SCHEDULE=text only that schedule. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
@@ -138,10 +139,13 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
   cmz_schedule s;
   if (random_schedule) s = random_one(k);
   else ok(cmz_schedule_choose(F->ctx, F->m->arena, k, cpu, 3, &s), "schedule");
+  const char *given_schedule = getenv("CMZ_KERNEL_SCHEDULE");
+  if (given_schedule) ok(cmz_schedule_parse(F->ctx, F->m->arena, given_schedule, &s), "schedule");
   described = (cmz_text){.arena = F->m->arena};
   cmz_text_add(&described, "%s\n", cpu->name);
   cmz_schedule_print(&s, &described);
   cmz_kernel_print(k, &described);
+  case_detail = described.data;
   void *handle, *moved[32];
   cmz_kernel_function *function = compile(k, &s, &handle);
   guarded memory[32];
@@ -155,6 +159,9 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
       tiles *= (value_of(k, k->axes.data[a].extent, params) + s.axes[a].tile - 1) / s.axes[a].tile;
   uint32_t middle = (uint32_t)tiles / 2; /* two calls, as two threads would */
   cmz_kargs args = {moved, params};
+  signal(SIGSEGV, crashed); /* cmocka has set its own */
+  signal(SIGBUS, crashed);
+  signal(SIGFPE, crashed);
   function(&args, middle, (uint32_t)tiles, 1);
   function(&args, 0, middle, 0);
   for (uint32_t i = 0; i < k->operands.count; i++) {
@@ -233,9 +240,6 @@ static void test_casts(void **state) {
 static int make_directory(void **state) {
   (void)state;
   strcpy(directory, "cmz_kernels_XXXXXX");
-  signal(SIGSEGV, crashed);
-  signal(SIGBUS, crashed);
-  signal(SIGFPE, crashed);
   return mkdtemp(directory) ? 0 : 1;
 }
 

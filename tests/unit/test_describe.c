@@ -10,7 +10,8 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
   if (status == CMZ_OK) return;
   cmz_text text = {.arena = F->m->arena};
   cmz_kernel_print(k, &text);
-  fail_msg("%s\n%s", last_message(), text.data);
+  case_detail = text.data;
+  fail_msg("%s\n%s", last_message(), case_detail);
 }
 
 static void run_case(const kernel_case *c) {
