@@ -151,11 +151,16 @@ static cmz_status inline_if(cmz_module *m, cmz_nid n, bool truth, bool *done) {
   uint32_t outputs = node->output_count;
   cmz_vid *results = CMZ_NEW_ARRAY(m->arena, cmz_vid, outputs + 1);
   cmz_graph *graph = cmz_graph_get(m, branch);
-  for (uint32_t i = 0; i < outputs && i < graph->outputs.count; i++) {
+  if (graph->outputs.count < outputs || graph->inputs.count > 0)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "a branch has inputs or too few outputs");
+  for (uint32_t i = 0; i < outputs; i++) {
     results[i] = graph->outputs.data[i];
-    if (results[i] != 0) cmz_value_get(m, results[i])->output_uses--;
+    if (results[i] == 0 && cmz_node_output(node, i) != 0)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "a branch lacks output %u", i);
   }
-  graph->outputs.count = 0;
+  for (uint32_t i = 0; i < graph->outputs.count; i++)
+    if (graph->outputs.data[i] != 0) cmz_value_get(m, graph->outputs.data[i])->output_uses--;
+  graph->outputs.count = graph->output_names.count = 0;
   inline_branch(m, n, branch);
   for (uint32_t i = 0; i < outputs; i++) {
     cmz_vid o = cmz_node_output(cmz_node_get(m, n), i);
