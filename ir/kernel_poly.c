@@ -179,16 +179,27 @@ static cmz_expr poly_expr(cmz_kernel *k, cmz_poly *p) {
   return sum;
 }
 
+/* Whether P is one product of constants, axes and sizes: times a sum, it stays visible as strides.
+ */
+static bool is_plain_term(const cmz_kernel *k, const cmz_poly *p) {
+  if (p->count > 1) return false;
+  for (uint32_t i = 0; p->count && i < p->terms[0].factor_count; i++) {
+    const cmz_expr_node *n = cmz_x_get(k, p->terms[0].factors[i]);
+    if (n->op != CMZ_X_AXIS && n->op != CMZ_X_PARAM) return false;
+  }
+  return true;
+}
+
+/* Distributing costs operations: only where it makes indices affine. */
+static bool distributes(const cmz_kernel *k, const cmz_poly *a, const cmz_poly *b) {
+  return (a->count <= 1 && b->count <= 1) || is_plain_term(k, a) || is_plain_term(k, b);
+}
+
 cmz_expr cmz_poly_arithmetic(cmz_kernel *k, cmz_expr_op op, cmz_expr a, cmz_expr b) {
   cmz_poly x, y, r;
   if (cmz_poly_of(k, a, &x) && cmz_poly_of(k, b, &y)) {
     if (op == CMZ_X_MUL) {
-      /* Distributing costs operations: only for index arithmetic, or by a constant. */
-      bool constant = !x.count || !y.count || (x.count == 1 && !x.terms[0].factor_count) ||
-                      (y.count == 1 && !y.terms[0].factor_count);
-      bool index = !cmz_x_info(k, a)->has_load && !cmz_x_info(k, b)->has_load;
-      if ((constant || index || (x.count == 1 && y.count == 1)) && mul_poly(&x, &y, &r))
-        return poly_expr(k, &r);
+      if (distributes(k, &x, &y) && mul_poly(&x, &y, &r)) return poly_expr(k, &r);
     } else {
       r = x;
       if (add_poly(&r, &y, op == CMZ_X_SUB ? -1 : 1)) return poly_expr(k, &r);
