@@ -62,22 +62,59 @@ int64_t cmz_layout_index(const cmz_layout *layout, uint32_t rank, const int64_t 
   return index;
 }
 
+/* Copies COUNT elements that lie STRIDE elements apart. */
+static void copy_run(uint32_t element_bytes, const uint8_t *from, int64_t stride, uint8_t *to,
+                     int64_t count) {
+  if (stride == 1) {
+    memcpy(to, from, (size_t)count * element_bytes);
+  } else if (element_bytes == 4) {
+    for (int64_t i = 0; i < count; i++) memcpy(to + i * 4, from + i * stride * 4, 4);
+  } else {
+    for (int64_t i = 0; i < count; i++)
+      memcpy(to + (size_t)i * element_bytes, from + i * stride * (int64_t)element_bytes,
+             element_bytes);
+  }
+}
+
+/* A logical coordinate is the sum of its physical axes' positions times their div, so the plain
+ * index is a sum over physical positions too; what lies past a dim is padding. */
 void cmz_layout_pack(const cmz_layout *layout, uint32_t rank, const int64_t *shape,
                      uint32_t element_bytes, const void *plain, void *packed) {
-  size_t stored = 1, count = 1;
-  for (uint32_t i = 0; i < rank; i++) count *= (size_t)shape[i];
-  for (uint32_t i = 0; i < layout->count; i++)
-    stored *= (size_t)concrete_extent(layout->axes[i], shape);
-  if (layout->count == 0) stored = count;
-  memset(packed, 0, stored * element_bytes);
-  int64_t coordinates[32] = {0};
-  for (size_t i = 0; i < count; i++) {
-    size_t to = (size_t)cmz_layout_index(layout, rank, shape, coordinates);
-    memcpy((uint8_t *)packed + to * element_bytes, (const uint8_t *)plain + i * element_bytes,
-           element_bytes);
-    for (uint32_t axis = rank; axis-- > 0;) { /* the next coordinates, last axis fastest */
-      if (++coordinates[axis] < shape[axis]) break;
-      coordinates[axis] = 0;
+  int64_t strides[32], extents[CMZ_LAYOUT_MAX_AXES], position[CMZ_LAYOUT_MAX_AXES] = {0},
+                                                     coordinate[32] = {0};
+  int64_t count = 1, stored = 1;
+  for (uint32_t i = rank; i-- > 0;) {
+    strides[i] = count;
+    count *= shape[i];
+  }
+  for (uint32_t j = 0; j < layout->count; j++)
+    stored *= extents[j] = concrete_extent(layout->axes[j], shape);
+  if (layout->count == 0) {
+    memcpy(packed, plain, (size_t)count * element_bytes);
+    return;
+  }
+  memset(packed, 0, (size_t)stored * element_bytes);
+  if (stored == 0) return;
+  uint32_t last = layout->count - 1;
+  const cmz_layout_axis inner = layout->axes[last];
+  int64_t run = extents[last], from = 0;
+  for (int64_t to = 0; to < stored; to += run) {
+    bool inside = true;
+    for (uint32_t i = 0; i < rank && inside; i++) inside = coordinate[i] < shape[i];
+    if (inside) {
+      int64_t room = (shape[inner.axis] - coordinate[inner.axis] + inner.div - 1) / inner.div;
+      copy_run(element_bytes, (const uint8_t *)plain + from * (int64_t)element_bytes,
+               strides[inner.axis] * inner.div, (uint8_t *)packed + to * (int64_t)element_bytes,
+               room < run ? room : run);
+    }
+    for (uint32_t j = last; j-- > 0;) { /* the next position, inner axes fastest */
+      const cmz_layout_axis a = layout->axes[j];
+      coordinate[a.axis] += a.div;
+      from += strides[a.axis] * a.div;
+      if (++position[j] < extents[j]) break;
+      coordinate[a.axis] -= extents[j] * a.div;
+      from -= strides[a.axis] * a.div * extents[j];
+      position[j] = 0;
     }
   }
 }

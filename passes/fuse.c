@@ -111,6 +111,30 @@ static uint32_t aligned_through(const fuser *f, const cmz_node *c, const place *
   return CMZ_MIN(common, at->aligned);
 }
 
+/* Whether a view only splits dims of IN: every element keeps coordinates that are sums, without
+ * divisions. */
+static bool only_splits(const fuser *f, const cmz_type *in, const cmz_type *out) {
+  cmz_dims *dims = f->m->dims;
+  uint32_t j = 0;
+  for (uint32_t i = 0; i < in->rank; i++) {
+    if (cmz_dim_is(dims, in->shape[i], 1)) continue;
+    cmz_dim product = cmz_dim_const(dims, 1);
+    while (j < out->rank && product != in->shape[i])
+      product = cmz_dim_mul(dims, product, out->shape[j++]);
+    if (product != in->shape[i]) return false;
+  }
+  return ones_from(f, out, j);
+}
+
+/* Whether C, at coordinates that are all the kernel's own, reads each element of V exactly once and
+ * at a sum of them. */
+static bool is_bijective(const fuser *f, const cmz_node *c, cmz_vid v) {
+  if (c->op->flags & CMZ_OP_POINTWISE) return cmz_pass_same_shape(f->m, v, c->outputs[0]);
+  if (cmz_pass_is_op(c, "Transpose")) return true;
+  return (c->op->flags & CMZ_OP_VIEW) && c->inputs[0] == v &&
+         only_splits(f, type_of(f, v), type_of(f, c->outputs[0]));
+}
+
 /* Whether output V of P may be computed inside consumer USE, and how often. */
 static bool check_use(fuser *f, const cmz_node *p, cmz_vid v, cmz_use use, use_summary *sum) {
   const cmz_node *c = cmz_node_get(f->m, use.node);
@@ -126,8 +150,7 @@ static bool check_use(fuser *f, const cmz_node *p, cmz_vid v, cmz_use use, use_s
   double scale = at->evaluations / (consumed < 1 ? 1 : consumed);
   uint32_t aligned = aligned_through(f, c, at, v);
   bool prefix = aligned > 0 && ones_from(f, type_of(f, v), aligned);
-  bool pointwise = (c->op->flags & CMZ_OP_POINTWISE) != 0;
-  bool identity = at->identity && pointwise && cmz_pass_same_shape(f->m, v, c->outputs[0]);
+  bool identity = at->identity && is_bijective(f, c, v);
   double evaluations = at->evaluations;
   if (prefix || (c->op->flags & CMZ_OP_CONTRACTION)) evaluations = produced;
   else if (c->op->flags & CMZ_OP_REDUCTION)
@@ -180,6 +203,13 @@ static bool check_uses(fuser *f, const cmz_node *p, use_summary *sum, uint32_t *
   return *uses > 0;
 }
 
+/* With blocked channels a part of the channel axis is innermost: what depends on it alone would be
+ * computed again in every tile of the axes in between. */
+static bool plain_output(const fuser *f, cmz_nid root) {
+  cmz_vid v = cmz_node_output(cmz_node_get(f->m, root), 0);
+  return v == 0 || cmz_value_get(f->m, v)->layout.count == 0;
+}
+
 static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
   const cmz_node *p = cmz_node_get(f->m, n);
   if (!cmz_fuse_is_kernel(p) || p->op->describe == NULL || p->op->describe_kernel != NULL ||
@@ -193,6 +223,7 @@ static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
   case HAS_CONTRACTION:
     return sum->same_root && sum->identity && p->output_count == 1 && flags == 0;
   case HAS_REDUCTION: /* several, as in a normalisation, each computed once */
+    if (!sum->identity && !plain_output(f, sum->root)) return false;
     return sum->same_root && sum->prefix && p->output_count == 1 && !(flags & HAS_CONTRACTION);
   default:
     break;

@@ -88,15 +88,36 @@ static double volume_of(const cmz_kernel *k, const cmz_expr_node *reduce) {
   return v;
 }
 
+/* Whether E reads memory without reducing first. */
+static bool reads_memory(const cmz_kernel *k, cmz_expr e, bool *reduces) {
+  if (e == 0) return false;
+  const cmz_expr_node *n = cmz_x_get(k, e);
+  if (n->op == CMZ_X_LOAD) return true;
+  if (n->op == CMZ_X_REDUCE) *reduces = true;
+  bool found = false;
+  for (int i = 0; i < 3; i++) found |= reads_memory(k, n->args[i], reduces);
+  return found;
+}
+
+/* A sum of products of two different things in memory; squares and weighted sums of results are
+ * plain reductions. */
+static bool is_contraction(const cmz_kernel *k, const cmz_expr_node *n) {
+  if (n->reduce_op != CMZ_REDUCE_SUM || !is_value_type(n->dtype)) return false;
+  cmz_expr product = find_product(k, n->args[0]);
+  if (product == 0) return false;
+  const cmz_expr_node *p = cmz_x_get(k, product);
+  bool reduces = false;
+  return p->args[0] != p->args[1] && reads_memory(k, p->args[0], &reduces) &&
+         reads_memory(k, p->args[1], &reduces) && !reduces;
+}
+
 static shape classify(analysis *a) {
   shape s = {0};
   for (uint32_t i = 0; i < a->reduces.count; i++) {
     const cmz_expr_node *n = cmz_x_get(a->k, a->reduces.data[i]);
     double volume = volume_of(a->k, n);
     s.reduce_volume += volume;
-    if (n->reduce_op != CMZ_REDUCE_SUM || !is_value_type(n->dtype)) continue;
-    cmz_expr product = find_product(a->k, n->args[0]);
-    if (product == 0) continue;
+    if (!is_contraction(a->k, n)) continue;
     if (volume > s.contraction_volume || s.contraction == 0) {
       s.contraction = a->reduces.data[i];
       s.contraction_volume = volume;
@@ -130,12 +151,14 @@ static double lane_score(analysis *a, const cmz_store *st, uint16_t axis, bool c
   return score;
 }
 
-static uint16_t choose_lane_axis(analysis *a, const cmz_store *st, bool contraction, double *best) {
+static uint16_t choose_lane_axis(analysis *a, const cmz_store *st, cmz_expr contraction,
+                                 double *best) {
   uint16_t axis = UINT16_MAX;
   *best = -1e8;
   for (uint32_t i = 0; i < st->axis_count; i++) {
     if (a->k->axes.data[st->axes[i]].kind != CMZ_AXIS_PARALLEL) continue;
-    double score = lane_score(a, st, st->axes[i], contraction);
+    if (contraction != 0 && !cmz_x_uses_axis(a->k, contraction, st->axes[i])) continue;
+    double score = lane_score(a, st, st->axes[i], contraction != 0);
     if (score >= *best) {
       *best = score;
       axis = st->axes[i];
@@ -244,7 +267,7 @@ static bool find_tiling(const analysis *a, const cmz_store *st, cmz_expr contrac
   double score;
   contraction_loads(a, contraction, &inner);
   t->row = t->block = UINT16_MAX;
-  t->lane = choose_lane_axis(&inner, st, true, &score);
+  t->lane = choose_lane_axis(&inner, st, contraction, &score);
   if (t->lane == UINT16_MAX || score < -4) return false;
   t->row = choose_row_axis(&inner, st, t->lane);
   t->block = choose_block_axis(&inner, st, t->lane, t->row);
@@ -304,7 +327,7 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
 
 static void schedule_pointwise(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
   double score;
-  uint16_t lane = choose_lane_axis(a, st, false, &score);
+  uint16_t lane = choose_lane_axis(a, st, 0, &score);
   if (lane != UINT16_MAX && score >= -4) {
     int64_t extent = extent_of(a->k, lane);
     uint16_t lanes = c->lanes;
