@@ -241,7 +241,8 @@ static cmz_status eval_axes(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   return CMZ_OK;
 }
 
-static double start_of(kind what) {
+static double start_of(kind what, bool is_bool) {
+  if (is_bool && (what == MAX || what == MIN)) return what == MIN;
   return what == PROD ? 1 : what == MAX ? -INFINITY : what == MIN ? INFINITY : 0;
 }
 
@@ -297,7 +298,7 @@ static cmz_status eval(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, 
   bool ints = cmz_dtype_is_int(x->dtype) &&
               (what == SUM || what == PROD || what == L1 || what == SUM_SQUARE);
   for (size_t i = 0; i < total; i++) {
-    a[i] = start_of(what);
+    a[i] = start_of(what, x->dtype == CMZ_BOOL);
     exact[i] = what == PROD;
   }
   for (size_t i = 0; i < cmz_array_count(x); i++) {
@@ -423,16 +424,24 @@ static cmz_status eval_arg_min(cmz_eval *e, const cmz_node *n, const cmz_array *
 
 /* ---- CumSum ---- */
 
-static cmz_status cumulative_axis(cmz_module *m, cmz_nid n, uint32_t *axis) {
-  const cmz_node *node = cmz_node_get(m, n);
-  double a;
-  if (!cmz_const_f64(m, node->inputs[1], &a))
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the axis is only known at run time");
-  return cmz_infer_axis(m, n, (int64_t)a, cmz_input_type(m, node, 0)->rank, axis);
+/* The axis as a dim: a number, or an expression when it is only known at run time. */
+static cmz_status cumulative_axis(cmz_module *m, cmz_nid n, cmz_dim *axis) {
+  uint32_t count = 0, known, rank = cmz_input_type(m, cmz_node_get(m, n), 0)->rank;
+  const cmz_dim *e = cmz_value_demand_elements(m, cmz_ops_input(m, n, 1), &count);
+  int64_t value;
+  if (!e || count != 1 || !rank)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "the axis is not one integer");
+  if (!cmz_dim_is_const(m->dims, e[0], &value)) {
+    *axis = cmz_dim_mod(m->dims, e[0], cmz_dim_const(m->dims, rank));
+    return CMZ_OK;
+  }
+  CMZ_TRY(cmz_infer_axis(m, n, value, rank, &known));
+  *axis = cmz_dim_const(m->dims, known);
+  return CMZ_OK;
 }
 
 static cmz_status infer_cum_sum(cmz_module *m, cmz_nid n) {
-  uint32_t axis;
+  cmz_dim axis;
   CMZ_TRY(cumulative_axis(m, n, &axis));
   return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
 }
@@ -442,18 +451,25 @@ static cmz_expr describe_cum(cmz_describe *d, const cmz_node *n, const cmz_expr 
   cmz_module *m = cmz_describe_module(d);
   cmz_kernel *k = cmz_describe_kernel(d);
   const cmz_type x = *cmz_input_type(m, n, 0);
-  uint32_t axis;
+  cmz_dim axis, extent = x.shape[0];
   if (cumulative_axis(m, cmz_node_self(m, n), &axis) != CMZ_OK) return 0;
   bool exclusive = cmz_node_int(n, "exclusive", 0) != 0,
        reverse = cmz_node_int(n, "reverse", 0) != 0;
+  for (uint32_t i = 1; i < x.rank; i++)
+    extent = cmz_dim_select(m->dims, cmz_dim_eq(m->dims, axis, cmz_dim_const(m->dims, i)),
+                            x.shape[i], extent);
   cmz_reducer r = {0};
-  cmz_expr at[CMZ_MAX_RANK];
-  for (uint32_t i = 0; i < x.rank; i++) at[i] = idx[i];
-  at[axis] = cmz_reducer_axis(d, &r, x.shape[axis]);
+  cmz_expr at[CMZ_MAX_RANK], position = cmz_reducer_axis(d, &r, extent),
+                             here = cmz_describe_dim(d, axis), own = idx[0];
+  for (uint32_t i = 0; i < x.rank; i++) {
+    cmz_expr is_axis = cmz_x2(k, CMZ_X_EQ, here, cmz_x_index(k, i));
+    at[i] = cmz_x_select(k, is_axis, position, idx[i]);
+    own = cmz_x_select(k, is_axis, idx[i], own);
+  }
   cmz_expr v = cmz_describe_input(d, 0, at);
   if (!v) return 0;
-  cmz_expr first = reverse ? idx[axis] : at[axis], second = reverse ? at[axis] : idx[axis];
-  cmz_expr counts = cmz_x2(k, exclusive ? CMZ_X_LT : CMZ_X_LE, first, second);
+  cmz_expr counts = cmz_x2(k, exclusive ? CMZ_X_LT : CMZ_X_LE, reverse ? own : position,
+                           reverse ? position : own);
   return cmz_reducer_finish(d, &r, op, cmz_x_select(k, counts, v, cmz_x_like(k, v, neutral)));
 }
 
