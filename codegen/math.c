@@ -84,17 +84,28 @@ static MlirValue split(cmz_builder *b, MlirValue x, double factor, MlirValue *n)
   return cmz_b_sub(b, shifted, magic);
 }
 
+/* X for exp: what underflows to zero anyway is computed as exp(0) and replaced in the end (masked scores of attention
+ * would else cost a microcode assist for each denormal on the way). */
+static MlirValue exp_input(cmz_builder *b, MlirValue x, double low, double high,
+                           MlirValue *underflow) {
+  MlirType t = cmz_b_type(x);
+  *underflow = cmz_b_fcmp(b, CMZ_B_OLT, x, K(low));
+  x = cmz_b_select(b, *underflow, K(0), x);
+  return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, x, K(high)), K(high), x);
+}
+
 static MlirValue exp_f32(cmz_builder *b, MlirValue x) {
   static const double c[] = {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
                              4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1};
-  x = clamp(b, x, -104, 89);
   MlirType t = cmz_b_type(x);
+  MlirValue under;
+  x = exp_input(b, x, -103.98, 89, &under);
   MlirValue n, f = split(b, x, 1.44269504088896341, &n);
   MlirValue r = cmz_b_fma(b, f, K(-0.693359375), x);
   r = cmz_b_fma(b, f, K(2.12194440e-4), r);
   MlirValue p = horner(b, r, c, CMZ_COUNT_OF(c));
   p = cmz_b_fma(b, p, cmz_b_mul(b, r, r), cmz_b_add(b, r, K(1)));
-  return scale(b, p, n);
+  return cmz_b_select(b, under, K(0), scale(b, p, n));
 }
 
 static MlirValue exp_f64(cmz_builder *b, MlirValue x) {
@@ -103,12 +114,13 @@ static MlirValue exp_f64(cmz_builder *b, MlirValue x) {
     c[13 - i] = 1 / factorial;
     factorial *= i + 1;
   }
-  x = clamp(b, x, -746, 710);
   MlirType t = cmz_b_type(x);
+  MlirValue under;
+  x = exp_input(b, x, -745.14, 710, &under);
   MlirValue n, f = split(b, x, 1.44269504088896340736, &n);
   MlirValue r = cmz_b_fma(b, f, K(-6.93147180369123816490e-01), x);
   r = cmz_b_fma(b, f, K(-1.90821492927058770002e-10), r);
-  return scale(b, horner(b, r, c, 14), n);
+  return cmz_b_select(b, under, K(0), scale(b, horner(b, r, c, 14), n));
 }
 
 static MlirValue exp_(cmz_builder *b, MlirValue x) {
