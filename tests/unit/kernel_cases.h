@@ -34,7 +34,7 @@ static cmz_vid then(const char *op, uint32_t count, const cmz_vid *inputs) {
   cmz_graph *g = cmz_graph_get(F->m, F->g);
   if (g->outputs.count) {
     cmz_value_get(F->m, g->outputs.data[0])->output_uses = 0;
-    g->outputs.count = 0;
+    g->outputs.count = g->output_names.count = 0;
   }
   cmz_nid n = apply(op, count, inputs, 1);
   return cmz_node_get(F->m, n)->outputs[0];
