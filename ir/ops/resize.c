@@ -27,7 +27,8 @@ static const char *const method_names[] = {"nearest", "linear", "cubic"};
 
 typedef struct resized_axis {
   bool active;   /* sampled; otherwise copied */
-  bool by_scale; /* SCALE was given; otherwise it is out / in */
+  bool by_scale; /* SCALE was given; otherwise it is out / in, */
+  bool by_input; /* or an element of the scales, known at run time */
   double scale;
   uint32_t slot; /* position among the resized axes: where its roi is */
   cmz_dim in, out;
@@ -160,16 +161,28 @@ static cmz_status keep_aspect(cmz_module *m, cmz_nid n, resize *r, const uint32_
   return CMZ_OK;
 }
 
+static bool is_empty(cmz_module *m, cmz_vid v) {
+  return !v || cmz_dim_is(m->dims, cmz_value_element_product(m, v), 0);
+}
+
 static cmz_status from_sizes(cmz_module *m, cmz_nid n, resize *r, const uint32_t *axes,
                              uint32_t count) {
   uint32_t given = 0;
   const cmz_dim *sizes = cmz_value_demand_elements(m, cmz_ops_input(m, n, 3), &given);
   if (!sizes || given != count)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the sizes do not fit the axes");
+  cmz_vid input = cmz_ops_input(m, n, 2);
+  size_t scale_count = 0;
+  bool scaled = !is_empty(m, input);
+  const double *scales = scaled ? known_doubles(m, input, &scale_count) : NULL;
   for (uint32_t i = 0; i < count; i++) {
     resized_axis *a = &r->axis[axes[i]];
     a->out = sizes[i];
-    a->active = a->out != a->in || r->coordinates == TF_CROP;
+    a->by_scale = scales && i < scale_count;
+    a->by_input = scaled && !scales;
+    if (a->by_scale) a->scale = scales[i];
+    a->active = a->out != a->in || r->coordinates == TF_CROP || a->by_input ||
+                (a->by_scale && a->scale != 1);
   }
   const char *policy = cmz_node_string(cmz_node_get(m, n), "keep_aspect_ratio_policy", "stretch");
   if (!strcmp(policy, "stretch")) return CMZ_OK;
@@ -183,13 +196,81 @@ static cmz_status resolve(cmz_module *m, cmz_nid n, uint32_t rank, const cmz_dim
   CMZ_TRY(read_axes(m, n, rank, axes, &r->slots));
   for (uint32_t i = 0; i < rank; i++) r->axis[i].in = r->axis[i].out = in[i];
   for (uint32_t i = 0; i < r->slots; i++) r->axis[axes[i]].slot = i;
-  cmz_vid sizes = cmz_ops_input(m, n, 3);
-  if (sizes && !cmz_dim_is(m->dims, cmz_value_element_product(m, sizes), 0))
-    return from_sizes(m, n, r, axes, r->slots);
+  if (!is_empty(m, cmz_ops_input(m, n, 3))) return from_sizes(m, n, r, axes, r->slots);
   return from_scales(m, n, r, axes, r->slots, in);
 }
 
+/* ---- scales and sizes that are only known at run time: integers that the graph itself computes
+ * ---- */
+
+/* The sizes of the resized axes as f32. */
+static cmz_vid old_sizes(cmz_module *m, cmz_nid n) {
+  cmz_vid v = cmz_build1(m, n, "Shape", cmz_ops_input(m, n, 0));
+  const cmz_attr *axes = cmz_node_attr(cmz_node_get(m, n), "axes");
+  if (axes) v = cmz_build2(m, n, "Gather", v, cmz_build_i64s(m, n, axes->ints, axes->count));
+  return cmz_build_cast(m, n, v, CMZ_F32);
+}
+
+static cmz_vid whole(cmz_module *m, cmz_nid n, cmz_vid v) {
+  return cmz_build_cast(m, n, cmz_build1(m, n, "Floor", v), CMZ_I64);
+}
+
+/* floor(in * scales) becomes the sizes input. */
+static cmz_status sizes_from_scales(cmz_module *m, cmz_nid n) {
+  cmz_vid sizes = whole(m, n, cmz_build2(m, n, "Mul", old_sizes(m, n), cmz_ops_input(m, n, 2)));
+  if (!sizes) return CMZ_E_INTERNAL;
+  cmz_node_set_input(m, n, 3, sizes);
+  return CMZ_OK;
+}
+
+/* One scale for all axes becomes the scales input, round(in * scale) the sizes. */
+static cmz_status sizes_from_policy(cmz_module *m, cmz_nid n, bool larger) {
+  cmz_vid old = old_sizes(m, n), wanted = cmz_build_cast(m, n, cmz_ops_input(m, n, 3), CMZ_F32);
+  cmz_vid scale =
+      cmz_build1(m, n, larger ? "ReduceMax" : "ReduceMin", cmz_build2(m, n, "Div", wanted, old));
+  int64_t count;
+  if (!scale || !cmz_dim_is_const(m->dims, cmz_value_element_product(m, old), &count))
+    return CMZ_E_INTERNAL;
+  double *ones = CMZ_NEW_ARRAY(m->arena, double, (size_t)count);
+  for (int64_t i = 0; i < count; i++) ones[i] = 1;
+  cmz_vid scales = cmz_build2(m, n, "Mul", cmz_build_floats(m, n, CMZ_F32, 1, &count, ones), scale);
+  cmz_vid half = cmz_build_scalar_like(m, n, old, 0.5);
+  cmz_vid sizes = whole(m, n, cmz_build2(m, n, "Add", cmz_build2(m, n, "Mul", old, scales), half));
+  if (!sizes || !scales) return CMZ_E_INTERNAL;
+  cmz_node_set_input(m, n, 2, scales);
+  cmz_node_set_input(m, n, 3, sizes);
+  cmz_node_set_string(m, n, "keep_aspect_ratio_policy", "stretch");
+  return CMZ_OK;
+}
+
+static bool all_constant(cmz_module *m, const cmz_dim *dims, uint32_t count) {
+  int64_t x;
+  for (uint32_t i = 0; i < count; i++)
+    if (!cmz_dim_is_const(m->dims, dims[i], &x)) return false;
+  return dims != NULL;
+}
+
+static cmz_status prepare(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  const char *policy = cmz_node_string(node, "keep_aspect_ratio_policy", "stretch");
+  cmz_vid sizes = cmz_node_input(node, 3), scales = cmz_node_input(node, 2);
+  bool crop =
+      !strcmp(cmz_node_string(node, "coordinate_transformation_mode", ""), "tf_crop_and_resize");
+  size_t count;
+  if (is_empty(m, sizes)) {
+    if (is_empty(m, scales)) return cmz_node_fail(m, n, CMZ_E_INPUT, "neither scales nor sizes");
+    return crop || known_doubles(m, scales, &count) ? CMZ_OK : sizes_from_scales(m, n);
+  }
+  if (!strcmp(policy, "stretch")) return CMZ_OK;
+  uint32_t size_count = 0;
+  const cmz_dim *elements = cmz_value_elements(m, sizes, &size_count);
+  const cmz_type *x = cmz_input_type(m, cmz_node_get(m, n), 0);
+  if (all_constant(m, elements, size_count) && all_constant(m, x->shape, x->rank)) return CMZ_OK;
+  return sizes_from_policy(m, n, !strcmp(policy, "not_smaller"));
+}
+
 static cmz_status infer(cmz_module *m, cmz_nid n) {
+  CMZ_TRY(prepare(m, n));
   const cmz_type x = *cmz_input_type(m, cmz_node_get(m, n), 0);
   resize r;
   CMZ_TRY(resolve(m, n, x.rank, x.shape, &r));
@@ -222,12 +303,21 @@ static cmz_expr roi_at(const drawing *w, uint32_t i) {
   return v ? cmz_x_cast(w->k, v, CMZ_F32) : 0;
 }
 
+/* The scale of axis A as f32; 0 after an error. */
+static cmz_expr scale_of(const drawing *w, const resized_axis *a) {
+  if (a->by_scale) return f32(w, (float)a->scale);
+  if (!a->by_input) return op(w, CMZ_X_DIV, size_f32(w, a->out), size_f32(w, a->in));
+  cmz_expr at = cmz_x_index(w->k, a->slot), v = cmz_describe_input(w->d, 2, &at);
+  return v ? cmz_x_cast(w->k, v, CMZ_F32) : 0;
+}
+
 /* Position in the input, as f32, of output coordinate O along axis A. */
 static cmz_expr position(const drawing *w, const resized_axis *a, cmz_expr o) {
   cmz_kernel *k = w->k;
   cmz_expr x = cmz_x_cast(k, o, CMZ_F32), half = f32(w, 0.5), one = f32(w, 1), zero = f32(w, 0);
   cmz_expr in = size_f32(w, a->in), out = size_f32(w, a->out);
-  cmz_expr scale = a->by_scale ? f32(w, (float)a->scale) : op(w, CMZ_X_DIV, out, in);
+  cmz_expr scale = scale_of(w, a);
+  if (!scale) return 0;
   cmz_expr several = cmz_x2(k, CMZ_X_LT, cmz_x_index(k, 1), cmz_describe_dim(w->d, a->out));
   cmz_expr centred = op(w, CMZ_X_SUB, op(w, CMZ_X_DIV, op(w, CMZ_X_ADD, x, half), scale), half);
   switch (w->r->coordinates) {
@@ -246,8 +336,11 @@ static cmz_expr position(const drawing *w, const resized_axis *a, cmz_expr o) {
     return op(w, CMZ_X_ADD, offset, centred);
   }
   case ALIGN_CORNERS: {
+    /* With scales, ONNX's own tests take the output's length before it is rounded down. */
+    bool scaled = a->by_scale || a->by_input;
+    cmz_expr length = scaled ? op(w, CMZ_X_MUL, scale, in) : out;
     cmz_expr v = op(w, CMZ_X_DIV, op(w, CMZ_X_MUL, x, op(w, CMZ_X_SUB, in, one)),
-                    op(w, CMZ_X_SUB, out, one));
+                    op(w, CMZ_X_SUB, length, one));
     return cmz_x_select(k, several, v, zero);
   }
   case TF_CROP: {
@@ -274,7 +367,7 @@ static cmz_expr nearest_index(const drawing *w, const resized_axis *a, cmz_expr 
   int64_t in, out;
   cmz_dims *dims = cmz_describe_module(w->d)->dims;
   bool fixed = cmz_dim_is_const(dims, a->in, &in) && cmz_dim_is_const(dims, a->out, &out) && in > 0;
-  double scale = a->by_scale ? a->scale : fixed ? (double)out / (double)in : 0;
+  double scale = a->by_scale ? a->scale : fixed && !a->by_input ? (double)out / (double)in : 0;
   bool centred = w->r->coordinates == HALF_PIXEL && w->r->nearest <= ROUND_PREFER_CEIL;
   bool plain = w->r->coordinates == ASYMMETRIC && w->r->nearest == FLOOR;
   if (scale >= 1 && scale == floor(scale) && (centred || plain))
@@ -381,19 +474,14 @@ static cmz_expr antialias_kernel(const drawing *w, cmz_expr x) {
   return cmz_x_select(k, cmz_x2(k, CMZ_X_LT, s, one), near, far);
 }
 
-/* Reach of the anti-aliasing kernel to each side in input elements, as a whole number of taps. */
-static bool antialias_reach(cmz_module *m, const resize *r, const resized_axis *a, double *shrink,
-                            int64_t *taps_out) {
-  int64_t in, out;
-  double scale = a->scale;
-  if (!a->by_scale) {
-    if (!cmz_dim_is_const(m->dims, a->in, &in) || !cmz_dim_is_const(m->dims, a->out, &out) || !in)
-      return false;
-    scale = (double)out / (double)in;
-  }
-  *shrink = scale < 1 ? (double)(float)scale : 1;
-  *taps_out = 2 * (int64_t)ceil((r->method == LINEAR ? 1 : 2) / *shrink) + 2;
-  return true;
+/* Number of taps that hold the anti-aliasing kernel: twice its reach, and two. */
+static cmz_dim antialias_taps(cmz_module *m, const resize *r, const resized_axis *a) {
+  cmz_dim support = cmz_dim_const(m->dims, r->method == LINEAR ? 1 : 2),
+          two = cmz_dim_const(m->dims, 2);
+  cmz_dim out = cmz_dim_max(m->dims, a->out, cmz_dim_const(m->dims, 1));
+  cmz_dim reach = cmz_dim_ceildiv(m->dims, cmz_dim_mul(m->dims, a->in, support), out);
+  reach = cmz_dim_max(m->dims, reach, support);
+  return cmz_dim_add(m->dims, cmz_dim_mul(m->dims, reach, two), two);
 }
 
 /* Weighted mean over the kernel's reach along every active axis: sum(w x) / sum(w), with one pair
@@ -407,19 +495,20 @@ static cmz_expr antialiased(const drawing *w, const cmz_expr *idx, cmz_dtype typ
     cmz_expr at[CMZ_MAX_RANK], weight = f32(w, 1);
     for (uint32_t i = 0; i < w->r->rank; i++) {
       const resized_axis *a = &w->r->axis[i];
-      double shrink;
-      int64_t count;
       at[i] = idx[i];
       if (!a->active) continue;
-      if (!antialias_reach(m, w->r, a, &shrink, &count))
-        return cmz_describe_fail(w->d, "antialias with sizes that are not constant");
+      cmz_expr scale = scale_of(w, a);
+      if (!scale) return 0;
+      cmz_expr shrink = cmz_x2(k, CMZ_X_MIN, scale, f32(w, 1));
+      cmz_dim count = antialias_taps(m, w->r, a);
+      cmz_expr half =
+          cmz_describe_dim(w->d, cmz_dim_floordiv(m->dims, count, cmz_dim_const(m->dims, 2)));
       cmz_expr x = position(w, a, idx[i]);
       if (!x) return 0;
       cmz_expr first = cmz_x_sub(k, cmz_x_cast(k, cmz_x1(k, CMZ_X_FLOOR, x), CMZ_I64),
-                                 cmz_x_index(k, count / 2 - 1));
-      cmz_expr p = cmz_x_add(k, first, cmz_reducer_axis(w->d, &red, cmz_dim_const(m->dims, count)));
-      cmz_expr distance =
-          op(w, CMZ_X_MUL, op(w, CMZ_X_SUB, cmz_x_cast(k, p, CMZ_F32), x), f32(w, shrink));
+                                 cmz_x_sub(k, half, cmz_x_index(k, 1)));
+      cmz_expr p = cmz_x_add(k, first, cmz_reducer_axis(w->d, &red, count));
+      cmz_expr distance = op(w, CMZ_X_MUL, op(w, CMZ_X_SUB, cmz_x_cast(k, p, CMZ_F32), x), shrink);
       cmz_expr own = antialias_kernel(w, distance);
       if (w->r->exclude_outside) {
         cmz_expr in = cmz_x_bounds(k, p, cmz_describe_dim(w->d, a->in), true, true);
@@ -503,7 +592,8 @@ static float fixed_position(const resize *r, const resized_axis *a, int64_t in, 
   case TF_HALF_PIXEL_FOR_NN:
     return (x + 0.5f) / scale;
   case ALIGN_CORNERS:
-    return out > 1 ? x * (float)(in - 1) / (float)(out - 1) : 0;
+    if (out <= 1) return 0;
+    return x * (float)(in - 1) / ((a->by_scale ? scale * (float)in : (float)out) - 1);
   case HALF_PIXEL_SYMMETRIC: {
     float adjust = (float)out / (scale * (float)in), centre = (float)in / 2;
     return centre * (1 - adjust) + ((x + 0.5f) / scale - 0.5f);
@@ -531,9 +621,10 @@ static double round_position(nearest_mode mode, double x) {
 
 static void fill_line(cmz_eval *e, const resize *r, const resized_axis *a, int64_t in, int64_t out,
                       const cmz_array *roi, line *l) {
-  double shrink = 1;
-  int64_t reach = 0;
-  if (r->antialias) antialias_reach(e->module, r, a, &shrink, &reach);
+  double scale = a->by_scale ? a->scale : (double)out / (double)in;
+  double shrink = r->antialias && scale < 1 ? (double)(float)scale : 1;
+  int64_t reach = 2 * (int64_t)ceil((r->method == LINEAR ? 1 : 2) / shrink) + 2;
+  (void)e;
   l->count = !a->active || r->method == NEAREST ? 1
              : r->antialias                     ? reach
              : r->method == LINEAR              ? 2
@@ -579,6 +670,11 @@ static cmz_status eval(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
       if (n->input_count < 4 || !inputs[3].data)
         return cmz_eval_fail(e, "the output's size is not known");
       shape[i] = cmz_get_int(&inputs[3], r.axis[i].slot);
+    }
+    r.axis[i].out = cmz_dim_const(e->module->dims, shape[i]);
+    if (r.axis[i].by_input) {
+      r.axis[i].by_scale = true;
+      r.axis[i].scale = cmz_get(&inputs[2], r.axis[i].slot);
     }
     fill_line(e, &r, &r.axis[i], x->shape[i], shape[i], &inputs[1], &lines[i]);
     counts[i] = lines[i].count;
