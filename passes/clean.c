@@ -73,7 +73,7 @@ static void sweep_graph(marker *k, cmz_gid g) {
     cmz_node *node = cmz_node_get(k->m, n);
     if (node->removed) continue;
     if (!k->nodes[n]) {
-      cmz_pass_remove_if_dead(k->m, n);
+      cmz_pass_remove_if_unused(k->m, n);
       continue;
     }
     /* Outputs of control nodes stay in step with their subgraphs' outputs. */

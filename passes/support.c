@@ -123,14 +123,36 @@ void cmz_pass_drop_graph(cmz_module *m, cmz_gid g) {
   graph->outputs.count = graph->output_names.count = 0;
   for (uint32_t i = graph->nodes.count; i-- > 0;) {
     cmz_nid n = cmz_graph_get(m, g)->nodes.data[i];
-    if (!cmz_node_get(m, n)->removed) cmz_pass_remove_if_dead(m, n);
+    if (!cmz_node_get(m, n)->removed) cmz_pass_remove_if_unused(m, n);
   }
 }
 
+/* Whether a symbol stands for V's content: some size may depend on it though nothing reads it. */
+static bool is_bound(const cmz_module *m, cmz_vid v) {
+  uint32_t count = cmz_dim_symbol_count(m->dims);
+  for (uint32_t i = 0; i < count; i++) {
+    const cmz_symbol *s = cmz_dim_symbol_at(m->dims, i);
+    if (s->origin == CMZ_SYMBOL_DATA && s->value == v) return true;
+  }
+  return false;
+}
+
+static bool is_used(const cmz_module *m, const cmz_node *n) {
+  for (uint32_t i = 0; i < n->output_count; i++)
+    if (n->outputs[i] != 0 && cmz_pass_use_count(m, n->outputs[i]) > 0) return true;
+  return false;
+}
+
 bool cmz_pass_remove_if_dead(cmz_module *m, cmz_nid n) {
-  cmz_node *node = cmz_node_get(m, n);
+  const cmz_node *node = cmz_node_get(m, n);
   for (uint32_t i = 0; i < node->output_count; i++)
-    if (node->outputs[i] != 0 && cmz_pass_use_count(m, node->outputs[i]) > 0) return false;
+    if (node->outputs[i] != 0 && is_bound(m, node->outputs[i])) return false;
+  return cmz_pass_remove_if_unused(m, n);
+}
+
+bool cmz_pass_remove_if_unused(cmz_module *m, cmz_nid n) {
+  cmz_node *node = cmz_node_get(m, n);
+  if (is_used(m, node)) return false;
   for (uint32_t i = 0; i < node->attr_count; i++)
     if (node->attrs[i].kind == CMZ_ATTR_GRAPH) cmz_pass_drop_graph(m, node->attrs[i].graph);
   cmz_node_remove(m, n);

@@ -28,7 +28,8 @@ cmz_vid cmz_pass_add_array(cmz_module *m, cmz_gid g, const char *name, const cmz
 bool cmz_pass_to_constant(cmz_module *m, cmz_nid n, uint32_t output, const cmz_array *a);
 /* Empties graph G and the graphs inside: its nodes are removed and no longer use anything. */
 void cmz_pass_drop_graph(cmz_module *m, cmz_gid g);
-/* Removes N when nothing reads its outputs, with its subgraphs. */
+/* Removes N, with its subgraphs, when nothing reads its outputs; and, for the first form, no symbol stands for their content. */
+bool cmz_pass_remove_if_unused(cmz_module *m, cmz_nid n);
 bool cmz_pass_remove_if_dead(cmz_module *m, cmz_nid n);
 /* Evaluates N when all of its inputs are constant and the results are worth storing; its outputs become
  * constants and it is removed. *DONE says whether. */
