@@ -16,6 +16,7 @@ typedef struct place {
   uint32_t aligned; /* leading dims whose coordinates are the kernel's own coordinates */
   bool identity;    /* all of them, each element once: an epilogue */
   bool decided;
+  bool copied;        /* computed again in several kernels, ROOT being one of them */
   double evaluations; /* of output elements, over the whole kernel */
 } place;
 
@@ -158,6 +159,7 @@ static bool check_use(fuser *f, const cmz_node *p, cmz_vid v, cmz_use use, use_s
   else if (c->op->flags & CMZ_OP_MOVEMENT) /* a slice reads less than there is */
     evaluations = CMZ_MIN(at->evaluations, produced * scale);
   sum->evaluations += evaluations;
+  if (at->copied) sum->same_root = false;
   if (sum->root == 0) {
     sum->root = at->root;
     sum->aligned = aligned;
@@ -251,7 +253,7 @@ static void make_root(fuser *f, cmz_nid n) {
     if (node->outputs[o] != 0) elements += (double)cmz_pass_hint_elements(f->m, node->outputs[o]);
   uint32_t rank =
       node->output_count > 0 && node->outputs[0] != 0 ? type_of(f, node->outputs[0])->rank : 0;
-  f->places[n] = (place){n, rank, true, true, elements};
+  f->places[n] = (place){n, rank, true, true, false, elements};
   f->operands[n] = input_loads(node);
   f->heavy_flags[n] = heavy_flags(node);
 }
@@ -260,7 +262,8 @@ static void fuse_node(fuser *f, cmz_nid n, const use_summary *sum) {
   const cmz_node *node = cmz_node_get(f->m, n);
   for (uint32_t o = 0; o < node->output_count; o++)
     if (node->outputs[o] != 0) f->fused[node->outputs[o]] = true;
-  f->places[n] = (place){sum->root, sum->aligned, sum->identity, true, sum->evaluations};
+  f->places[n] =
+      (place){sum->root, sum->aligned, sum->identity, true, !sum->same_root, sum->evaluations};
   uint32_t loads = input_loads(node);
   f->operands[sum->root] += loads > 0 ? loads - 1 : 0;
   f->heavy_flags[sum->root] |= heavy_flags(node);
