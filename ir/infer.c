@@ -17,6 +17,30 @@ cmz_status cmz_node_fail(const cmz_module *m, cmz_nid n, cmz_status code, const 
   return cmz_fail(m->ctx, code, cmz_node_loc(m, n), "%s", message);
 }
 
+/* The row's `operands` against the types of the inputs. */
+static cmz_status check_operands(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  uint32_t seen[128] = {0}; /* by letter: the first input that has it + 1 */
+  const char *at = node->op->operands;
+  for (uint32_t i = 0; at && *at && i < node->input_count; i++) {
+    unsigned letter = (unsigned char)*at++ & 127;
+    bool has_rank = *at >= '0' && *at <= '9';
+    uint32_t rank = has_rank ? (uint32_t)(*at++ - '0') : 0;
+    if (!node->inputs[i]) continue;
+    const cmz_type *type = &cmz_value_get(m, node->inputs[i])->type;
+    if (has_rank && type->rank != rank)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "input %u has rank %u, not %u", i, type->rank, rank);
+    if (letter == '.') continue;
+    if (!seen[letter]) seen[letter] = i + 1;
+    const cmz_type *first = &cmz_value_get(m, node->inputs[seen[letter] - 1])->type;
+    if (type->dtype != first->dtype)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "inputs %u and %u have different element types: %s and %s",
+                           seen[letter] - 1, i, cmz_dtype_info(first->dtype)->name,
+                           cmz_dtype_info(type->dtype)->name);
+  }
+  return CMZ_OK;
+}
+
 static cmz_status check_inputs(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
   const cmz_op *op = node->op;
@@ -44,7 +68,7 @@ static cmz_status check_inputs(cmz_module *m, cmz_nid n) {
     if (value->type.dtype == CMZ_UNDEFINED || value->type.rank == CMZ_RANK_UNKNOWN)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "the type of input \"%s\" is not known", value->name);
   }
-  return CMZ_OK;
+  return check_operands(m, n);
 }
 
 static cmz_status check_output(cmz_module *m, cmz_nid n, cmz_vid v) {

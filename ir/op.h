@@ -60,6 +60,9 @@ typedef struct cmz_op {
    * cmz_describe_output for the operands. NULL for nearly all; then `describe` is used. */
   cmz_status (*describe_kernel)(cmz_describe *d, const cmz_node *n);
   const char *runtime;      /* CMZ_OP_RUNTIME: name in the runtime's table */
+  /* What the operands must be, checked before `infer`: one letter per input; inputs with the same letter have the same
+   * element type, '.' takes any; a digit after it is the rank. "TTT1": Conv. NULL or past its end: not checked. */
+  const char *operands;
 } cmz_op;
 
 /* The row for an operator at an opset version of its domain; NULL when unknown (distinguish by cmz_op_known). */

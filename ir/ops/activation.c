@@ -294,7 +294,7 @@ const cmz_op cmz_ops_activation[] = {
      .max_outputs = 1, .since = 1, .infer = infer_biased, .expand = expand_biased},
     {.domain = "com.microsoft", .name = "FastGelu", .min_inputs = 1, .max_inputs = 2, .min_outputs = 1,
      .max_outputs = 1, .since = 1, .infer = infer_biased, .expand = expand_biased},
-    {.domain = "", .name = "PRelu", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
+    {.domain = "", .name = "PRelu", .operands = "TT", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
      .since = 1, .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP, .infer = infer_prelu, .eval = eval_prelu,
      .describe = describe_prelu},
     {.domain = "", .name = "Clip", .min_inputs = 1, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,

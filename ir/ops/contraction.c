@@ -224,6 +224,11 @@ static cmz_status infer_gemm(cmz_module *m, cmz_nid n) {
   if (cmz_dims_differ(m, a->shape[ta ? 0 : 1], b->shape[tb ? 1 : 0]))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the inner sizes of the operands differ");
   cmz_dim shape[2] = {a->shape[ta ? 1 : 0], b->shape[tb ? 0 : 1]};
+  const cmz_type *c = cmz_input_type(m, node, 2);
+  if (c && c->rank > 2) return cmz_node_fail(m, n, CMZ_E_INPUT, "C has rank %u", c->rank);
+  for (uint32_t i = 0; c && i < c->rank; i++)
+    if (!cmz_dim_is(m->dims, c->shape[i], 1) && cmz_dims_differ(m, c->shape[i], shape[i + 2 - c->rank]))
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "C cannot be broadcast to the product");
   cmz_set_output(m, n, 0, a->dtype, 2, shape);
   return CMZ_OK;
 }
@@ -266,6 +271,7 @@ static cmz_status expand_gemm(cmz_module *m, cmz_nid n) {
 const cmz_op cmz_ops_contraction[] = {
     {.name = "MatMul",
      .domain = "",
+     .operands = "TT",
      .min_inputs = 2,
      .max_inputs = 2,
      .min_outputs = 1,
@@ -288,6 +294,7 @@ const cmz_op cmz_ops_contraction[] = {
      .describe = describe_matmul_integer},
     {.name = "Gemm",
      .domain = "",
+     .operands = "TTT",
      .min_inputs = 2,
      .max_inputs = 3,
      .min_outputs = 1,

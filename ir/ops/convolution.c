@@ -41,6 +41,9 @@ static cmz_status infer_conv(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK];
   CMZ_TRY(cmz_conv_infer(m, n, plain_inputs, shape));
   const cmz_type *x = cmz_input_type(m, cmz_node_get(m, n), 0);
+  const cmz_type *bias = cmz_input_type(m, cmz_node_get(m, n), 2);
+  if (bias && cmz_dims_differ(m, bias->shape[0], shape[1]))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "the bias is not one number per output channel");
   cmz_set_output(m, n, 0, x->dtype, x->rank, shape);
   return CMZ_OK;
 }
@@ -208,6 +211,7 @@ cmz_status cmz_eval_conv_transpose(cmz_eval *e, const cmz_node *n, const cmz_arr
 const cmz_op cmz_ops_convolution[] = {
     {.name = "Conv",
      .domain = "",
+     .operands = "TTT1",
      .min_inputs = 2,
      .max_inputs = 3,
      .min_outputs = 1,
@@ -230,6 +234,7 @@ const cmz_op cmz_ops_convolution[] = {
      .describe = describe_conv_integer},
     {.name = "ConvTranspose",
      .domain = "",
+     .operands = "TTT1",
      .min_inputs = 2,
      .max_inputs = 3,
      .min_outputs = 1,

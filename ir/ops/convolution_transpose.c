@@ -98,6 +98,9 @@ cmz_status cmz_infer_conv_transpose(cmz_module *m, cmz_nid n) {
                          "the input's channels do not agree with the weights' shape and group");
   cmz_dim shape[CMZ_MAX_RANK] = {x->shape[0]};
   shape[1] = cmz_dim_mul(m->dims, w->shape[1], cmz_dim_const(m->dims, g.group));
+  const cmz_type *bias = cmz_input_type(m, node, 2);
+  if (bias && cmz_dims_differ(m, bias->shape[0], shape[1]))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "the bias is not one number per output channel");
   for (uint32_t i = 0; i < g.rank; i++) shape[2 + i] = g.output[i];
   cmz_set_output(m, n, 0, x->dtype, x->rank, shape);
   return CMZ_OK;

@@ -472,9 +472,9 @@ static cmz_status eval_lrn(cmz_eval *e, const cmz_node *n, const cmz_array *inpu
   .max_outputs = OUTPUTS, .since = SINCE
 
 const cmz_op cmz_ops_normalization[] = {
-    {ROW("", "BatchNormalization", 5, 5, 5, 1), .normalize = normalize_batch, .infer = infer_batch,
+    {ROW("", "BatchNormalization", 5, 5, 5, 1), .operands = "TS1S1M1M1", .normalize = normalize_batch, .infer = infer_batch,
      .eval = eval_batch, .expand = expand_batch},
-    {ROW("", "InstanceNormalization", 3, 3, 1, 1), .infer = infer_instance,
+    {ROW("", "InstanceNormalization", 3, 3, 1, 1), .operands = "TT1T1", .infer = infer_instance,
      .expand = expand_instance},
     {ROW("", "GroupNormalization", 3, 3, 1, 18), .infer = infer_group, .expand = expand_group},
     {ROW("", "MeanVarianceNormalization", 1, 1, 1, 9), .infer = infer_same,

@@ -491,7 +491,7 @@ static cmz_text make_mutant(cmz_arena *arena, const uint8_t *data, size_t size, 
   field_vec root = {0};
   cmz_text out = {.arena = arena};
   if (!parse_message(arena, MODEL, data, data + size, 0, &root)) return out;
-  for (uint32_t i = 0, count = 1 + below(&m, mutations); i < count; i++) {
+  for (uint32_t i = 0, count = mutations ? 1 + below(&m, mutations) : 0; i < count; i++) {
     m.places.count = 0;
     collect(arena, MODEL, &root, 0, &m.places);
     mutate(&m);
