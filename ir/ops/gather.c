@@ -241,6 +241,14 @@ static cmz_status infer_one_hot(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
   uint32_t axis, count = 0;
   CMZ_TRY(one_hot_axis(m, n, &axis));
+  cmz_dtype type = cmz_input_type(m, node, 1)->dtype;
+  if (cmz_dtype_is_float(type) &&
+      !cmz_value_constant(m, node->inputs[1])) { /* sizes are integers */
+    cmz_vid depth_int = cmz_build_cast(m, n, node->inputs[1], CMZ_I64);
+    if (!depth_int) return CMZ_E_INTERNAL;
+    cmz_node_set_input(m, n, 1, depth_int);
+    node = cmz_node_get(m, n);
+  }
   cmz_dim depth = CMZ_DIM_NONE;
   double number;
   if (cmz_const_f64(m, node->inputs[1], &number)) {

@@ -13,7 +13,7 @@
 #define CMZ_OP_FAMILIES(X)                                                                         \
   X(pointwise) X(binary) X(activation) X(logical) X(cast) X(legacy)                                \
   X(shape) X(slice) X(movement) X(generate)                                                        \
-  X(reduce) X(softmax) X(attention) X(loss) X(normalization) X(contraction) X(convolution) X(pooling) X(resize)         \
+  X(reduce) X(softmax) X(attention) X(loss) X(einsum) X(normalization) X(contraction) X(convolution) X(pooling) X(resize)         \
   X(gather) X(scatter) X(recurrent) X(quantize) X(decode) X(control) X(runtime_ops) X(signal)
 
 #define CMZ_OP_FAMILY_EXTERN(family) extern const cmz_op cmz_ops_##family[];
@@ -74,6 +74,10 @@ cmz_status cmz_infer_legacy_axis(cmz_module *m, cmz_nid n);
 cmz_expr cmz_describe_view(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx);
 
 /* ---- symbolic elements ---- */
+/* A <= -1 as 0 or 1. */
+cmz_dim cmz_dim_is_negative(cmz_dims *p, cmz_dim a);
+/* The axes that V lists, counted from 0, as sizes known when the graph runs. CMZ_E_UNSUPPORTED when even their number is not. */
+cmz_status cmz_infer_axis_dims(cmz_module *m, cmz_nid n, cmz_vid v, uint32_t rank, cmz_dim *axes, uint32_t *count);
 /* Number of elements when every dim of V is static and there are at most LIMIT. */
 bool cmz_value_static_count(const cmz_module *m, cmz_vid v, uint32_t limit, uint32_t *count);
 /* Elements of output 0 as F of the broadcast inputs' elements; does nothing when one is not known. */
