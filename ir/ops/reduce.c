@@ -8,7 +8,7 @@ typedef struct reduce_axes {
   cmz_dim flag[CMZ_MAX_RANK]; /* 1: reduced */
   bool runtime;               /* some flag is not constant */
   bool keep;                  /* keepdims */
-  cmz_dim single; /* keepdims = 0 with one run-time axis: that axis, else CMZ_DIM_NONE */
+  uint32_t count;             /* of axes, which are taken to differ */
 } reduce_axes;
 
 /* The axes named by attribute or input as dims; NULL with count 0 when there are none. */
@@ -51,14 +51,13 @@ static cmz_status read_axes(cmz_module *m, cmz_nid n, reduce_axes *axes) {
     axes->runtime = true;
     if (!rank) return cmz_node_fail(m, n, CMZ_E_INPUT, "an axis of a scalar");
     cmz_dim a = cmz_dim_mod(m->dims, list[j], size);
-    if (count == 1) axes->single = a;
     for (uint32_t i = 0; i < rank; i++)
       axes->flag[i] =
           cmz_dim_max(m->dims, axes->flag[i], cmz_dim_eq(m->dims, a, cmz_dim_const(m->dims, i)));
   }
-  if (axes->runtime && !axes->keep && !axes->single)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
-                         "keepdims = 0 with several axes that are only known at run time");
+  axes->count = count;
+  if (count > rank)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "%u axes of a tensor of rank %u", count, rank);
   return CMZ_OK;
 }
 
@@ -72,29 +71,47 @@ static cmz_status normalize(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
+/* How many axes before axis I stay: where I goes when it stays and dims are not kept. */
+static cmz_dim place_of(cmz_module *m, const reduce_axes *axes, uint32_t i) {
+  cmz_dim place = cmz_dim_const(m->dims, i);
+  for (uint32_t j = 0; j < i; j++) place = cmz_dim_sub(m->dims, place, axes->flag[j]);
+  return place;
+}
+
 /* Shape of the result. */
 static uint32_t reduced_shape(cmz_module *m, const cmz_type *x, const reduce_axes *axes,
                               cmz_dim *shape) {
-  cmz_dim one = cmz_dim_const(m->dims, 1);
+  cmz_dim one = cmz_dim_const(m->dims, 1), zero = cmz_dim_const(m->dims, 0);
   uint32_t rank = 0;
+  for (uint32_t j = 0; axes->runtime && !axes->keep && j < x->rank - axes->count; j++) {
+    cmz_dim size = one; /* the axis that stays and has this place */
+    for (uint32_t i = 0; i < x->rank; i++) {
+      cmz_dim here = cmz_dim_eq(m->dims, place_of(m, axes, i), cmz_dim_const(m->dims, j));
+      here = cmz_dim_select(m->dims, axes->flag[i], zero, here);
+      size = cmz_dim_select(m->dims, here, x->shape[i], size);
+    }
+    shape[rank++] = size;
+  }
+  if (axes->runtime && !axes->keep) return rank;
   for (uint32_t i = 0; i < x->rank; i++) {
     int64_t flag;
-    if (!axes->keep && axes->single) { /* i survives as dim i or i - 1 */
-      if (i + 1 == x->rank) break;
-      cmz_dim before = cmz_dim_const(m->dims, i + 1);
-      cmz_dim shifted =
-          cmz_dim_eq(m->dims, cmz_dim_min(m->dims, axes->single, before), axes->single);
-      cmz_dim is_next = cmz_dim_eq(m->dims, axes->single, before);
-      shifted = cmz_dim_sub(m->dims, shifted, is_next);
-      shape[rank++] = cmz_dim_select(m->dims, shifted, x->shape[i + 1], x->shape[i]);
-    } else if (cmz_dim_is_const(m->dims, axes->flag[i], &flag)) {
-      if (!flag) shape[rank++] = x->shape[i];
-      else if (axes->keep) shape[rank++] = one;
-    } else {
+    if (!cmz_dim_is_const(m->dims, axes->flag[i], &flag))
       shape[rank++] = cmz_dim_select(m->dims, axes->flag[i], one, x->shape[i]);
-    }
+    else if (!flag) shape[rank++] = x->shape[i];
+    else if (axes->keep) shape[rank++] = one;
   }
   return rank;
+}
+
+/* Coordinate of a run-time axis I that may stay: one of the result's, by its place. */
+static cmz_expr kept_coordinate(cmz_describe *d, const cmz_type *x, const reduce_axes *axes,
+                                uint32_t i, const cmz_expr *idx) {
+  cmz_kernel *k = cmz_describe_kernel(d);
+  cmz_expr place = cmz_describe_dim(d, place_of(cmz_describe_module(d), axes, i)),
+           at = cmz_x_index(k, 0);
+  for (uint32_t j = 0; j < x->rank - axes->count; j++)
+    at = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, place, cmz_x_index(k, j)), idx[j], at);
+  return at;
 }
 
 /* Coordinates of the input for output IDX, with fresh axes of R where reduced; COUNT: elements
@@ -106,34 +123,27 @@ static bool input_index(cmz_describe *d, const cmz_type *x, const reduce_axes *a
   cmz_dim one = cmz_dim_const(m->dims, 1);
   uint32_t next = 0;
   *count = one;
-  if (!axes->keep && axes->single) {
-    cmz_dim extent = x->shape[0];
-    for (uint32_t i = 1; i < x->rank; i++)
-      extent = cmz_dim_select(m->dims, axes->flag[i], x->shape[i], extent);
-    cmz_expr position = cmz_reducer_axis(d, r, extent), axis = cmz_describe_dim(d, axes->single);
-    for (uint32_t i = 0; i < x->rank; i++) {
-      cmz_expr here = cmz_x_index(k, i), after = i ? idx[i - 1] : position;
-      cmz_expr rest = i + 1 < x->rank ? idx[i] : position;
-      at[i] = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, here, axis), position,
-                           cmz_x_select(k, cmz_x2(k, CMZ_X_LT, here, axis), rest, after));
-    }
-    *count = extent;
-    return !r->overflow;
-  }
   for (uint32_t i = 0; i < x->rank; i++) {
-    int64_t flag;
-    if (!cmz_dim_is_const(m->dims, axes->flag[i], &flag)) {
-      cmz_dim extent = cmz_dim_select(m->dims, axes->flag[i], x->shape[i], one);
-      /* One of the two is always 0. */
-      at[i] = cmz_x_add(k, idx[next++], cmz_reducer_axis(d, r, extent));
-      *count = cmz_dim_mul(m->dims, *count, extent);
-    } else if (flag) {
-      at[i] = cmz_reducer_axis(d, r, x->shape[i]);
-      *count = cmz_dim_mul(m->dims, *count, x->shape[i]);
+    int64_t flag = 0;
+    bool known = cmz_dim_is_const(m->dims, axes->flag[i], &flag);
+    cmz_dim extent =
+        known && flag ? x->shape[i] : cmz_dim_select(m->dims, axes->flag[i], x->shape[i], one);
+    if (known && flag) {
+      at[i] = cmz_reducer_axis(d, r, extent);
       next += axes->keep;
-    } else {
+    } else if (known && (axes->keep || !axes->runtime)) {
       at[i] = idx[next++];
+      continue;
+    } else {
+      cmz_expr position = cmz_reducer_axis(d, r, extent);
+      /* Kept as 1, its own coordinate is 0 when it is reduced. */
+      if (axes->keep) at[i] = cmz_x_add(k, idx[next++], position);
+      else
+        at[i] = cmz_x_select(
+            k, cmz_x2(k, CMZ_X_EQ, cmz_describe_dim(d, axes->flag[i]), cmz_x_index(k, 0)),
+            kept_coordinate(d, x, axes, i, idx), position);
     }
+    *count = cmz_dim_mul(m->dims, *count, extent);
   }
   return !r->overflow;
 }
