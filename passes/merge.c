@@ -86,7 +86,20 @@ static uint64_t hash_node(const cmz_node *n) {
   return h | 1;
 }
 
-static bool same_node(const cmz_node *a, const cmz_node *b) {
+/* Types too, and symbolic content: a node without inputs is told apart by nothing else. */
+static bool same_output(const cmz_module *m, cmz_vid a, cmz_vid b) {
+  if (a == 0 || b == 0) return true;
+  const cmz_value *x = cmz_value_get(m, a), *y = cmz_value_get(m, b);
+  if (x->type.dtype != y->type.dtype || x->type.rank != y->type.rank) return false;
+  if (x->type.rank != CMZ_RANK_UNKNOWN)
+    for (uint32_t i = 0; i < x->type.rank; i++)
+      if (x->type.shape[i] != y->type.shape[i]) return false;
+  return x->element_count == y->element_count &&
+         (x->element_count == 0 ||
+          memcmp(x->elements, y->elements, x->element_count * sizeof *x->elements) == 0);
+}
+
+static bool same_node(const cmz_module *m, const cmz_node *a, const cmz_node *b) {
   if (a->op != b->op || a->input_count != b->input_count || a->attr_count != b->attr_count ||
       a->output_count != b->output_count ||
       memcmp(a->inputs, b->inputs, a->input_count * sizeof *a->inputs) != 0)
@@ -95,6 +108,8 @@ static bool same_node(const cmz_node *a, const cmz_node *b) {
     const cmz_attr *other = cmz_node_attr(b, a->attrs[i].name);
     if (other == NULL || !same_attr(&a->attrs[i], other)) return false;
   }
+  for (uint32_t i = 0; i < a->output_count; i++)
+    if (!same_output(m, a->outputs[i], b->outputs[i])) return false;
   return true;
 }
 
@@ -125,7 +140,7 @@ static void merge_graph(cmz_module *m, cmz_gid g, cmz_arena *arena) {
         t.ids[i] = n;
         break;
       }
-      if (t.keys[i] == key && same_node(cmz_node_get(m, t.ids[i]), node)) {
+      if (t.keys[i] == key && same_node(m, cmz_node_get(m, t.ids[i]), node)) {
         merge_into(m, t.ids[i], n);
         break;
       }
