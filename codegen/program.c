@@ -403,6 +403,9 @@ static cmz_status write_step(writer *w, const cmz_step *s) {
     out.params = list_start(w);
     out.param_count = s->param_count;
     for (uint32_t i = 0; i < s->param_count; i++) list_add(w, slot_of(w, s->params[i]));
+    out.params = list_start(w);
+    out.param_count = s->param_count;
+    for (uint32_t i = 0; i < s->param_count; i++) list_add(w, slot_of(w, s->params[i]));
     break;
   case CMZ_STEP_IF:
     out.a = s->blocks[0];

@@ -192,23 +192,25 @@ static int64_t read_element(const void *data, uint32_t element, uint32_t index) 
 }
 
 static int run_bind(cmz_model *m, const cmz_program_step *step) {
-  if (step->b == CMZ_BIND_REPORTED) {
-    m->slots[step->a] = m->reported;
-    return CMZ_SUCCESS;
+  const cmz_program *p = m->program;
+  int64_t value = m->reported;
+  if (step->b != CMZ_BIND_REPORTED) {
+    uint32_t buffer = p->lists[step->operands];
+    void *data;
+    int rc = buffer_address(m, buffer, &data);
+    if (rc) return rc;
+    value = read_element(data, p->buffers[buffer].element, step->b);
   }
-  uint32_t buffer = m->program->lists[step->operands];
-  void *data;
-  int rc = buffer_address(m, buffer, &data);
-  if (rc) return rc;
-  const int64_t value = read_element(data, m->program->buffers[buffer].element, step->b);
+  if (step->param_count == 2) {
+    int64_t low = m->slots[p->lists[step->params]], high = m->slots[p->lists[step->params + 1]];
+    if (value < low || value > high) {
+      return cmz_fail_run(
+          m, CMZ_RUN_FAILED,
+          "node \"%s\": a size computed from the data is %lld, outside of %lld..%lld",
+          p->strings + step->name, (long long)value, (long long)low, (long long)high);
+    }
+  }
   m->slots[step->a] = value;
-  if (step->param_count == 2) { /* an assumption of the compiled model */
-    const uint32_t *range = m->program->lists + step->params;
-    if (value < m->slots[range[0]] || value > m->slots[range[1]])
-      return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
-                          "node \"%s\": the model was not compiled for inputs of these sizes",
-                          m->program->strings + step->name);
-  }
   return CMZ_SUCCESS;
 }
 

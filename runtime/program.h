@@ -40,7 +40,7 @@ typedef struct cmz_program_step {
   uint32_t a, b;              /* KERNEL: a = kernel; RUNTIME: a = index into `ops`, b = list of attribute words, see ops.h;
                                  COPY: from, to; BIND: a = slot, b = element; IF: a = then block, b = else block; LOOP: a = list, see CMZ_LOOP_HEADER; SIZES: a = first, b = count */
   uint32_t operands, operand_count; /* list of buffers; BIND and IF: operands[0] */
-  uint32_t params, param_count;     /* list of slots */
+  uint32_t params, param_count;     /* list of slots; BIND: none, or the least and the greatest value that is right */
   uint32_t tiles_slot;              /* KERNEL: number of grid tiles */
   uint32_t name;                    /* into strings: the source node names, for profiles and errors */
   uint32_t kernel_name;
