@@ -14,6 +14,7 @@
 #define PANEL_WIDTH 16
 #define TILE_WIDEST_STEP 64 /* tiles of the vector axis are multiples of this */
 #define ASSUMED_EXTENT 64   /* of an axis whose extent is known at run time only */
+#define NEAR_STRIDE 4
 #define VECTOR_BITS_BASE                                                                           \
   32 /* lanes are counted in elements of this size unless all values are wider */
 
@@ -128,12 +129,13 @@ static shape classify(analysis *a) {
 
 /* ---- the vector axis ---- */
 
-/* 1: contiguous, 0: independent, -1: gathered. */
+/* 1: contiguous, 0: independent, -1: gathered from few cache lines, -2: gathered from anywhere. */
 static int access_of(cmz_kernel *k, cmz_expr index, uint16_t axis) {
   int64_t stride;
   if (!cmz_x_uses_axis(k, index, axis)) return 0;
-  if (!cmz_x_stride(k, index, axis, &stride)) return -1;
-  return stride == 0 ? 0 : stride == 1 ? 1 : -1;
+  if (!cmz_x_stride(k, index, axis, &stride)) return -2;
+  if (stride == 0 || stride == 1) return (int)stride;
+  return stride >= -NEAR_STRIDE && stride <= NEAR_STRIDE ? -1 : -2;
 }
 
 static double lane_score(analysis *a, const cmz_store *st, uint16_t axis, bool contraction) {
@@ -144,7 +146,8 @@ static double lane_score(analysis *a, const cmz_store *st, uint16_t axis, bool c
   score += stored == 1 ? (contraction ? 3 : 8) : stored == 0 ? -1e9 : (contraction ? -2 : -6);
   for (uint32_t i = 0; i < a->loads.count; i++) {
     int kind = access_of(a->k, a->loads.data[i].index, axis);
-    score += kind == 1 ? 6 : kind == 0 ? 1 : -7;
+    static const double scores[4] = {-12, -5, 1, 6};
+    score += scores[kind + 2];
   }
   /* A short axis fills few lanes. */
   if (extent < 16) score -= (double)(16 - extent) * 0.5;
@@ -325,10 +328,30 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   s->axes[t->row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
 }
 
+/* A contraction without a contiguous vector axis: rows times rows. Vectors run along the sum;
+ * several outputs share loads. */
+static void schedule_dots(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
+  uint32_t left = c->cpu->vector_registers >= 32 ? 16 : 8, limit = 4;
+  for (uint32_t i = st->axis_count; i-- > 0 && left > 1;) {
+    uint16_t axis = st->axes[i];
+    int64_t extent;
+    if (a->k->axes.data[axis].kind != CMZ_AXIS_PARALLEL ||
+        !cmz_x_uses_axis(a->k, sh->contraction, axis))
+      continue;
+    bool known = known_extent(a->k, axis, &extent);
+    if (c->s->axes[axis].tile != 0) extent = c->s->axes[axis].tile;
+    else if (!known) continue;
+    uint32_t u = divisor_up_to(extent, CMZ_MIN(limit, left));
+    c->s->axes[axis].unroll = (uint16_t)u;
+    left /= u;
+  }
+}
+
 static void schedule_pointwise(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
   double score;
   uint16_t lane = choose_lane_axis(a, st, 0, &score);
-  if (lane != UINT16_MAX && score >= -4) {
+  /* Gathering costs more than reducing along what is contiguous. */
+  if (lane != UINT16_MAX && score >= (sh->reduce_volume > 0 ? 0 : -4)) {
     int64_t extent = extent_of(a->k, lane);
     uint16_t lanes = c->lanes;
     while (lanes > 1 && lanes > extent) lanes /= 2;
@@ -498,6 +521,12 @@ static bool has_serial_axis(const cmz_kernel *k) {
   return false;
 }
 
+static bool has_lanes(const cmz_store *st, const cmz_schedule *s) {
+  for (uint32_t i = 0; i < st->axis_count; i++)
+    if (s->axes[st->axes[i]].lanes > 1) return true;
+  return false;
+}
+
 cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
                                const cmz_cpu_row *cpu, int optimise, cmz_schedule *out) {
   if (k->stores.count == 0)
@@ -532,6 +561,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
       if (last != UINT16_MAX && tiles.row != UINT16_MAX) /* the loop's own work counts for less */
         out->axes[last].unroll = (uint16_t)CMZ_MIN(4, extent_of(k, last));
     } else schedule_pointwise(&a, st, &sh, &c);
+    if (sh.contraction != 0 && !contracts && !has_lanes(st, out)) schedule_dots(&a, st, &sh, &c);
     if (sh.reduce_volume > 0) {
       out->reduce_lanes = c.lanes;
       out->reduce_unroll = sh.contraction != 0 ? 2 : 4;
