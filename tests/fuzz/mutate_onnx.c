@@ -456,7 +456,17 @@ static void add_field(mutator *m, place *p) {
   cmz_vec_push(m->arena, p->fields, f);
 }
 
+/* Some node becomes another operator, with the inputs and attributes that it happens to have. */
+static void retype_node(mutator *m) {
+  const field *name = pick_alike(m, fact_of(NODE, 4));
+  if (name) change_op(m, (field *)(uintptr_t)name);
+}
+
 static void mutate(mutator *m) {
+  if (below(m, 5) == 0) {
+    retype_node(m);
+    return;
+  }
   place *p = pick_place(m);
   if (!p) return;
   uint32_t which = below(m, p->fields->count), other = below(m, p->fields->count);
