@@ -382,9 +382,10 @@ static bool parse_arguments(int argc, char **argv, settings *o) {
                               "[--list FILE] [--verbose] [-- cmzc options]\n";
   *o = (settings){.jobs = 2};
   for (int i = 1; i < argc; i++) {
-    if (!strcmp(argv[i], "--jobs") && i + 1 < argc)
-      o->jobs = CMZ_MAX(1, CMZ_MIN(atoi(argv[++i]), MAX_JOBS));
-    else if (!strcmp(argv[i], "--match") && i + 1 < argc) o->match = argv[++i];
+    if (!strcmp(argv[i], "--jobs") && i + 1 < argc) {
+      int jobs = atoi(argv[++i]); /* the macros read their arguments twice */
+      o->jobs = CMZ_MAX(1, CMZ_MIN(jobs, MAX_JOBS));
+    } else if (!strcmp(argv[i], "--match") && i + 1 < argc) o->match = argv[++i];
     else if (!strcmp(argv[i], "--list") && i + 1 < argc) o->list = argv[++i];
     else if (!strcmp(argv[i], "--verbose")) o->verbose = true;
     else if (!strcmp(argv[i], "--")) {
