@@ -120,6 +120,40 @@ static int64_t float_range_count(double start, double limit, double delta) {
   return count < 1e15 ? (int64_t)count : -1;
 }
 
+/* The whole number that a float scalar holds because it was cast from an integer; CMZ_DIM_NONE otherwise. */
+static cmz_dim whole_number(cmz_module *m, cmz_vid v) {
+  double value;
+  uint32_t count;
+  if (cmz_const_f64(m, v, &value))
+    return value == floor(value) && fabs(value) < 1e9 ? cmz_dim_const(m->dims, (int64_t)value) : CMZ_DIM_NONE;
+  cmz_nid producer = cmz_value_get(m, v)->producer;
+  if (!producer) return CMZ_DIM_NONE;
+  const cmz_node *node = cmz_node_get(m, producer);
+  if (strncmp(node->op->name, "Cast", 4) && strcmp(node->op->name, "Identity")) return CMZ_DIM_NONE;
+  cmz_vid from = node->inputs[0];
+  if (cmz_dtype_is_float(cmz_ops_type(m, from)->dtype)) return whole_number(m, from);
+  if (!cmz_dtype_is_int(cmz_ops_type(m, from)->dtype)) return CMZ_DIM_NONE;
+  const cmz_dim *e = cmz_value_demand_elements(m, from, &count);
+  return e && count == 1 ? e[0] : CMZ_DIM_NONE;
+}
+
+/* A range of floats: constants, or whole numbers. */
+static cmz_status infer_float_range(cmz_module *m, cmz_nid n, const cmz_vid *in, cmz_dim *count) {
+  double start, limit, delta;
+  if (cmz_const_f64(m, in[0], &start) && cmz_const_f64(m, in[1], &limit) && cmz_const_f64(m, in[2], &delta)) {
+    int64_t value = float_range_count(start, limit, delta);
+    if (value < 0) return cmz_node_fail(m, n, CMZ_E_INPUT, "the step does not lead to the limit");
+    *count = cmz_dim_const(m->dims, value);
+    return CMZ_OK;
+  }
+  cmz_dim a = whole_number(m, in[0]), b = whole_number(m, in[1]), step = whole_number(m, in[2]);
+  if (!a || !b || !step)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "its length depends on floats that are computed during the run");
+  *count = cmz_dim_ceildiv(m->dims, cmz_dim_sub(m->dims, b, a), step);
+  *count = cmz_dim_max(m->dims, *count, cmz_dim_const(m->dims, 0));
+  return CMZ_OK;
+}
+
 static cmz_status infer_range(cmz_module *m, cmz_nid n) {
   cmz_vid in[3], out = cmz_ops_output(m, n, 0);
   cmz_dtype dtype = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
@@ -130,12 +164,7 @@ static cmz_status infer_range(cmz_module *m, cmz_nid n) {
       return cmz_node_fail(m, n, CMZ_E_INPUT, "needs three single numbers of one element type");
   }
   if (cmz_dtype_is_float(dtype)) {
-    double start, limit, delta;
-    if (!cmz_const_f64(m, in[0], &start) || !cmz_const_f64(m, in[1], &limit) || !cmz_const_f64(m, in[2], &delta))
-      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "its length depends on floats that are computed during the run");
-    int64_t value = float_range_count(start, limit, delta);
-    if (value < 0) return cmz_node_fail(m, n, CMZ_E_INPUT, "the step does not lead to the limit");
-    count = cmz_dim_const(m->dims, value);
+    CMZ_TRY(infer_float_range(m, n, in, &count));
     cmz_set_output(m, n, 0, dtype, 1, &count);
     return CMZ_OK;
   }

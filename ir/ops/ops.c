@@ -182,6 +182,28 @@ bool cmz_value_static_count(const cmz_module *m, cmz_vid v, uint32_t limit, uint
   return true;
 }
 
+cmz_dim cmz_dim_is_negative(cmz_dims *p, cmz_dim a) {
+  return cmz_dim_eq(p, cmz_dim_min(p, a, cmz_dim_const(p, -1)), a);
+}
+
+cmz_status cmz_infer_axis_dims(cmz_module *m, cmz_nid n, cmz_vid v, uint32_t rank, cmz_dim *axes, uint32_t *count) {
+  const cmz_dim *listed = cmz_value_demand_elements(m, v, count);
+  if (!listed || *count > CMZ_MAX_RANK)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the number of axes is only known during the run");
+  for (uint32_t i = 0; i < *count; i++) {
+    int64_t value;
+    if (cmz_dim_is_const(m->dims, listed[i], &value)) {
+      uint32_t axis;
+      CMZ_TRY(cmz_infer_axis(m, n, value, rank, &axis));
+      axes[i] = cmz_dim_const(m->dims, axis);
+      continue;
+    }
+    cmz_dim from_end = cmz_dim_add(m->dims, listed[i], cmz_dim_const(m->dims, rank));
+    axes[i] = cmz_dim_select(m->dims, cmz_dim_is_negative(m->dims, listed[i]), from_end, listed[i]);
+  }
+  return CMZ_OK;
+}
+
 /* Whether content of this type is tracked: integers and bools, and floats that hold whole numbers. */
 static bool tracked(cmz_dtype dtype) { return cmz_dtype_is_int(dtype) || dtype == CMZ_BOOL; }
 

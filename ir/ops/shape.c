@@ -3,8 +3,6 @@
  * content, values, index expressions. Always holds: views keep row-major order, so a view is its bytes. */
 #include "ops.h"
 
-#define MAX_AXES CMZ_MAX_RANK
-
 /* ---- content known at inference: Shape, Size, cmz.Dims ---- */
 
 /* Element idx[0] of output 0's symbolic content. */
@@ -331,38 +329,65 @@ static cmz_status normalize_axes(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-/* Marks the axes that input 1 lists, of a tensor of RANK. */
-static cmz_status mark_axes(cmz_module *m, cmz_nid n, uint32_t rank, bool *marked) {
-  int64_t axes[MAX_AXES];
-  uint32_t count;
-  if (!cmz_const_i64s(m, cmz_ops_input(m, n, 1), axes, MAX_AXES, &count))
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the axes are computed during the run; they must be constant");
-  for (uint32_t i = 0; i < count; i++) {
-    uint32_t axis;
-    CMZ_TRY(cmz_infer_axis(m, n, axes[i], rank, &axis));
-    if (marked[axis]) return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %u is listed twice", axis);
-    marked[axis] = true;
+/* marks[i]: 1 where input 1 lists axis i of a tensor of RANK, else 0; symbolic when the list is computed. */
+static cmz_status mark_axes(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dim *marks, uint32_t *count) {
+  cmz_dim axes[CMZ_MAX_RANK];
+  cmz_dims *p = m->dims;
+  CMZ_TRY(cmz_infer_axis_dims(m, n, cmz_ops_input(m, n, 1), rank, axes, count));
+  for (uint32_t i = 0; i < rank; i++) {
+    marks[i] = cmz_dim_const(p, 0);
+    for (uint32_t j = 0; j < *count; j++) {
+      cmz_dim here = cmz_dim_eq(p, axes[j], cmz_dim_const(p, i));
+      if (cmz_dim_is(p, here, 1) && cmz_dim_is(p, marks[i], 1))
+        return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %u is listed twice", i);
+      marks[i] = cmz_dim_max(p, marks[i], here);
+    }
+  }
+  return CMZ_OK;
+}
+
+/* Number AT among the dims whose mark is 0. */
+static cmz_dim unmarked_dim(cmz_module *m, const cmz_type *in, const cmz_dim *marks, cmz_dim at) {
+  cmz_dims *p = m->dims;
+  cmz_dim before = cmz_dim_const(p, 0), result = before, one = cmz_dim_const(p, 1);
+  for (uint32_t i = 0; i < in->rank; i++) {
+    cmz_dim free = cmz_dim_sub(p, one, marks[i]);
+    cmz_dim here = cmz_dim_min(p, free, cmz_dim_eq(p, before, at));
+    result = cmz_dim_select(p, here, in->shape[i], result);
+    before = cmz_dim_add(p, before, free);
+  }
+  return result;
+}
+
+/* Without axes all dims of size 1 go; whether a dim is 1 must be known. */
+static cmz_status mark_ones(cmz_module *m, cmz_nid n, const cmz_type *in, cmz_dim *marks, uint32_t *count) {
+  *count = 0;
+  for (uint32_t i = 0; i < in->rank; i++) {
+    int64_t low, high;
+    bool one = cmz_dim_is(m->dims, in->shape[i], 1);
+    cmz_dim_range(m->dims, in->shape[i], &low, &high);
+    if (!one && low <= 1 && high >= 1)
+      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "without axes, the rank of the output depends on the size of dimension %u", i);
+    marks[i] = cmz_dim_const(m->dims, one);
+    *count += one;
   }
   return CMZ_OK;
 }
 
 static cmz_status infer_squeeze(cmz_module *m, cmz_nid n) {
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
-  bool marked[CMZ_MAX_RANK] = {false}, listed = cmz_ops_input(m, n, 1) != 0;
-  if (listed) CMZ_TRY(mark_axes(m, n, in.rank, marked));
-  cmz_dim shape[CMZ_MAX_RANK];
-  uint32_t rank = 0;
+  cmz_dim marks[CMZ_MAX_RANK], shape[CMZ_MAX_RANK];
+  uint32_t count;
+  if (cmz_ops_input(m, n, 1)) CMZ_TRY(mark_axes(m, n, in.rank, marks, &count));
+  else CMZ_TRY(mark_ones(m, n, &in, marks, &count));
+  if (count > in.rank) return cmz_node_fail(m, n, CMZ_E_INPUT, "lists more axes than the input has");
   for (uint32_t i = 0; i < in.rank; i++) {
-    int64_t value, low, high;
-    bool known = cmz_dim_is_const(m->dims, in.shape[i], &value);
-    cmz_dim_range(m->dims, in.shape[i], &low, &high);
-    if (listed && marked[i] && known && value != 1)
-      return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %u has size %" PRId64 ", not 1", i, value);
-    if (!listed && !known && low <= 1)
-      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "without axes, the rank of the output depends on the size of dimension %u", i);
-    if (listed ? !marked[i] : !(known && value == 1)) shape[rank++] = in.shape[i];
+    int64_t size;
+    if (cmz_dim_is(m->dims, marks[i], 1) && cmz_dim_is_const(m->dims, in.shape[i], &size) && size != 1)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %u has size %" PRId64 ", not 1", i, size);
   }
-  cmz_set_output(m, n, 0, in.dtype, rank, shape);
+  for (uint32_t i = 0; i < in.rank - count; i++) shape[i] = unmarked_dim(m, &in, marks, cmz_dim_const(m->dims, i));
+  cmz_set_output(m, n, 0, in.dtype, in.rank - count, shape);
   keep_elements(m, n);
   return CMZ_OK;
 }
@@ -394,12 +419,16 @@ static cmz_status infer_unsqueeze(cmz_module *m, cmz_nid n) {
   if (!list) return cmz_node_fail(m, n, CMZ_E_INPUT, "has no axes");
   if (!cmz_value_static_count(m, list, CMZ_MAX_RANK, &count) || in.rank + count > CMZ_MAX_RANK)
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank of the output depends on data or is too large");
-  bool marked[CMZ_MAX_RANK] = {false};
-  CMZ_TRY(mark_axes(m, n, in.rank + count, marked));
-  cmz_dim shape[CMZ_MAX_RANK];
-  for (uint32_t i = 0, from = 0; i < in.rank + count; i++)
-    shape[i] = marked[i] ? cmz_dim_const(m->dims, 1) : in.shape[from++];
-  cmz_set_output(m, n, 0, in.dtype, in.rank + count, shape);
+  uint32_t rank = in.rank + count;
+  cmz_dim marks[CMZ_MAX_RANK], shape[CMZ_MAX_RANK], none[CMZ_MAX_RANK];
+  CMZ_TRY(mark_axes(m, n, rank, marks, &count));
+  cmz_dim one = cmz_dim_const(m->dims, 1), from = cmz_dim_const(m->dims, 0);
+  for (uint32_t i = 0; i < in.rank; i++) none[i] = cmz_dim_const(m->dims, 0);
+  for (uint32_t i = 0; i < rank; i++) {
+    shape[i] = cmz_dim_select(m->dims, marks[i], one, unmarked_dim(m, &in, none, from));
+    from = cmz_dim_add(m->dims, from, cmz_dim_sub(m->dims, one, marks[i]));
+  }
+  cmz_set_output(m, n, 0, in.dtype, rank, shape);
   keep_elements(m, n);
   return CMZ_OK;
 }

@@ -1,6 +1,6 @@
 /* slice.c - parts and surroundings of tensors: Slice, Pad, CenterCropPad.
  * In: a tensor and constant, symbolic or run-time bounds. Out: types with symbolic content, values, index
- * expressions. Always holds: bounds are clamped as numpy does; steps are constant. */
+ * expressions. Always holds: bounds are clamped as numpy does. */
 #include "ops.h"
 
 /* ---- Slice ---- */
@@ -21,14 +21,8 @@ static cmz_status normalize_slice(cmz_module *m, cmz_nid n) {
 }
 
 typedef struct slice_bounds {
-  cmz_dim start[CMZ_MAX_RANK], size[CMZ_MAX_RANK];
-  int64_t step[CMZ_MAX_RANK];
+  cmz_dim start[CMZ_MAX_RANK], size[CMZ_MAX_RANK], step[CMZ_MAX_RANK];
 } slice_bounds;
-
-/* A <= -1 as 0 or 1. */
-static cmz_dim is_negative(cmz_dims *p, cmz_dim a) {
-  return cmz_dim_eq(p, cmz_dim_min(p, a, cmz_dim_const(p, -1)), a);
-}
 
 /* A counted from the end when negative, then clamped to [low, high]. */
 static cmz_dim clamp_bound(cmz_dims *p, cmz_dim a, cmz_dim size, cmz_dim low, cmz_dim high) {
@@ -40,50 +34,73 @@ static cmz_dim clamp_bound(cmz_dims *p, cmz_dim a, cmz_dim size, cmz_dim low, cm
     if (value < 0) a = cmz_dim_add(p, a, size);
   } else {
     cmz_dim_range(p, a, &least, &most);
-    if (least < 0) a = cmz_dim_select(p, is_negative(p, a), cmz_dim_add(p, a, size), a);
+    if (least < 0) a = cmz_dim_select(p, cmz_dim_is_negative(p, a), cmz_dim_add(p, a, size), a);
   }
   return cmz_dim_max(p, low, cmz_dim_min(p, a, high));
 }
 
-static void slice_axis(cmz_module *m, cmz_dim size, cmz_dim start, cmz_dim end, int64_t step, slice_bounds *b,
+/* One axis with everything possibly symbolic; a constant step folds all the selects away. */
+static void slice_axis(cmz_module *m, cmz_dim size, cmz_dim start, cmz_dim end, cmz_dim step, slice_bounds *b,
                        uint32_t axis) {
   cmz_dims *p = m->dims;
   cmz_dim zero = cmz_dim_const(p, 0), minus = cmz_dim_const(p, -1), last = cmz_dim_sub(p, size, cmz_dim_const(p, 1));
-  bool back = step < 0;
-  cmz_dim s = clamp_bound(p, start, size, back ? minus : zero, back ? last : size);
-  cmz_dim e = clamp_bound(p, end, size, back ? minus : zero, back ? last : size);
-  cmz_dim span = back ? cmz_dim_sub(p, s, e) : cmz_dim_sub(p, e, s);
+  cmz_dim back = cmz_dim_is_negative(p, step);
+  cmz_dim low = cmz_dim_select(p, back, minus, zero), high = cmz_dim_select(p, back, last, size);
+  cmz_dim s = clamp_bound(p, start, size, low, high), e = clamp_bound(p, end, size, low, high);
+  cmz_dim span = cmz_dim_select(p, back, cmz_dim_sub(p, s, e), cmz_dim_sub(p, e, s));
+  cmz_dim width = cmz_dim_select(p, back, cmz_dim_sub(p, zero, step), step);
   b->start[axis] = s;
   b->step[axis] = step;
-  b->size[axis] = cmz_dim_max(p, zero, cmz_dim_ceildiv(p, span, cmz_dim_const(p, back ? -step : step)));
+  b->size[axis] = cmz_dim_max(p, zero, cmz_dim_ceildiv(p, span, width));
+}
+
+typedef struct slice_lists {
+  uint32_t count;
+  const cmz_dim *starts, *ends, *steps; /* steps: NULL for 1 */
+  cmz_dim axes[CMZ_MAX_RANK];
+} slice_lists;
+
+static cmz_status slice_lists_of(cmz_module *m, cmz_nid n, uint32_t rank, slice_lists *l) {
+  uint32_t ends_count, axes_count, steps_count;
+  cmz_vid axes = cmz_ops_input(m, n, 3), steps = cmz_ops_input(m, n, 4);
+  l->starts = cmz_value_demand_elements(m, cmz_ops_input(m, n, 1), &l->count);
+  l->ends = cmz_value_demand_elements(m, cmz_ops_input(m, n, 2), &ends_count);
+  if (!l->starts || !l->ends || l->count != ends_count || l->count > rank)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "starts and ends must be lists of one length, at most the rank");
+  axes_count = steps_count = l->count;
+  for (uint32_t i = 0; i < l->count; i++) l->axes[i] = cmz_dim_const(m->dims, i);
+  if (axes) CMZ_TRY(cmz_infer_axis_dims(m, n, axes, rank, l->axes, &axes_count));
+  l->steps = steps ? cmz_value_demand_elements(m, steps, &steps_count) : NULL;
+  if (axes_count != l->count || (steps && (!l->steps || steps_count != l->count)))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "starts, axes and steps have different lengths");
+  for (uint32_t i = 0; i < l->count; i++) {
+    int64_t step;
+    if (l->steps && cmz_dim_is_const(m->dims, l->steps[i], &step) && (step == 0 || step == INT64_MIN))
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "a step of %" PRId64, step);
+  }
+  return CMZ_OK;
 }
 
 static cmz_status slice_bounds_of(cmz_module *m, cmz_nid n, slice_bounds *b) {
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
-  uint32_t count, ends_count, axes_count = 0, steps_count = 0;
-  const cmz_dim *starts = cmz_value_demand_elements(m, cmz_ops_input(m, n, 1), &count);
-  const cmz_dim *ends = cmz_value_demand_elements(m, cmz_ops_input(m, n, 2), &ends_count);
-  int64_t axes[CMZ_MAX_RANK], steps[CMZ_MAX_RANK];
-  cmz_vid axes_value = cmz_ops_input(m, n, 3), steps_value = cmz_ops_input(m, n, 4);
-  if (!starts || !ends || count != ends_count || count > CMZ_MAX_RANK)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "starts and ends must be lists of one length");
-  if (axes_value && !cmz_const_i64s(m, axes_value, axes, CMZ_MAX_RANK, &axes_count))
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the axes are computed during the run; they must be constant");
-  if (steps_value && !cmz_const_i64s(m, steps_value, steps, CMZ_MAX_RANK, &steps_count))
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the steps are computed during the run; they must be constant");
-  if ((axes_value && axes_count != count) || (steps_value && steps_count != count))
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "starts, axes and steps have different lengths");
-  for (uint32_t i = 0; i < in.rank; i++) {
-    b->start[i] = cmz_dim_const(m->dims, 0);
-    b->size[i] = in.shape[i];
-    b->step[i] = 1;
-  }
-  for (uint32_t i = 0; i < count; i++) {
-    uint32_t axis;
-    int64_t step = steps_value ? steps[i] : 1;
-    CMZ_TRY(cmz_infer_axis(m, n, axes_value ? axes[i] : (int64_t)i, in.rank, &axis));
-    if (step == 0 || step == INT64_MIN) return cmz_node_fail(m, n, CMZ_E_INPUT, "a step of %" PRId64, step);
-    slice_axis(m, in.shape[axis], starts[i], ends[i], step, b, axis);
+  cmz_dims *p = m->dims;
+  slice_lists l;
+  CMZ_TRY(slice_lists_of(m, n, in.rank, &l));
+  for (uint32_t axis = 0; axis < in.rank; axis++) {
+    /* What is listed for this axis; which entry that is may only be known during the run. */
+    cmz_dim listed = cmz_dim_const(p, 0), start = listed, step = cmz_dim_const(p, 1), end = in.shape[axis];
+    for (uint32_t i = 0; i < l.count; i++) {
+      cmz_dim here = cmz_dim_eq(p, l.axes[i], cmz_dim_const(p, axis));
+      listed = cmz_dim_max(p, listed, here);
+      start = cmz_dim_select(p, here, l.starts[i], start);
+      end = cmz_dim_select(p, here, l.ends[i], end);
+      if (l.steps) step = cmz_dim_select(p, here, l.steps[i], step);
+    }
+    if (cmz_dim_is(p, listed, 0)) {
+      b->start[axis] = start;
+      b->size[axis] = in.shape[axis];
+      b->step[axis] = step;
+    } else slice_axis(m, in.shape[axis], start, end, step, b, axis);
   }
   return CMZ_OK;
 }
@@ -93,12 +110,13 @@ static cmz_status infer_slice(cmz_module *m, cmz_nid n) {
   CMZ_TRY(slice_bounds_of(m, n, &b));
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
   cmz_set_output(m, n, 0, in.dtype, in.rank, b.size);
-  int64_t start, size;
-  if (in.rank != 1 || !cmz_dim_is_const(m->dims, b.start[0], &start) || !cmz_dim_is_const(m->dims, b.size[0], &size))
+  int64_t start, size, step;
+  if (in.rank != 1 || !cmz_dim_is_const(m->dims, b.start[0], &start) || !cmz_dim_is_const(m->dims, b.size[0], &size) ||
+      !cmz_dim_is_const(m->dims, b.step[0], &step))
     return CMZ_OK;
   if (size < 0 || size > 1024) return CMZ_OK;
   uint32_t *index = CMZ_NEW_ARRAY(m->arena, uint32_t, (size_t)size);
-  for (int64_t i = 0; i < size; i++) index[i] = (uint32_t)(start + i * b.step[0]);
+  for (int64_t i = 0; i < size; i++) index[i] = (uint32_t)(start + i * step);
   cmz_infer_moved_elements(m, n, cmz_ops_input(m, n, 0), index, (uint32_t)size);
   return CMZ_OK;
 }
@@ -143,7 +161,7 @@ static cmz_expr describe_slice(cmz_describe *d, const cmz_node *n, uint32_t outp
     return cmz_describe_fail(d, "its bounds are not known");
   cmz_expr from[CMZ_MAX_RANK];
   for (uint32_t i = 0; i < rank; i++)
-    from[i] = cmz_x_add(k, cmz_describe_dim(d, b.start[i]), cmz_x_mul(k, idx[i], cmz_x_index(k, b.step[i])));
+    from[i] = cmz_x_add(k, cmz_describe_dim(d, b.start[i]), cmz_x_mul(k, idx[i], cmz_describe_dim(d, b.step[i])));
   return cmz_describe_input(d, 0, from);
 }
 
@@ -176,25 +194,23 @@ static cmz_status normalize_pad(cmz_module *m, cmz_nid n) {
 static cmz_status pad_sizes_of(cmz_module *m, cmz_nid n, pad_sizes *s) {
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
   cmz_dims *p = m->dims;
-  cmz_dim zero = cmz_dim_const(p, 0);
+  cmz_dim zero = cmz_dim_const(p, 0), axes[CMZ_MAX_RANK];
   uint32_t count, axes_count = in.rank;
-  int64_t axes[CMZ_MAX_RANK];
   const cmz_dim *pads = cmz_value_demand_elements(m, cmz_ops_input(m, n, 1), &count);
-  for (uint32_t i = 0; i < in.rank; i++) {
-    axes[i] = i;
-    s->before[i] = s->cut[i] = zero;
-    s->size[i] = in.shape[i];
-  }
-  if (cmz_ops_input(m, n, 3) && !cmz_const_i64s(m, cmz_ops_input(m, n, 3), axes, CMZ_MAX_RANK, &axes_count))
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the axes are computed during the run; they must be constant");
+  for (uint32_t i = 0; i < in.rank; i++) axes[i] = cmz_dim_const(p, i);
+  if (cmz_ops_input(m, n, 3)) CMZ_TRY(cmz_infer_axis_dims(m, n, cmz_ops_input(m, n, 3), in.rank, axes, &axes_count));
   if (!pads || count != 2 * axes_count)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "needs %u pads, two for each axis", 2 * axes_count);
-  for (uint32_t i = 0; i < axes_count; i++) {
-    uint32_t axis;
-    CMZ_TRY(cmz_infer_axis(m, n, axes[i], in.rank, &axis));
-    s->before[axis] = cmz_dim_max(p, pads[i], zero);
-    s->cut[axis] = cmz_dim_max(p, cmz_dim_sub(p, zero, pads[i]), zero);
-    s->size[axis] = cmz_dim_add(p, in.shape[axis], cmz_dim_add(p, pads[i], pads[axes_count + i]));
+  for (uint32_t axis = 0; axis < in.rank; axis++) {
+    cmz_dim before = zero, after = zero;
+    for (uint32_t i = 0; i < axes_count; i++) {
+      cmz_dim here = cmz_dim_eq(p, axes[i], cmz_dim_const(p, axis));
+      before = cmz_dim_select(p, here, pads[i], before);
+      after = cmz_dim_select(p, here, pads[axes_count + i], after);
+    }
+    s->before[axis] = cmz_dim_max(p, before, zero);
+    s->cut[axis] = cmz_dim_max(p, cmz_dim_sub(p, zero, before), zero);
+    s->size[axis] = cmz_dim_add(p, in.shape[axis], cmz_dim_add(p, before, after));
   }
   return CMZ_OK;
 }

@@ -67,6 +67,17 @@ static void test_views(void **state) {
   cmz_node_set_ints(F->m, F->node, "axes", (int64_t[]){1}, 1);
   check();
   again();
+  int64_t listed[] = {1, -1};
+  cmz_vid r[2] = {given(CMZ_F32, SHAPE(2, 1, 3, 1), -1, 1), given_i64s(listed, 2)};
+  apply("Squeeze", 2, r, 1);
+  y = check();
+  assert_int_equal(y.rank, 2);
+  again();
+  cmz_vid t[2] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), given_i64s(listed, 2)};
+  apply("Unsqueeze", 2, t, 1);
+  y = check();
+  assert_int_equal(y.shape[2], 3);
+  again();
   for (int64_t axis = -2; axis <= 3; axis++) {
     s = given_symbolic(CMZ_F32, SHAPE(2, 3, 4), NAMES("n", NULL, NULL), -1, 1);
     apply("Flatten", 1, &s, 1);
@@ -156,6 +167,12 @@ static void slice(const int64_t *start, const int64_t *end, const int64_t *axes,
   apply("Slice", 5, x, 1);
   check();
   again();
+  if (!run_time || !axes) return;
+  cmz_vid y[5] = {given_symbolic(CMZ_F32, SHAPE(5, 6, 3), symbolic ? names : NULL, -1, 1), given_i64s(start, count),
+                  given_i64s(end, count), given_i64s(axes, count), steps ? given_i64s(steps, count) : 0};
+  apply("Slice", 5, y, 1);
+  check();
+  again();
 }
 
 static void test_slice(void **state) {
@@ -210,6 +227,11 @@ static void test_pad_forms(void **state) {
   again();
   cmz_vid with_axes[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), i64s((int64_t[]){1, 1}, 2), 0, i64s((int64_t[]){-1}, 1)};
   apply("Pad", 4, with_axes, 1);
+  check();
+  again();
+  int64_t axes[] = {-1};
+  cmz_vid at_run_time[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), i64s((int64_t[]){1, 1}, 2), 0, given_i64s(axes, 1)};
+  apply("Pad", 4, at_run_time, 1);
   check();
   again();
   for (int64_t target = 1; target < 9; target++) {
@@ -330,8 +352,8 @@ static void test_refusals(void **state) {
   apply("Reshape", 2, x, 1);
   refuses(CMZ_E_INPUT);
   again();
-  cmz_vid y[2] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), given_i64s((int64_t[]){1}, 1)};
-  apply("Unsqueeze", 2, y, 1);
+  cmz_vid y = given_symbolic(CMZ_F32, SHAPE(1, 3), NAMES("n", NULL), -1, 1);
+  apply("Squeeze", 1, &y, 1);
   refuses(CMZ_E_UNSUPPORTED);
   again();
   cmz_vid z = i64s((int64_t[]){INT64_MAX, INT64_MAX}, 2);
