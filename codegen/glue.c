@@ -180,7 +180,8 @@ static LLVMValueRef runtime_ops(const glue *g) {
   LLVMValueRef *rows = values(g, t->op_functions.count);
   LLVMTypeRef type = LLVMFunctionType(g->i32, (LLVMTypeRef[]){g->pointer}, 1, false);
   for (uint32_t i = 0; i < t->op_functions.count; i++) {
-    LLVMValueRef function = LLVMAddFunction(g->module, t->op_functions.data[i], type);
+    LLVMValueRef function = LLVMGetNamedFunction(g->module, t->op_functions.data[i]);
+    if (!function) function = LLVMAddFunction(g->module, t->op_functions.data[i], type);
     LLVMValueRef fields[] = {function, text(g, t->program.ops[i].name)};
     rows[i] = structure(g, fields, CMZ_COUNT_OF(fields));
   }
