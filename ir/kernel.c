@@ -371,20 +371,24 @@ void cmz_x_range(const cmz_kernel *k, cmz_expr e, int64_t *low, int64_t *high) {
   *high = cmz_x_info(k, e)->high;
 }
 
-static bool uses_axis(const cmz_kernel *k, cmz_expr e, uint16_t axis) {
-  if (!(cmz_x_info(k, e)->axes & cmz_axis_bit(axis))) return false;
+static bool uses_axis(const cmz_kernel *k, cmz_expr e, uint16_t axis, bool *refuted) {
+  if (!(cmz_x_info(k, e)->axes & cmz_axis_bit(axis)) || refuted[e]) return false;
   const cmz_expr_node *n = cmz_x_get(k, e);
-  if (n->op == CMZ_X_AXIS) return n->i == axis;
-  if (n->op == CMZ_X_REDUCE)
-    for (uint32_t i = 0; i < n->axis_count; i++)
-      if (n->axes[i] == axis) return false;
-  for (int i = 0; i < 3 && n->args[i]; i++)
-    if (uses_axis(k, n->args[i], axis)) return true;
+  if (n->op == CMZ_X_AXIS && n->i == axis) return true;
+  bool bound = false;
+  for (uint32_t i = 0; i < n->axis_count; i++) bound |= n->axes[i] == axis;
+  for (int i = 0; i < 3 && n->args[i] && !bound; i++)
+    if (uses_axis(k, n->args[i], axis, refuted)) return true;
+  refuted[e] = true;
   return false;
 }
 
 bool cmz_x_uses_axis(const cmz_kernel *k, cmz_expr e, uint16_t axis) {
   /* Bits below 63 are exact. */
-  if (axis < 63) return cmz_x_info(k, e)->axes & cmz_axis_bit(axis);
-  return uses_axis(k, e, axis);
+  bool maybe = cmz_x_info(k, e)->axes & cmz_axis_bit(axis);
+  if (axis < 63 || !maybe) return maybe;
+  cmz_arena_mark mark = cmz_arena_save(k->arena);
+  bool uses = uses_axis(k, e, axis, CMZ_NEW_ARRAY(k->arena, bool, e + 1));
+  cmz_arena_restore(k->arena, mark);
+  return uses;
 }
