@@ -4,6 +4,8 @@
  * any CPU level. */
 #include "builder.h"
 
+#include <math.h>
+
 #include "mlir-c/BuiltinAttributes.h"
 #include "mlir-c/BuiltinTypes.h"
 
@@ -237,6 +239,40 @@ static MlirValue narrow_bf16(cmz_builder *b, MlirValue v) {
   return cmz_b_cast(b, "arith.trunci", r, b->i16);
 }
 
+/* f32 to the bits of a float8 type: round to nearest even, beyond the largest number the largest. Denormals are
+ * rounded by adding the power of two whose last bit is theirs. */
+static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
+  static const struct { cmz_dtype dtype; int32_t bias; float most; int32_t nan; bool unsigned_zero; } rows[] = {
+      {CMZ_F8E4M3FN, 7, 448, 0x7f, false},
+      {CMZ_F8E4M3FNUZ, 8, 240, 0x80, true},
+      {CMZ_F8E5M2, 15, 57344, 0x7e, false},
+      {CMZ_F8E5M2FNUZ, 16, 57344, 0x80, true}};
+  uint32_t row = 0;
+  while (row < CMZ_COUNT_OF(rows) && rows[row].dtype != stored) row++;
+  if (row == CMZ_COUNT_OF(rows)) return (MlirValue){NULL};
+  int32_t mantissa = cmz_dtype_info(stored)->mantissa_bits, shift = 23 - mantissa, bias = rows[row].bias, most;
+  memcpy(&most, &rows[row].most, sizeof most);
+  MlirValue bits = cmz_b_bitcast(b, v, b->i32);
+  MlirType t = cmz_b_type(bits);
+  MlirValue sign = shr_c(b, and_c(b, bits, (int64_t)0x80000000), 24), body = and_c(b, bits, 0x7fffffff);
+  MlirValue nan = cmz_b_icmp(b, CMZ_B_UGT, body, cmz_b_int(b, t, 0x7f800000)), largest = cmz_b_int(b, t, most);
+  body = cmz_b_select(b, cmz_b_icmp(b, CMZ_B_UGT, body, largest), largest, body);
+  MlirValue odd = and_c(b, shr_c(b, body, shift), 1);
+  MlirValue rounded = cmz_b_add(b, cmz_b_add(b, body, cmz_b_int(b, t, (1 << (shift - 1)) - 1)), odd);
+  MlirValue r = cmz_b_sub(b, shr_c(b, rounded, shift), cmz_b_int(b, t, (127 - bias) << mantissa));
+  double magic = ldexp(1, 24 - bias - mantissa);
+  MlirValue sum = cmz_b_add(b, cmz_b_bitcast(b, body, b->f32), cmz_b_float(b, cmz_b_like(t, b->f32), magic));
+  MlirValue magic_bits = cmz_b_int(b, t, (int64_t)(151 - bias - mantissa) << 23);
+  MlirValue low = cmz_b_sub(b, cmz_b_bitcast(b, sum, b->i32), magic_bits);
+  MlirValue small = cmz_b_icmp(b, CMZ_B_ULT, body, cmz_b_int(b, t, (int64_t)(128 - bias) << 23));
+  r = cmz_b_select(b, small, low, r);
+  MlirValue with_sign = cmz_b_2(b, "arith.ori", r, sign);
+  if (rows[row].unsigned_zero)
+    with_sign = cmz_b_select(b, cmz_b_icmp(b, CMZ_B_INE, r, cmz_b_int(b, t, 0)), with_sign, r);
+  r = cmz_b_select(b, nan, cmz_b_int(b, t, rows[row].nan), with_sign);
+  return cmz_b_cast(b, "arith.trunci", r, b->i8);
+}
+
 MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
   switch (stored) {
   case CMZ_F16:
@@ -258,7 +294,7 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
   case CMZ_F8E5M2:
   case CMZ_F8E5M2FNUZ:
   case CMZ_F8E8M0:
-    return (MlirValue){NULL};
+    return encode_f8(b, stored, value);
   default:
     return value;
   }

@@ -348,9 +348,46 @@ static void store_domain(cmz_describe *d, cmz_vid v, const domain *before, domai
         cmz_kernel_add_axis(d->kernel, CMZ_AXIS_PARALLEL, cmz_describe_dim(d, out->extents[i]));
 }
 
+/* Packed integers: a store writes a byte, which holds several elements, lowest first; what lies past the last
+ * element is zero. */
+static cmz_status store_packed(cmz_describe *d, cmz_nid n, uint32_t output, cmz_vid v) {
+  cmz_kernel *k = d->kernel;
+  const cmz_type type = cmz_value_get(d->module, v)->type;
+  const cmz_dtype_row *row = cmz_dtype_info(type.dtype);
+  int64_t each = 8 / row->bits;
+  if (row->class_ == CMZ_CLASS_FLOAT || cmz_value_get(d->module, v)->layout.count) {
+    cmz_describe_fail(d, "a tensor of type %s cannot be written by a kernel", row->name);
+    return d->status;
+  }
+  cmz_dims *dims = d->module->dims;
+  cmz_dim count = cmz_dim_product(dims, type.shape, type.rank);
+  cmz_expr total = cmz_describe_dim(d, count);
+  cmz_dim bytes = cmz_dim_ceildiv(dims, count, cmz_dim_const(dims, each));
+  uint16_t axis = cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, cmz_describe_dim(d, bytes));
+  cmz_expr first = cmz_x2(k, CMZ_X_MUL, cmz_x_axis(k, axis), cmz_x_index(k, each));
+  cmz_expr byte = cmz_x_int(k, CMZ_I32, 0);
+  for (int64_t i = 0; i < each; i++) {
+    cmz_expr linear = cmz_x2(k, CMZ_X_ADD, first, cmz_x_index(k, i)), idx[CMZ_MAX_RANK];
+    cmz_describe_delinear(d, type.shape, type.rank, linear, idx);
+    cmz_expr value = describe_output(d, n, output, idx);
+    CMZ_TRY(d->status);
+    value = cmz_x2(k, CMZ_X_AND, cmz_x_cast(k, value, CMZ_I32), cmz_x_int(k, CMZ_I32, (1 << row->bits) - 1));
+    value = cmz_x2(k, CMZ_X_SHL, value, cmz_x_int(k, CMZ_I32, i * row->bits));
+    cmz_expr inside = cmz_x2(k, CMZ_X_LT, linear, total);
+    byte = cmz_x2(k, CMZ_X_OR, byte, cmz_x_select(k, inside, value, cmz_x_int(k, CMZ_I32, 0)));
+  }
+  cmz_store store = {.axis_count = 1, .axes = {axis}, .mode = CMZ_STORE_SET, .index = cmz_x_axis(k, axis), .value = byte};
+  d->node = n;
+  store.operand = operand_of(d, v, CMZ_WRITE);
+  cmz_vec_push(k->arena, &k->stores, store);
+  return CMZ_OK;
+}
+
 static cmz_status store_output(cmz_describe *d, cmz_nid n, uint32_t output, domain *shared) {
   cmz_kernel *k = d->kernel;
   cmz_vid v = cmz_node_get(d->module, n)->outputs[output];
+  uint8_t bits = cmz_dtype_info(cmz_value_get(d->module, v)->type.dtype)->bits;
+  if (bits && bits < 8) return store_packed(d, n, output, v);
   domain dom;
   store_domain(d, v, shared, &dom);
   *shared = dom;

@@ -24,7 +24,7 @@ static cmz_dim dims_cast(cmz_module *m, cmz_nid n, const cmz_dim *args, uint32_t
 
 static cmz_status infer_cast_to(cmz_module *m, cmz_nid n, cmz_dtype to) {
   cmz_dtype from = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
-  if (!castable(from) || !castable(to))
+  if (!castable(from) || !castable(to) || to == CMZ_F8E8M0 || to == CMZ_F4E2M1)
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "a cast from %s to %s is not supported yet",
                          cmz_dtype_info(from)->name, cmz_dtype_info(to)->name);
   CMZ_TRY(cmz_infer_same(m, n, 0, 0, to));
@@ -74,6 +74,20 @@ static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   return CMZ_OK;
 }
 
+/* Without saturation what rounds beyond the largest float8 becomes NaN, or infinity where there is one. */
+static cmz_expr unsaturated(cmz_describe *d, cmz_expr x, cmz_dtype to) {
+  static const struct { cmz_dtype dtype; double limit; bool open; } rows[] = {
+      {CMZ_F8E4M3FN, 464, true}, {CMZ_F8E4M3FNUZ, 248, false}, {CMZ_F8E5M2FNUZ, 61440, false}};
+  cmz_kernel *k = cmz_describe_kernel(d);
+  for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++) {
+    if (rows[i].dtype != to) continue;
+    cmz_expr size = cmz_x1(k, CMZ_X_ABS, x), limit = cmz_x_like(k, x, rows[i].limit);
+    cmz_expr fits = cmz_x2(k, rows[i].open ? CMZ_X_LE : CMZ_X_LT, size, limit);
+    return cmz_x_select(k, fits, x, cmz_x_like(k, x, NAN));
+  }
+  return to == CMZ_F8E5M2 || to == CMZ_F8E8M0 ? cmz_describe_fail(d, "saturate 0 is not supported for %s", cmz_dtype_info(to)->name) : x;
+}
+
 static cmz_expr describe_cast(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   const cmz_module *m = cmz_describe_module(d);
@@ -82,6 +96,11 @@ static cmz_expr describe_cast(cmz_describe *d, const cmz_node *n, uint32_t outpu
   if (!x || from == to) return x;
   if (to == CMZ_BOOL) return cmz_x1(k, CMZ_X_NOT, cmz_x2(k, CMZ_X_EQ, x, cmz_x_like(k, x, 0)));
   if (cmz_dtype_info(to)->compute == to) return cmz_x_cast(k, x, to);
+  if (!cmz_node_int(n, "saturate", 1)) {
+    x = cmz_x_cast(k, x, cmz_dtype_info(to)->compute);
+    x = unsaturated(d, x, to);
+    if (!x) return 0;
+  }
   return cmz_x_cast_through(k, x, to);
 }
 

@@ -136,10 +136,11 @@ static void test_shift(void **state) {
 static void test_casts(void **state) {
   (void)state;
   static const cmz_dtype types[] = {CMZ_F32, CMZ_F16, CMZ_BF16, CMZ_F64, CMZ_I8, CMZ_U8, CMZ_I16, CMZ_I32,
-                                    CMZ_U32, CMZ_I64, CMZ_U64, CMZ_BOOL};
+                                    CMZ_U32, CMZ_I64, CMZ_U64, CMZ_BOOL, CMZ_F8E4M3FN, CMZ_F8E5M2,
+                                    CMZ_F8E4M3FNUZ, CMZ_F8E5M2FNUZ, CMZ_I4, CMZ_U4, CMZ_U2, CMZ_I2};
   for (size_t a = 0; a < CMZ_COUNT_OF(types); a++)
     for (size_t b = 0; b < CMZ_COUNT_OF(types); b++) {
-      cmz_vid x = given(types[a], SHAPE(11), 0, types[a] == CMZ_BOOL ? 2 : 100);
+      cmz_vid x = given(types[a], SHAPE(11), 0, types[a] == CMZ_BOOL ? 2 : cmz_dtype_info(types[a])->bits < 8 ? 1 << (cmz_dtype_info(types[a])->bits - 1) : 100);
       apply("Cast", 1, &x, 1);
       cmz_node_set_int(F->m, F->node, "to", types[b]);
       check();
