@@ -1,0 +1,93 @@
+/* test_passes_plan.c - every golden module through all passes: the plan, run by the reference
+ * interpreter, gives what the evaluator gives on the module as it was, at each optimisation level;
+ * --check-passes finds nothing. In: tests/golden/NAME.cmz. */
+#include "../../passes/check.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+static void ok(cmz_context *ctx, cmz_status status, const char *path, const char *what) {
+  if (status == CMZ_OK) return;
+  fail_msg("%s: %s: %s", path, what,
+           ctx->diagnostics.count > 0 ? ctx->diagnostics.data[0].message : "no message");
+}
+
+static cmz_module *parse(cmz_context *ctx, const char *path) {
+  const cmz_file *file;
+  cmz_module *m = NULL;
+  ok(ctx, cmz_file_map(ctx, path, &file), path, "read");
+  const char *text =
+      cmz_arena_printf(ctx->arena, "%.*s", (int)file->size, (const char *)file->data);
+  const char *mark = strstr(text, "#---\n");
+  ok(ctx,
+     cmz_module_parse(ctx, path, text, mark != NULL ? (size_t)(mark - text) : strlen(text), NULL,
+                      &m),
+     path, "parse");
+  return m;
+}
+
+static void check_file(const char *path, int level) {
+  cmz_context *ctx = cmz_context_create(NULL);
+  jmp_buf out_of_memory;
+  ctx->out_of_memory = &out_of_memory;
+  assert_int_equal(setjmp(out_of_memory), 0);
+  cmz_module *before = parse(ctx, path), *m = parse(ctx, path);
+  cmz_array *inputs;
+  uint32_t count;
+  ok(ctx, cmz_pass_check_inputs(before, ctx->arena, &inputs, &count), path, "inputs");
+  cmz_gid entry = before->entries.data[0];
+  uint32_t outputs = cmz_graph_get(before, entry)->outputs.count;
+  cmz_array *expected = CMZ_NEW_ARRAY(ctx->arena, cmz_array, outputs + 1);
+  cmz_array *got = CMZ_NEW_ARRAY(ctx->arena, cmz_array, outputs + 1);
+  cmz_eval e = {.module = before, .arena = ctx->arena};
+  ok(ctx, cmz_eval_graph(&e, entry, inputs, expected, NULL), path, "evaluate");
+  cmz_target target;
+  ok(ctx, cmz_target_parse(ctx, NULL, "x86-64-v4,x86-64-v2", &target), path, "target");
+  cmz_pass_run run = {.optimise = level, .target = &target, .verify = true, .check_passes = true};
+  ok(ctx, cmz_passes_run(&run, m), path, "passes");
+  assert_non_null(run.plan);
+  ok(ctx, cmz_plan_interpret(run.plan, ctx->arena, inputs, got), path, "interpret");
+  for (uint32_t i = 0; i < outputs; i++) {
+    double difference = cmz_pass_check_difference(&expected[i], &got[i]);
+    if (!(difference < 1e-4))
+      fail_msg("%s: -O%d: output %u differs by %g", path, level, i, difference);
+  }
+  cmz_context_destroy(ctx);
+}
+
+static void test_all(void **state) {
+  (void)state;
+  DIR *dir = opendir(CMZ_TESTS_DIR "/golden");
+  assert_non_null(dir);
+  for (struct dirent *e; (e = readdir(dir)) != NULL;) {
+    char path[4096];
+    size_t length = strlen(e->d_name);
+    if (length < 4 || strcmp(e->d_name + length - 4, ".cmz") != 0) continue;
+    snprintf(path, sizeof path, "%s/golden/%s", CMZ_TESTS_DIR, e->d_name);
+    for (int level = 0; level <= 2; level++) check_file(path, level);
+  }
+  closedir(dir);
+}
+
+/* A name that no pass has is refused before anything runs. */
+static void test_unknown_pass(void **state) {
+  (void)state;
+  cmz_context *ctx = cmz_context_create(NULL);
+  jmp_buf out_of_memory;
+  ctx->out_of_memory = &out_of_memory;
+  assert_int_equal(setjmp(out_of_memory), 0);
+  cmz_module *m = cmz_module_create(ctx, "x.onnx");
+  cmz_pass_run run = {.stop_after = "nosuch"};
+  assert_int_equal(cmz_passes_run(&run, m), CMZ_E_USAGE);
+  cmz_context_destroy(ctx);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_all),
+                                     cmocka_unit_test(test_unknown_pass)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
