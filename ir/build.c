@@ -1,6 +1,7 @@
 /* build.c - placing nodes: what expansions and passes build graphs with.
  * In: the node before which new ones go. Out: the value each new node gives, already typed.
- * Always holds: a result of 0 means that an error was recorded; 0 given as a required input gives 0. */
+ * Always holds: a result of 0 means that an error was recorded; 0 given as a required input gives
+ * 0. */
 #include "op.h"
 
 static cmz_vid place(cmz_module *m, cmz_nid before, const char *name, uint32_t input_count,
@@ -52,10 +53,12 @@ cmz_vid cmz_build_cast(cmz_module *m, cmz_nid before, cmz_vid a, cmz_dtype to) {
 
 cmz_vid cmz_build_scalar_like(cmz_module *m, cmz_nid before, cmz_vid like, double v) {
   if (!like) return 0;
-  return cmz_value_add_scalar(m, cmz_node_get(m, before)->graph, cmz_value_get(m, like)->type.dtype, v);
+  return cmz_value_add_scalar(m, cmz_node_get(m, before)->graph, cmz_value_get(m, like)->type.dtype,
+                              v);
 }
 
-cmz_vid cmz_build_transpose(cmz_module *m, cmz_nid before, cmz_vid a, const int64_t *perm, uint32_t rank) {
+cmz_vid cmz_build_transpose(cmz_module *m, cmz_nid before, cmz_vid a, const int64_t *perm,
+                            uint32_t rank) {
   bool same = true;
   for (uint32_t i = 0; i < rank; i++) same = same && perm[i] == (int64_t)i;
   if (same) return a;
@@ -63,12 +66,14 @@ cmz_vid cmz_build_transpose(cmz_module *m, cmz_nid before, cmz_vid a, const int6
   return cmz_build_with(m, before, "Transpose", 1, &a, 1, &attr);
 }
 
-cmz_vid cmz_build_reshape(cmz_module *m, cmz_nid before, cmz_vid a, const cmz_dim *shape, uint32_t rank) {
+cmz_vid cmz_build_reshape(cmz_module *m, cmz_nid before, cmz_vid a, const cmz_dim *shape,
+                          uint32_t rank) {
   if (!a) return 0;
   cmz_gid g = cmz_node_get(m, before)->graph;
   int64_t sizes[CMZ_MAX_RANK];
   bool known = rank <= CMZ_MAX_RANK;
-  for (uint32_t i = 0; i < rank && known; i++) known = cmz_dim_is_const(m->dims, shape[i], &sizes[i]);
+  for (uint32_t i = 0; i < rank && known; i++)
+    known = cmz_dim_is_const(m->dims, shape[i], &sizes[i]);
   cmz_attr allow_zero = cmz_attr_int("allowzero", 1);
   if (known) {
     cmz_vid target = cmz_value_add_i64s(m, g, sizes, rank);
@@ -84,8 +89,8 @@ cmz_vid cmz_build_reshape(cmz_module *m, cmz_nid before, cmz_vid a, const cmz_di
   return cmz_build_with(m, before, "Reshape", 2, (cmz_vid[]){a, target}, 1, &allow_zero);
 }
 
-cmz_vid cmz_build_reduce(cmz_module *m, cmz_nid before, const char *op, cmz_vid a, const int64_t *axes,
-                         uint32_t count, bool keepdims) {
+cmz_vid cmz_build_reduce(cmz_module *m, cmz_nid before, const char *op, cmz_vid a,
+                         const int64_t *axes, uint32_t count, bool keepdims) {
   if (!a || count == 0) return a;
   cmz_vid list = cmz_value_add_i64s(m, cmz_node_get(m, before)->graph, axes, count);
   cmz_attr attr = cmz_attr_int("keepdims", keepdims);

@@ -1,6 +1,6 @@
-/* evaluator.c - runs graphs on concrete arrays. In: a graph and one array per input. Out: one array per
- * graph output, in the evaluator's arena. Always holds: inputs are never written; an operator without a
- * reference evaluation is run through its own expansion in a scratch module. */
+/* evaluator.c - runs graphs on concrete arrays. In: a graph and one array per input. Out: one array
+ * per graph output, in the evaluator's arena. Always holds: inputs are never written; an operator
+ * without a reference evaluation is run through its own expansion in a scratch module. */
 #include "evaluator.h"
 
 size_t cmz_array_count(const cmz_array *a) {
@@ -51,7 +51,8 @@ static cmz_status array_as_constant(cmz_module *m, cmz_gid g, const char *name, 
   return CMZ_OK;
 }
 
-static void copy_attributes(cmz_module *to, cmz_nid to_node, const cmz_module *from, const cmz_node *node) {
+static void copy_attributes(cmz_module *to, cmz_nid to_node, const cmz_module *from,
+                            const cmz_node *node) {
   for (uint32_t i = 0; i < node->attr_count; i++) {
     cmz_attr attr = node->attrs[i];
     if (attr.kind == CMZ_ATTR_TENSOR && attr.tensor) {
@@ -63,11 +64,14 @@ static void copy_attributes(cmz_module *to, cmz_nid to_node, const cmz_module *f
   }
 }
 
-/* A module that holds NODE alone, all its inputs constant: expansions then see everything as static. */
-static cmz_status eval_expanded(cmz_eval *e, const cmz_node *node, const cmz_array *inputs, cmz_array *outputs) {
+/* A module that holds NODE alone, all its inputs constant: expansions then see everything as
+ * static. */
+static cmz_status eval_expanded(cmz_eval *e, const cmz_node *node, const cmz_array *inputs,
+                                cmz_array *outputs) {
   for (uint32_t i = 0; i < node->attr_count; i++)
     if (node->attrs[i].kind == CMZ_ATTR_GRAPH)
-      return cmz_node_fail(e->module, e->node, CMZ_E_INTERNAL, "an operator with subgraphs has no evaluation");
+      return cmz_node_fail(e->module, e->node, CMZ_E_INTERNAL,
+                           "an operator with subgraphs has no evaluation");
   cmz_module *m = cmz_module_create(e->module->ctx, e->module->file);
   m->opset = e->module->opset;
   cmz_gid g = cmz_module_add_graph(m, "scratch", 0, 0);
@@ -81,13 +85,15 @@ static cmz_status eval_expanded(cmz_eval *e, const cmz_node *node, const cmz_arr
       out[i] = cmz_value_add(m, g, NULL);
       cmz_graph_add_output(m, g, out[i]);
     }
-  cmz_nid n = cmz_node_add(m, g, node->op, node->name, node->input_count, in, node->output_count, out);
+  cmz_nid n =
+      cmz_node_add(m, g, node->op, node->name, node->input_count, in, node->output_count, out);
   cmz_node_get(m, n)->opset = node->opset;
   copy_attributes(m, n, e->module, node);
   CMZ_TRY(cmz_infer_node(m, n));
   CMZ_TRY(node->op->expand(m, n));
   if (!cmz_node_get(m, n)->removed)
-    return cmz_node_fail(e->module, e->node, CMZ_E_INTERNAL, "the operator has no reference evaluation");
+    return cmz_node_fail(e->module, e->node, CMZ_E_INTERNAL,
+                         "the operator has no reference evaluation");
   cmz_array results[16] = {{0}};
   if (cmz_graph_get(m, g)->outputs.count > CMZ_COUNT_OF(results)) return CMZ_E_INTERNAL;
   cmz_eval scratch = {.module = m, .arena = e->arena, .limit = e->limit};
@@ -108,7 +114,9 @@ cmz_status cmz_eval_node(cmz_eval *e, cmz_nid n, const cmz_array *inputs, cmz_ar
   cmz_status status;
   if (node->op->eval) status = node->op->eval(e, node, inputs, outputs);
   else if (node->op->expand) status = eval_expanded(e, node, inputs, outputs);
-  else status = cmz_node_fail(e->module, n, CMZ_E_UNSUPPORTED, "the operator has no reference evaluation");
+  else
+    status =
+        cmz_node_fail(e->module, n, CMZ_E_UNSUPPORTED, "the operator has no reference evaluation");
   e->node = outer;
   return status;
 }
@@ -125,14 +133,15 @@ static cmz_status check_input(cmz_eval *e, cmz_vid v, const cmz_array *a) {
                     cmz_dtype_info(a->dtype)->name, cmz_dtype_info(type->dtype)->name);
   if (type->rank == CMZ_RANK_UNKNOWN) return CMZ_OK;
   if (a->rank != type->rank)
-    return cmz_fail(e->module->ctx, CMZ_E_INPUT, loc, "rank is %u, should be %u", a->rank, type->rank);
+    return cmz_fail(e->module->ctx, CMZ_E_INPUT, loc, "rank is %u, should be %u", a->rank,
+                    type->rank);
   for (uint32_t i = 0; i < a->rank; i++) {
     int64_t low, high;
     if (!type->shape || !type->shape[i]) continue;
     cmz_dim_range(e->module->dims, type->shape[i], &low, &high);
     if (a->shape[i] < low || a->shape[i] > high)
-      return cmz_fail(e->module->ctx, CMZ_E_INPUT, loc, "dimension %u is %" PRId64 ", outside what the model takes",
-                      i, a->shape[i]);
+      return cmz_fail(e->module->ctx, CMZ_E_INPUT, loc,
+                      "dimension %u is %" PRId64 ", outside what the model takes", i, a->shape[i]);
   }
   return CMZ_OK;
 }
@@ -184,7 +193,8 @@ cmz_status cmz_eval_graph(cmz_eval *e, cmz_gid g, const cmz_array *inputs, cmz_a
     values[graph->inputs.data[i]] = inputs[i];
   }
   for (uint32_t i = 0; i < graph->nodes.count; i++)
-    if (!cmz_node_get(m, graph->nodes.data[i])->removed) CMZ_TRY(run_node(e, graph->nodes.data[i], values));
+    if (!cmz_node_get(m, graph->nodes.data[i])->removed)
+      CMZ_TRY(run_node(e, graph->nodes.data[i], values));
   for (uint32_t i = 0; i < graph->outputs.count; i++)
     CMZ_TRY(lookup(e, values, graph->outputs.data[i], &outputs[i]));
   e->values = saved;

@@ -1,7 +1,7 @@
 /* infer.c - types of nodes from the types of their inputs, and the helpers operators use for it.
  * In: nodes with typed inputs. Out: typed outputs (dtype, rank, symbolic shape, symbolic content).
- * Always holds: after success every wanted output has a known rank, non-negative dims and a size that
- * fits; errors are located at the node. */
+ * Always holds: after success every wanted output has a known rank, non-negative dims and a size
+ * that fits; errors are located at the node. */
 #include "evaluator.h"
 
 #include <limits.h>
@@ -34,7 +34,8 @@ static cmz_status check_operands(cmz_module *m, cmz_nid n) {
     if (!seen[letter]) seen[letter] = i + 1;
     const cmz_type *first = &cmz_value_get(m, node->inputs[seen[letter] - 1])->type;
     if (type->dtype != first->dtype)
-      return cmz_node_fail(m, n, CMZ_E_INPUT, "inputs %u and %u have different element types: %s and %s",
+      return cmz_node_fail(m, n, CMZ_E_INPUT,
+                           "inputs %u and %u have different element types: %s and %s",
                            seen[letter] - 1, i, cmz_dtype_info(first->dtype)->name,
                            cmz_dtype_info(type->dtype)->name);
   }
@@ -78,16 +79,20 @@ static cmz_status check_output(cmz_module *m, cmz_nid n, cmz_vid v) {
   if (type->dtype == CMZ_UNDEFINED || type->rank == CMZ_RANK_UNKNOWN)
     return cmz_node_fail(m, n, CMZ_E_INTERNAL, "inference gave output \"%s\" no type", value->name);
   if (type->rank > CMZ_MAX_RANK)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "output \"%s\" has rank %u, at most %d is supported",
-                         value->name, type->rank, CMZ_MAX_RANK);
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
+                         "output \"%s\" has rank %u, at most %d is supported", value->name,
+                         type->rank, CMZ_MAX_RANK);
   int64_t count = 1;
   bool too_large = false, empty = false;
   for (uint32_t i = 0; i < type->rank; i++) {
     int64_t dim, low, high;
     if (!type->shape[i])
-      return cmz_node_fail(m, n, CMZ_E_INTERNAL, "dimension %u of \"%s\" has no size", i, value->name);
+      return cmz_node_fail(m, n, CMZ_E_INTERNAL, "dimension %u of \"%s\" has no size", i,
+                           value->name);
     if (type->shape[i] == CMZ_DIM_OVERFLOW)
-      return cmz_node_fail(m, n, CMZ_E_INPUT, "dimension %u of output \"%s\" is too large or too complicated", i, value->name);
+      return cmz_node_fail(m, n, CMZ_E_INPUT,
+                           "dimension %u of output \"%s\" is too large or too complicated", i,
+                           value->name);
     cmz_dim_range(m->dims, type->shape[i], &low, &high);
     if (high < 0)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "dimension %u of output \"%s\" would be negative", i,
@@ -119,21 +124,23 @@ cmz_status cmz_infer_node(cmz_module *m, cmz_nid n) {
 cmz_status cmz_infer_graph(cmz_module *m, cmz_gid g) {
   /* A copy of the list: an operator's inference may place nodes (already inferred) before it. */
   uint32_t count = cmz_graph_get(m, g)->nodes.count;
-  cmz_nid *nodes = cmz_arena_copy(m->arena, cmz_graph_get(m, g)->nodes.data, count * sizeof(cmz_nid));
+  cmz_nid *nodes =
+      cmz_arena_copy(m->arena, cmz_graph_get(m, g)->nodes.data, count * sizeof(cmz_nid));
   for (uint32_t i = 0; i < count; i++)
     if (!cmz_node_get(m, nodes[i])->removed) CMZ_TRY(cmz_infer_node(m, nodes[i]));
   return CMZ_OK;
 }
 
-cmz_status cmz_infer_broadcast_dim(cmz_module *m, cmz_nid n, cmz_dim a, cmz_dim b, uint32_t axis, cmz_dim *out) {
+cmz_status cmz_infer_broadcast_dim(cmz_module *m, cmz_nid n, cmz_dim a, cmz_dim b, uint32_t axis,
+                                   cmz_dim *out) {
   int64_t x, y;
   bool a_const = cmz_dim_is_const(m->dims, a, &x), b_const = cmz_dim_is_const(m->dims, b, &y);
   if (a == b || (b_const && y == 1)) *out = a;
   else if (a_const && x == 1) *out = b;
   else if (a_const && b_const)
-    return cmz_node_fail(m, n, CMZ_E_INPUT,
-                         "inputs cannot be broadcast: %" PRId64 " and %" PRId64 " meet in dimension %u",
-                         x, y, axis);
+    return cmz_node_fail(
+        m, n, CMZ_E_INPUT,
+        "inputs cannot be broadcast: %" PRId64 " and %" PRId64 " meet in dimension %u", x, y, axis);
   else {
     /* A fixed size other than 1 decides; a symbol that is never 1 does too. */
     int64_t low, high;
@@ -149,8 +156,8 @@ cmz_status cmz_infer_broadcast_dim(cmz_module *m, cmz_nid n, cmz_dim a, cmz_dim 
   return CMZ_OK;
 }
 
-cmz_status cmz_infer_broadcast(cmz_module *m, cmz_nid n, uint32_t first, uint32_t last, cmz_dim *shape,
-                               uint32_t *rank) {
+cmz_status cmz_infer_broadcast(cmz_module *m, cmz_nid n, uint32_t first, uint32_t last,
+                               cmz_dim *shape, uint32_t *rank) {
   uint32_t r = 0;
   for (uint32_t i = first; i < last; i++) {
     cmz_vid v = cmz_node_input(cmz_node_get(m, n), i);
@@ -171,7 +178,8 @@ cmz_status cmz_infer_broadcast(cmz_module *m, cmz_nid n, uint32_t first, uint32_
   return CMZ_OK;
 }
 
-cmz_status cmz_infer_same(cmz_module *m, cmz_nid n, uint32_t output, uint32_t input, cmz_dtype dtype) {
+cmz_status cmz_infer_same(cmz_module *m, cmz_nid n, uint32_t output, uint32_t input,
+                          cmz_dtype dtype) {
   cmz_vid from = cmz_node_input(cmz_node_get(m, n), input);
   cmz_vid to = cmz_node_output(cmz_node_get(m, n), output);
   if (!to) return CMZ_OK;
@@ -183,12 +191,14 @@ cmz_status cmz_infer_same(cmz_module *m, cmz_nid n, uint32_t output, uint32_t in
 
 cmz_status cmz_infer_axis(cmz_module *m, cmz_nid n, int64_t axis, uint32_t rank, uint32_t *out) {
   if (axis < -(int64_t)rank || axis >= (int64_t)rank)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %" PRId64 " is outside a tensor of rank %u", axis, rank);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %" PRId64 " is outside a tensor of rank %u", axis,
+                         rank);
   *out = (uint32_t)(axis < 0 ? axis + (int64_t)rank : axis);
   return CMZ_OK;
 }
 
-bool cmz_const_i64s(const cmz_module *m, cmz_vid v, int64_t *values, uint32_t capacity, uint32_t *count) {
+bool cmz_const_i64s(const cmz_module *m, cmz_vid v, int64_t *values, uint32_t capacity,
+                    uint32_t *count) {
   const cmz_constant *c = cmz_value_constant(m, v);
   if (c) {
     if (!cmz_dtype_is_int(c->dtype) && c->dtype != CMZ_BOOL) return false;
@@ -196,14 +206,16 @@ bool cmz_const_i64s(const cmz_module *m, cmz_vid v, int64_t *values, uint32_t ca
     for (uint32_t i = 0; i < c->rank; i++)
       if (__builtin_mul_overflow(total, (uint64_t)c->shape[i], &total)) return false;
     if (total > capacity) return false;
-    for (uint64_t i = 0; i < total; i++) values[i] = cmz_dtype_get_i64(c->dtype, c->data, (size_t)i);
+    for (uint64_t i = 0; i < total; i++)
+      values[i] = cmz_dtype_get_i64(c->dtype, c->data, (size_t)i);
     *count = (uint32_t)total;
     return true;
   }
   /* Known symbolic content that happens to be constant serves as well. */
   if (!v) return false;
   const cmz_value *value = cmz_value_get(m, v);
-  if (!value->elements || value->element_count > capacity || cmz_dtype_is_float(value->type.dtype)) return false;
+  if (!value->elements || value->element_count > capacity || cmz_dtype_is_float(value->type.dtype))
+    return false;
   for (uint32_t i = 0; i < value->element_count; i++)
     if (!cmz_dim_is_const(m->dims, value->elements[i], &values[i])) return false;
   *count = value->element_count;

@@ -1,5 +1,5 @@
-/* op.c - looking up operators. In: a domain, a name, an opset. Out: the row of the family tables that
- * defines it. Always holds: the tables are constant data; nothing is built at run time. */
+/* op.c - looking up operators. In: a domain, a name, an opset. Out: the row of the family tables
+ * that defines it. Always holds: the tables are constant data; nothing is built at run time. */
 #include "ops/ops.h"
 
 #define FAMILY_ROW(family) cmz_ops_##family,
@@ -26,7 +26,9 @@ const cmz_op *cmz_op_find(const char *domain, const char *name, uint32_t opset) 
   return NULL;
 }
 
-bool cmz_op_known(const char *domain, const char *name) { return cmz_op_find(domain, name, 0) != NULL; }
+bool cmz_op_known(const char *domain, const char *name) {
+  return cmz_op_find(domain, name, 0) != NULL;
+}
 
 const cmz_op *cmz_op_get(const char *name) {
   const cmz_op *op = cmz_op_find("", name, 0);

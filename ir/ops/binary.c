@@ -1,9 +1,11 @@
 /* binary.c - arithmetic of two or more numbers: Add … Mean, Pow, Mod, bit operations.
- * In: nodes with broadcast inputs. Out: types, reference values, expressions. Always holds: integers wrap
- * at their stored width; division by zero never traps (its value is unspecified). */
+ * In: nodes with broadcast inputs. Out: types, reference values, expressions. Always holds:
+ * integers wrap at their stored width; division by zero never traps (its value is unspecified). */
 #include "ops.h"
 
-typedef struct number { bool is_float, is_unsigned; } number;
+typedef struct number {
+  bool is_float, is_unsigned;
+} number;
 
 static number number_of(cmz_dtype t) {
   return (number){cmz_dtype_is_float(t), cmz_dtype_info(t)->class_ == CMZ_CLASS_UNSIGNED};
@@ -21,16 +23,26 @@ static double f_div(double a, double b) { return a / b; }
 static double f_min(double a, double b) { return isnan(a) ? a : isnan(b) ? b : a < b ? a : b; }
 static double f_max(double a, double b) { return isnan(a) ? a : isnan(b) ? b : a > b ? a : b; }
 
-static int64_t i_add(int64_t a, int64_t b, bool u) { return (void)u, (int64_t)((uint64_t)a + (uint64_t)b); }
-static int64_t i_sub(int64_t a, int64_t b, bool u) { return (void)u, (int64_t)((uint64_t)a - (uint64_t)b); }
-static int64_t i_mul(int64_t a, int64_t b, bool u) { return (void)u, (int64_t)((uint64_t)a * (uint64_t)b); }
+static int64_t i_add(int64_t a, int64_t b, bool u) {
+  return (void)u, (int64_t)((uint64_t)a + (uint64_t)b);
+}
+static int64_t i_sub(int64_t a, int64_t b, bool u) {
+  return (void)u, (int64_t)((uint64_t)a - (uint64_t)b);
+}
+static int64_t i_mul(int64_t a, int64_t b, bool u) {
+  return (void)u, (int64_t)((uint64_t)a * (uint64_t)b);
+}
 static int64_t i_div(int64_t a, int64_t b, bool u) {
   if (b == 0) return 0;
   if (u) return (int64_t)((uint64_t)a / (uint64_t)b);
   return b == -1 ? i_sub(0, a, false) : a / b;
 }
-static int64_t i_min(int64_t a, int64_t b, bool u) { return (u ? (uint64_t)a < (uint64_t)b : a < b) ? a : b; }
-static int64_t i_max(int64_t a, int64_t b, bool u) { return (u ? (uint64_t)a > (uint64_t)b : a > b) ? a : b; }
+static int64_t i_min(int64_t a, int64_t b, bool u) {
+  return (u ? (uint64_t)a < (uint64_t)b : a < b) ? a : b;
+}
+static int64_t i_max(int64_t a, int64_t b, bool u) {
+  return (u ? (uint64_t)a > (uint64_t)b : a > b) ? a : b;
+}
 static int64_t i_and(int64_t a, int64_t b, bool u) { return (void)u, a & b; }
 static int64_t i_or(int64_t a, int64_t b, bool u) { return (void)u, a | b; }
 static int64_t i_xor(int64_t a, int64_t b, bool u) { return (void)u, a ^ b; }
@@ -39,7 +51,8 @@ static int64_t i_xor(int64_t a, int64_t b, bool u) { return (void)u, a ^ b; }
 
 static cmz_dim d_div(cmz_dims *p, cmz_dim a, cmz_dim b) {
   int64_t x, y, low_a, high_a, low_b, high_b;
-  if (cmz_dim_is_const(p, a, &x) && cmz_dim_is_const(p, b, &y) && y != 0 && !(y == -1 && x == INT64_MIN))
+  if (cmz_dim_is_const(p, a, &x) && cmz_dim_is_const(p, b, &y) && y != 0 &&
+      !(y == -1 && x == INT64_MIN))
     return cmz_dim_const(p, x / y);
   cmz_dim_range(p, a, &low_a, &high_a);
   cmz_dim_range(p, b, &low_b, &high_b);
@@ -57,16 +70,11 @@ typedef struct binary_row {
 } binary_row;
 
 static const binary_row rows[] = {
-    {"Add", CMZ_X_ADD, f_add, i_add, cmz_dim_add},
-    {"Sub", CMZ_X_SUB, f_sub, i_sub, cmz_dim_sub},
-    {"Mul", CMZ_X_MUL, f_mul, i_mul, cmz_dim_mul},
-    {"Div", CMZ_X_DIV, f_div, i_div, d_div},
-    {"Min", CMZ_X_MIN, f_min, i_min, cmz_dim_min},
-    {"Max", CMZ_X_MAX, f_max, i_max, cmz_dim_max},
-    {"Sum", CMZ_X_ADD, f_add, i_add, cmz_dim_add},
-    {"Mean", CMZ_X_ADD, f_add, i_add, NULL},
-    {"BitwiseAnd", CMZ_X_AND, NULL, i_and, NULL},
-    {"BitwiseOr", CMZ_X_OR, NULL, i_or, NULL},
+    {"Add", CMZ_X_ADD, f_add, i_add, cmz_dim_add}, {"Sub", CMZ_X_SUB, f_sub, i_sub, cmz_dim_sub},
+    {"Mul", CMZ_X_MUL, f_mul, i_mul, cmz_dim_mul}, {"Div", CMZ_X_DIV, f_div, i_div, d_div},
+    {"Min", CMZ_X_MIN, f_min, i_min, cmz_dim_min}, {"Max", CMZ_X_MAX, f_max, i_max, cmz_dim_max},
+    {"Sum", CMZ_X_ADD, f_add, i_add, cmz_dim_add}, {"Mean", CMZ_X_ADD, f_add, i_add, NULL},
+    {"BitwiseAnd", CMZ_X_AND, NULL, i_and, NULL},  {"BitwiseOr", CMZ_X_OR, NULL, i_or, NULL},
     {"BitwiseXor", CMZ_X_XOR, NULL, i_xor, NULL},
 };
 
@@ -88,7 +96,8 @@ static cmz_scalar scalar_fold(const cmz_scalar_call *call, const cmz_scalar *arg
   return r;
 }
 
-static cmz_status eval_fold(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_fold(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_fold, row_of(n));
 }
 
@@ -103,7 +112,8 @@ static cmz_status infer_fold(cmz_module *m, cmz_nid n) {
   const binary_row *row = row_of(cmz_node_get(m, n));
   cmz_dtype dtype = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
   if (!(cmz_dtype_is_int(dtype) || (row->f && cmz_dtype_is_float(dtype))))
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s", cmz_dtype_info(dtype)->name);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s",
+                         cmz_dtype_info(dtype)->name);
   CMZ_TRY(cmz_infer_legacy_axis(m, n));
   CMZ_TRY(cmz_infer_pointwise(m, n));
   if (row->d) cmz_infer_elements(m, n, dims_fold);
@@ -122,7 +132,8 @@ static cmz_expr x_int_div(cmz_kernel *k, cmz_expr a, cmz_expr b, bool is_unsigne
   return cmz_x_select(k, minus, cmz_x1(k, CMZ_X_NEG, a), q);
 }
 
-static cmz_expr describe_fold(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_fold(cmz_describe *d, const cmz_node *n, uint32_t output,
+                              const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   const binary_row *row = row_of(n);
   cmz_dtype dtype = cmz_input_type(cmz_describe_module(d), n, 0)->dtype;
@@ -155,7 +166,8 @@ static cmz_scalar scalar_mod(const cmz_scalar_call *call, const cmz_scalar *args
   return (cmz_scalar){.i = c_like ? a % b : cmz_floor_mod(a, b)};
 }
 
-static cmz_status eval_mod(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_mod(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                           cmz_array *outputs) {
   int64_t c_like = cmz_node_int(n, "fmod", 0);
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_mod, &c_like);
 }
@@ -175,9 +187,12 @@ static cmz_status infer_mod(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_expr x_is_negative(cmz_kernel *k, cmz_expr a) { return cmz_x2(k, CMZ_X_LT, a, cmz_x_like(k, a, 0)); }
+static cmz_expr x_is_negative(cmz_kernel *k, cmz_expr a) {
+  return cmz_x2(k, CMZ_X_LT, a, cmz_x_like(k, a, 0));
+}
 
-static cmz_expr describe_mod(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_mod(cmz_describe *d, const cmz_node *n, uint32_t output,
+                             const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   number t = number_of(cmz_input_type(cmz_describe_module(d), n, 0)->dtype);
   bool c_like = cmz_node_int(n, "fmod", 0) != 0;
@@ -204,7 +219,8 @@ static cmz_scalar scalar_pow(const cmz_scalar_call *call, const cmz_scalar *args
   return (cmz_scalar){.i = (int64_t)r};
 }
 
-static cmz_status eval_pow(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_pow(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                           cmz_array *outputs) {
   bool int_exponent = !cmz_dtype_is_float(inputs[1].dtype);
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_pow, &int_exponent);
 }
@@ -228,11 +244,13 @@ static cmz_expr x_power(cmz_kernel *k, cmz_expr x, uint32_t power) {
   return r ? r : cmz_x_like(k, x, 1);
 }
 
-static cmz_expr describe_pow(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_pow(cmz_describe *d, const cmz_node *n, uint32_t output,
+                             const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   const cmz_module *m = cmz_describe_module(d);
   cmz_dtype dtype = cmz_input_type(m, n, 0)->dtype;
-  bool is_float = cmz_dtype_is_float(dtype), int_exponent = !cmz_dtype_is_float(cmz_input_type(m, n, 1)->dtype);
+  bool is_float = cmz_dtype_is_float(dtype),
+       int_exponent = !cmz_dtype_is_float(cmz_input_type(m, n, 1)->dtype);
   cmz_expr x[2];
   double p;
   if (!cmz_describe_broadcast_all(d, n, output, idx, x, 2)) return 0;
@@ -258,21 +276,26 @@ static cmz_scalar scalar_shift(const cmz_scalar_call *call, const cmz_scalar *ar
   return (cmz_scalar){.i = (int64_t)(left ? a << b : a >> b)};
 }
 
-static bool shift_left(const cmz_node *n) { return cmz_node_string(n, "direction", "LEFT")[0] == 'L'; }
+static bool shift_left(const cmz_node *n) {
+  return cmz_node_string(n, "direction", "LEFT")[0] == 'L';
+}
 
-static cmz_status eval_shift(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_shift(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                             cmz_array *outputs) {
   bool left = shift_left(n);
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_shift, &left);
 }
 
-static cmz_expr describe_shift(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_shift(cmz_describe *d, const cmz_node *n, uint32_t output,
+                               const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_dtype dtype = cmz_input_type(cmz_describe_module(d), n, 0)->dtype;
   cmz_expr x[2];
   if (!cmz_describe_broadcast_all(d, n, output, idx, x, 2)) return 0;
   cmz_expr bits = cmz_x_like(k, x[1], cmz_dtype_info(dtype)->bits), zero = cmz_x_like(k, x[1], 0);
   cmz_expr fits = cmz_x2(k, CMZ_X_LT, x[1], bits);
-  cmz_expr r = cmz_x2(k, shift_left(n) ? CMZ_X_SHL : CMZ_X_SHR, x[0], cmz_x_select(k, fits, x[1], zero));
+  cmz_expr r =
+      cmz_x2(k, shift_left(n) ? CMZ_X_SHL : CMZ_X_SHR, x[0], cmz_x_select(k, fits, x[1], zero));
   return cmz_x_select(k, fits, r, cmz_x_like(k, r, 0));
 }
 
@@ -284,13 +307,17 @@ static cmz_status infer_shift(cmz_module *m, cmz_nid n) {
 }
 
 #define FOLD(NAME, MIN, MAX, FLAGS)                                                                \
-  {.domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,             \
-   .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = infer_fold,         \
-   .eval = eval_fold, .describe = describe_fold}
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
+    .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = infer_fold,        \
+    .eval = eval_fold, .describe = describe_fold                                                   \
+  }
 #define BINARY(NAME, FLAGS, INFER, EVAL, DESCRIBE)                                                 \
-  {.domain = "", .name = NAME, .min_inputs = 2, .max_inputs = 2, .min_outputs = 1,                 \
-   .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = INFER,              \
-   .eval = EVAL, .describe = DESCRIBE}
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = 2, .max_inputs = 2, .min_outputs = 1,                \
+    .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = INFER,             \
+    .eval = EVAL, .describe = DESCRIBE                                                             \
+  }
 
 const cmz_op cmz_ops_binary[] = {
     FOLD("Add", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE),

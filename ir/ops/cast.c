@@ -1,20 +1,22 @@
-/* cast.c - changes of element type and copies: Cast, CastLike, Identity, Dropout (as inference sees it).
- * In: nodes with one data input. Out: types, values, expressions. Always holds: casts between integers
- * wrap; a cast to bool is a comparison with zero. */
+/* cast.c - changes of element type and copies: Cast, CastLike, Identity, Dropout (as inference sees
+ * it). In: nodes with one data input. Out: types, values, expressions. Always holds: casts between
+ * integers wrap; a cast to bool is a comparison with zero. */
 #include "ops.h"
 
 /* ---- Cast ---- */
 
 static bool castable(cmz_dtype t) {
   cmz_dtype_class c = cmz_dtype_info(t)->class_;
-  return c == CMZ_CLASS_FLOAT || c == CMZ_CLASS_SIGNED || c == CMZ_CLASS_UNSIGNED || c == CMZ_CLASS_BOOL;
+  return c == CMZ_CLASS_FLOAT || c == CMZ_CLASS_SIGNED || c == CMZ_CLASS_UNSIGNED ||
+         c == CMZ_CLASS_BOOL;
 }
 
 static cmz_dim dims_cast(cmz_module *m, cmz_nid n, const cmz_dim *args, uint32_t count) {
   (void)count;
   cmz_dtype to = cmz_ops_type(m, cmz_ops_output(m, n, 0))->dtype;
   cmz_dim one = cmz_dim_const(m->dims, 1);
-  if (to == CMZ_BOOL) return cmz_dim_sub(m->dims, one, cmz_dim_eq(m->dims, args[0], cmz_dim_const(m->dims, 0)));
+  if (to == CMZ_BOOL)
+    return cmz_dim_sub(m->dims, one, cmz_dim_eq(m->dims, args[0], cmz_dim_const(m->dims, 0)));
   if (to == CMZ_I64 || to == CMZ_I32) return args[0];
   /* Narrow types may wrap: only what is sure to fit. */
   int64_t low, high, limit = (int64_t)1 << (CMZ_MIN(cmz_dtype_info(to)->bits, 62) - 1);
@@ -34,10 +36,12 @@ static cmz_status infer_cast_to(cmz_module *m, cmz_nid n, cmz_dtype to) {
 
 static cmz_status infer_cast(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
-  if (!cmz_node_attr(node, "to")) return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute \"to\" is missing");
+  if (!cmz_node_attr(node, "to"))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute \"to\" is missing");
   int64_t to = cmz_node_int(node, "to", 0);
   if (to <= 0 || to >= CMZ_DTYPE_COUNT)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute \"to\" is %" PRId64 ", not an element type", to);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute \"to\" is %" PRId64 ", not an element type",
+                         to);
   return infer_cast_to(m, n, (cmz_dtype)to);
 }
 
@@ -54,10 +58,12 @@ static cmz_status normalize_cast(cmz_module *m, cmz_nid n) {
       cmz_node_set_int(m, n, "to", t);
       return CMZ_OK;
     }
-  return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute \"to\" is \"%s\", not an element type", attr->s);
+  return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute \"to\" is \"%s\", not an element type",
+                       attr->s);
 }
 
-static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
   if (!n->outputs[0]) return CMZ_OK;
   const cmz_array *in = &inputs[0];
   cmz_array *out = &outputs[0];
@@ -66,7 +72,8 @@ static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   size_t count = cmz_array_count(out);
   for (size_t i = 0; i < count; i++) {
     if (out->dtype == CMZ_BOOL)
-      cmz_array_set_i64(out, i, from_float ? cmz_get(in, (int64_t)i) != 0 : cmz_array_i64(in, i) != 0);
+      cmz_array_set_i64(out, i,
+                        from_float ? cmz_get(in, (int64_t)i) != 0 : cmz_array_i64(in, i) != 0);
     else if (from_float || cmz_dtype_is_float(out->dtype))
       cmz_dtype_set_f64_mode(out->dtype, out->data, i, cmz_get(in, (int64_t)i), saturate);
     else cmz_array_set_i64(out, i, cmz_array_i64(in, i));
@@ -74,9 +81,14 @@ static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   return CMZ_OK;
 }
 
-/* Without saturation what rounds beyond the largest float8 becomes NaN, or infinity where there is one. */
+/* Without saturation what rounds beyond the largest float8 becomes NaN, or infinity where there is
+ * one. */
 static cmz_expr unsaturated(cmz_describe *d, cmz_expr x, cmz_dtype to) {
-  static const struct { cmz_dtype dtype; double limit; bool open; } rows[] = {
+  static const struct {
+    cmz_dtype dtype;
+    double limit;
+    bool open;
+  } rows[] = {
       {CMZ_F8E4M3FN, 464, true}, {CMZ_F8E4M3FNUZ, 248, false}, {CMZ_F8E5M2FNUZ, 61440, false}};
   cmz_kernel *k = cmz_describe_kernel(d);
   for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++) {
@@ -85,10 +97,13 @@ static cmz_expr unsaturated(cmz_describe *d, cmz_expr x, cmz_dtype to) {
     cmz_expr fits = cmz_x2(k, rows[i].open ? CMZ_X_LE : CMZ_X_LT, size, limit);
     return cmz_x_select(k, fits, x, cmz_x_like(k, x, NAN));
   }
-  return to == CMZ_F8E5M2 || to == CMZ_F8E8M0 ? cmz_describe_fail(d, "saturate 0 is not supported for %s", cmz_dtype_info(to)->name) : x;
+  return to == CMZ_F8E5M2 || to == CMZ_F8E8M0
+             ? cmz_describe_fail(d, "saturate 0 is not supported for %s", cmz_dtype_info(to)->name)
+             : x;
 }
 
-static cmz_expr describe_cast(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_cast(cmz_describe *d, const cmz_node *n, uint32_t output,
+                              const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   const cmz_module *m = cmz_describe_module(d);
   cmz_dtype from = cmz_input_type(m, n, 0)->dtype, to = cmz_output_type(m, n, output)->dtype;
@@ -115,13 +130,15 @@ static cmz_status infer_identity(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_status eval_identity(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_identity(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                                cmz_array *outputs) {
   (void)e;
   if (n->outputs[0]) outputs[0] = inputs[0];
   return CMZ_OK;
 }
 
-static cmz_expr describe_identity(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_identity(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                  const cmz_expr *idx) {
   (void)n, (void)output;
   return cmz_describe_input(d, 0, idx);
 }
@@ -131,15 +148,18 @@ static cmz_status infer_dropout(cmz_module *m, cmz_nid n) {
   double ratio = 0;
   uint32_t count;
   cmz_vid mode = cmz_ops_input(m, n, 2), mask = cmz_ops_output(m, n, 1);
-  bool zero_ratio = cmz_ops_input(m, n, 1) && cmz_const_f64(m, cmz_ops_input(m, n, 1), &ratio) && ratio == 0;
+  bool zero_ratio =
+      cmz_ops_input(m, n, 1) && cmz_const_f64(m, cmz_ops_input(m, n, 1), &ratio) && ratio == 0;
   if (mode && !zero_ratio && (!cmz_const_i64s(m, mode, &training, 1, &count) || training))
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "training mode is not supported: cmzc compiles inference");
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
+                         "training mode is not supported: cmzc compiles inference");
   CMZ_TRY(cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED));
   uint32_t opset = cmz_node_get(m, n)->opset;
   return mask ? cmz_infer_same(m, n, 1, 0, opset && opset < 10 ? CMZ_UNDEFINED : CMZ_BOOL) : CMZ_OK;
 }
 
-static cmz_status eval_dropout(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_dropout(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
   if (n->outputs[0]) outputs[0] = inputs[0];
   if (n->output_count < 2 || !n->outputs[1]) return CMZ_OK;
   CMZ_TRY(cmz_eval_output_like(e, &outputs[1], &inputs[0]));
@@ -148,7 +168,8 @@ static cmz_status eval_dropout(cmz_eval *e, const cmz_node *n, const cmz_array *
   return CMZ_OK;
 }
 
-static cmz_expr describe_dropout(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_dropout(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                 const cmz_expr *idx) {
   if (output == 0) return cmz_describe_input(d, 0, idx);
   cmz_dtype dtype = cmz_output_type(cmz_describe_module(d), n, output)->dtype;
   return cmz_x_const(cmz_describe_kernel(d), cmz_dtype_info(dtype)->compute, 1);
@@ -157,7 +178,8 @@ static cmz_expr describe_dropout(cmz_describe *d, const cmz_node *n, uint32_t ou
 /* Without a mask Dropout is Identity. */
 static cmz_status expand_dropout(cmz_module *m, cmz_nid n) {
   cmz_vid mask = cmz_ops_output(m, n, 1);
-  if (mask && (cmz_value_get(m, mask)->uses.count || cmz_value_get(m, mask)->output_uses)) return CMZ_OK;
+  if (mask && (cmz_value_get(m, mask)->uses.count || cmz_value_get(m, mask)->output_uses))
+    return CMZ_OK;
   cmz_vid v = cmz_build1(m, n, "Identity", cmz_ops_input(m, n, 0));
   if (!v) return CMZ_E_INTERNAL;
   cmz_build_finish(m, n, v);
@@ -165,16 +187,51 @@ static cmz_status expand_dropout(cmz_module *m, cmz_nid n) {
 }
 
 const cmz_op cmz_ops_cast[] = {
-    {.domain = "", .name = "Cast", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
-     .since = 1, .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP, .normalize = normalize_cast,
-     .infer = infer_cast, .eval = eval_cast, .describe = describe_cast},
-    {.domain = "", .name = "CastLike", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
-     .since = 15, .flags = CMZ_OP_CHEAP, .infer = infer_cast_like, .eval = eval_cast, .describe = describe_cast},
-    {.domain = "", .name = "Identity", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
-     .since = 1, .flags = CMZ_OP_MOVEMENT | CMZ_OP_VIEW | CMZ_OP_CHEAP, .infer = infer_identity,
-     .eval = eval_identity, .describe = describe_identity},
-    {.domain = "", .name = "Dropout", .min_inputs = 1, .max_inputs = 3, .min_outputs = 1, .max_outputs = 2,
-     .since = 1, .flags = CMZ_OP_CHEAP, .infer = infer_dropout, .eval = eval_dropout,
-     .expand = expand_dropout, .describe = describe_dropout},
+    {.domain = "",
+     .name = "Cast",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
+     .normalize = normalize_cast,
+     .infer = infer_cast,
+     .eval = eval_cast,
+     .describe = describe_cast},
+    {.domain = "",
+     .name = "CastLike",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 15,
+     .flags = CMZ_OP_CHEAP,
+     .infer = infer_cast_like,
+     .eval = eval_cast,
+     .describe = describe_cast},
+    {.domain = "",
+     .name = "Identity",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_MOVEMENT | CMZ_OP_VIEW | CMZ_OP_CHEAP,
+     .infer = infer_identity,
+     .eval = eval_identity,
+     .describe = describe_identity},
+    {.domain = "",
+     .name = "Dropout",
+     .min_inputs = 1,
+     .max_inputs = 3,
+     .min_outputs = 1,
+     .max_outputs = 2,
+     .since = 1,
+     .flags = CMZ_OP_CHEAP,
+     .infer = infer_dropout,
+     .eval = eval_dropout,
+     .expand = expand_dropout,
+     .describe = describe_dropout},
     {.name = NULL},
 };

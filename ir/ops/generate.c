@@ -1,13 +1,15 @@
 /* generate.c - tensors made of sizes and numbers: Constant, ConstantOfShape, Range, EyeLike.
- * In: attributes and small inputs. Out: types with symbolic content, values, expressions. Always holds: a
- * Constant becomes a constant value before inference. */
+ * In: attributes and small inputs. Out: types with symbolic content, values, expressions. Always
+ * holds: a Constant becomes a constant value before inference. */
 #include "ops.h"
 
 /* ---- Constant ---- */
 
-static cmz_vid constant_of_strings(cmz_module *m, cmz_gid g, const char *const *strings, uint32_t count, uint32_t rank) {
+static cmz_vid constant_of_strings(cmz_module *m, cmz_gid g, const char *const *strings,
+                                   uint32_t count, uint32_t rank) {
   int64_t shape = count;
-  return cmz_value_add_constant(m, g, NULL, CMZ_STRING, rank, &shape, strings, count * sizeof *strings);
+  return cmz_value_add_constant(m, g, NULL, CMZ_STRING, rank, &shape, strings,
+                                count * sizeof *strings);
 }
 
 /* The constant value that the node's attribute spells; 0 when there is none. */
@@ -31,7 +33,8 @@ static cmz_vid constant_from_attributes(cmz_module *m, cmz_nid n) {
     int64_t shape = a->count;
     return cmz_value_add_constant(m, g, NULL, CMZ_F32, 1, &shape, v, a->count * sizeof *v);
   }
-  if ((a = cmz_node_attr(node, "value_strings"))) return constant_of_strings(m, g, a->strings, a->count, 1);
+  if ((a = cmz_node_attr(node, "value_strings")))
+    return constant_of_strings(m, g, a->strings, a->count, 1);
   if ((a = cmz_node_attr(node, "value_string"))) {
     const char **s = CMZ_NEW_ARRAY(m->arena, const char *, 1);
     s[0] = a->s;
@@ -75,8 +78,10 @@ static cmz_status infer_fill(cmz_module *m, cmz_nid n) {
   uint32_t rank, count;
   cmz_vid out = cmz_ops_output(m, n, 0);
   const cmz_dim *shape = cmz_value_demand_elements(m, cmz_ops_input(m, n, 0), &rank);
-  if (!shape) return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank of the output depends on data");
-  if (rank > CMZ_MAX_RANK) return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "rank %u is too large", rank);
+  if (!shape)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank of the output depends on data");
+  if (rank > CMZ_MAX_RANK)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "rank %u is too large", rank);
   cmz_array fill = fill_of(m, cmz_node_get(m, n));
   if (!fill.data) return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute value is empty");
   cmz_dim dims[CMZ_MAX_RANK];
@@ -85,12 +90,14 @@ static cmz_status infer_fill(cmz_module *m, cmz_nid n) {
   if (!out || !(cmz_dtype_is_int(fill.dtype) || fill.dtype == CMZ_BOOL)) return CMZ_OK;
   if (!cmz_value_static_count(m, out, 1024, &count)) return CMZ_OK;
   cmz_dim *elements = CMZ_NEW_ARRAY(m->arena, cmz_dim, count);
-  for (uint32_t i = 0; i < count; i++) elements[i] = cmz_dim_const(m->dims, cmz_array_i64(&fill, 0));
+  for (uint32_t i = 0; i < count; i++)
+    elements[i] = cmz_dim_const(m->dims, cmz_array_i64(&fill, 0));
   cmz_value_set_elements(m, out, elements, count);
   return CMZ_OK;
 }
 
-static cmz_status eval_fill(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_fill(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
   cmz_array fill = fill_of(e->module, n);
   size_t rank = cmz_array_count(&inputs[0]);
   if (rank > CMZ_MAX_RANK) return cmz_eval_fail(e, "the rank is too large");
@@ -102,7 +109,8 @@ static cmz_status eval_fill(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   return CMZ_OK;
 }
 
-static cmz_expr describe_fill(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_fill(cmz_describe *d, const cmz_node *n, uint32_t output,
+                              const cmz_expr *idx) {
   (void)output, (void)idx;
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_array fill = fill_of(cmz_describe_module(d), n);
@@ -120,12 +128,14 @@ static int64_t float_range_count(double start, double limit, double delta) {
   return count < 1e15 ? (int64_t)count : -1;
 }
 
-/* The whole number that a float scalar holds because it was cast from an integer; CMZ_DIM_NONE otherwise. */
+/* The whole number that a float scalar holds because it was cast from an integer; CMZ_DIM_NONE
+ * otherwise. */
 static cmz_dim whole_number(cmz_module *m, cmz_vid v) {
   double value;
   uint32_t count;
   if (cmz_const_f64(m, v, &value))
-    return value == floor(value) && fabs(value) < 1e9 ? cmz_dim_const(m->dims, (int64_t)value) : CMZ_DIM_NONE;
+    return value == floor(value) && fabs(value) < 1e9 ? cmz_dim_const(m->dims, (int64_t)value)
+                                                      : CMZ_DIM_NONE;
   cmz_nid producer = cmz_value_get(m, v)->producer;
   if (!producer) return CMZ_DIM_NONE;
   const cmz_node *node = cmz_node_get(m, producer);
@@ -140,7 +150,8 @@ static cmz_dim whole_number(cmz_module *m, cmz_vid v) {
 /* A range of floats: constants, or whole numbers. */
 static cmz_status infer_float_range(cmz_module *m, cmz_nid n, const cmz_vid *in, cmz_dim *count) {
   double start, limit, delta;
-  if (cmz_const_f64(m, in[0], &start) && cmz_const_f64(m, in[1], &limit) && cmz_const_f64(m, in[2], &delta)) {
+  if (cmz_const_f64(m, in[0], &start) && cmz_const_f64(m, in[1], &limit) &&
+      cmz_const_f64(m, in[2], &delta)) {
     int64_t value = float_range_count(start, limit, delta);
     if (value < 0) return cmz_node_fail(m, n, CMZ_E_INPUT, "the step does not lead to the limit");
     *count = cmz_dim_const(m->dims, value);
@@ -148,7 +159,8 @@ static cmz_status infer_float_range(cmz_module *m, cmz_nid n, const cmz_vid *in,
   }
   cmz_dim a = whole_number(m, in[0]), b = whole_number(m, in[1]), step = whole_number(m, in[2]);
   if (!a || !b || !step)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "its length depends on floats that are computed during the run");
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
+                         "its length depends on floats that are computed during the run");
   *count = cmz_dim_ceildiv(m->dims, cmz_dim_sub(m->dims, b, a), step);
   *count = cmz_dim_max(m->dims, *count, cmz_dim_const(m->dims, 0));
   return CMZ_OK;
@@ -160,7 +172,8 @@ static cmz_status infer_range(cmz_module *m, cmz_nid n) {
   cmz_dim count;
   for (uint32_t i = 0; i < 3; i++) {
     in[i] = cmz_ops_input(m, n, i);
-    if (cmz_ops_type(m, in[i])->dtype != dtype || !cmz_dim_is(m->dims, cmz_value_element_product(m, in[i]), 1))
+    if (cmz_ops_type(m, in[i])->dtype != dtype ||
+        !cmz_dim_is(m->dims, cmz_value_element_product(m, in[i]), 1))
       return cmz_node_fail(m, n, CMZ_E_INPUT, "needs three single numbers of one element type");
   }
   if (cmz_dtype_is_float(dtype)) {
@@ -188,11 +201,14 @@ static cmz_status infer_range(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_status eval_range(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_range(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                             cmz_array *outputs) {
   (void)n;
   bool is_float = cmz_dtype_is_float(inputs[0].dtype);
-  double start = cmz_get(&inputs[0], 0), limit = cmz_get(&inputs[1], 0), delta = cmz_get(&inputs[2], 0);
-  int64_t a = is_float ? 0 : cmz_array_i64(&inputs[0], 0), step = is_float ? 0 : cmz_array_i64(&inputs[2], 0);
+  double start = cmz_get(&inputs[0], 0), limit = cmz_get(&inputs[1], 0),
+         delta = cmz_get(&inputs[2], 0);
+  int64_t a = is_float ? 0 : cmz_array_i64(&inputs[0], 0),
+          step = is_float ? 0 : cmz_array_i64(&inputs[2], 0);
   int64_t count;
   if (is_float) count = float_range_count(start, limit, delta);
   else if (step == 0) count = -1;
@@ -206,7 +222,8 @@ static cmz_status eval_range(cmz_eval *e, const cmz_node *n, const cmz_array *in
   return CMZ_OK;
 }
 
-static cmz_expr describe_range(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_range(cmz_describe *d, const cmz_node *n, uint32_t output,
+                               const cmz_expr *idx) {
   (void)n, (void)output;
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_expr zero[1] = {cmz_x_index(k, 0)};
@@ -221,12 +238,14 @@ static cmz_status infer_eye(cmz_module *m, cmz_nid n) {
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
   int64_t dtype = cmz_node_int(cmz_node_get(m, n), "dtype", in.dtype);
   if (in.rank != 2) return cmz_node_fail(m, n, CMZ_E_INPUT, "needs a matrix");
-  if (dtype <= 0 || dtype >= CMZ_DTYPE_COUNT) return cmz_node_fail(m, n, CMZ_E_INPUT, "dtype %" PRId64 " is no element type", dtype);
+  if (dtype <= 0 || dtype >= CMZ_DTYPE_COUNT)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "dtype %" PRId64 " is no element type", dtype);
   cmz_set_output(m, n, 0, (cmz_dtype)dtype, 2, in.shape);
   return CMZ_OK;
 }
 
-static cmz_status eval_eye(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_eye(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                           cmz_array *outputs) {
   int64_t k = cmz_node_int(n, "k", 0), at[CMZ_MAX_RANK] = {0};
   CMZ_TRY(cmz_eval_output_like(e, &outputs[0], &inputs[0]));
   int64_t count = (int64_t)cmz_array_count(&outputs[0]);
@@ -235,17 +254,22 @@ static cmz_status eval_eye(cmz_eval *e, const cmz_node *n, const cmz_array *inpu
   return CMZ_OK;
 }
 
-static cmz_expr describe_eye(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_eye(cmz_describe *d, const cmz_node *n, uint32_t output,
+                             const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
-  cmz_dtype compute = cmz_dtype_info(cmz_output_type(cmz_describe_module(d), n, output)->dtype)->compute;
+  cmz_dtype compute =
+      cmz_dtype_info(cmz_output_type(cmz_describe_module(d), n, output)->dtype)->compute;
   cmz_expr row = cmz_x_add(k, idx[0], cmz_x_index(k, cmz_node_int(n, "k", 0)));
-  return cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, row, idx[1]), cmz_x_const(k, compute, 1), cmz_x_const(k, compute, 0));
+  return cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, row, idx[1]), cmz_x_const(k, compute, 1),
+                      cmz_x_const(k, compute, 0));
 }
 
 #define MAKE(NAME, COUNT, SINCE, NORMALIZE, INFER, EVAL, DESCRIBE)                                 \
-  {.domain = "", .name = NAME, .min_inputs = COUNT, .max_inputs = COUNT, .min_outputs = 1,         \
-   .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_CHEAP, .normalize = NORMALIZE,                \
-   .infer = INFER, .eval = EVAL, .describe = DESCRIBE}
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = COUNT, .max_inputs = COUNT, .min_outputs = 1,        \
+    .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_CHEAP, .normalize = NORMALIZE,               \
+    .infer = INFER, .eval = EVAL, .describe = DESCRIBE                                             \
+  }
 
 const cmz_op cmz_ops_generate[] = {
     MAKE("Constant", 0, 1, normalize_constant, infer_constant, NULL, NULL),

@@ -1,6 +1,6 @@
-/* legacy.c - operators that early opsets had and old models still use: Crop, ImageScaler, Upsample's
- * neighbours. In: nodes of opset 1 (which later opsets of some exporters keep). Out: newer operators.
- * Always holds: each expands into current operators. */
+/* legacy.c - operators that early opsets had and old models still use: Crop, ImageScaler,
+ * Upsample's neighbours. In: nodes of opset 1 (which later opsets of some exporters keep). Out:
+ * newer operators. Always holds: each expands into current operators. */
 #include "ops.h"
 
 static cmz_status done(cmz_module *m, cmz_nid n, cmz_vid v) {
@@ -20,7 +20,8 @@ static cmz_status crop_bounds(cmz_module *m, cmz_nid n, int64_t *start, int64_t 
   for (int i = 0; i < 2; i++) {
     start[i] = border[1 - i];
     end[i] = scale ? start[i] + scale[i] : border[3 - i] ? -border[3 - i] : INT64_MAX;
-    if (start[i] < 0 || (!scale && border[3 - i] < 0)) return cmz_node_fail(m, n, CMZ_E_INPUT, "a negative border");
+    if (start[i] < 0 || (!scale && border[3 - i] < 0))
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "a negative border");
   }
   return CMZ_OK;
 }
@@ -35,7 +36,9 @@ static cmz_status infer_crop(cmz_module *m, cmz_nid n) {
     cmz_dim last = in.shape[2 + i];
     if (end[i] < 0) last = cmz_dim_add(m->dims, last, cmz_dim_const(m->dims, end[i]));
     else if (end[i] < INT64_MAX) last = cmz_dim_min(m->dims, last, cmz_dim_const(m->dims, end[i]));
-    shape[2 + i] = cmz_dim_max(m->dims, cmz_dim_sub(m->dims, last, cmz_dim_const(m->dims, start[i])), cmz_dim_const(m->dims, 0));
+    shape[2 + i] =
+        cmz_dim_max(m->dims, cmz_dim_sub(m->dims, last, cmz_dim_const(m->dims, start[i])),
+                    cmz_dim_const(m->dims, 0));
   }
   cmz_set_output(m, n, 0, in.dtype, 4, shape);
   return CMZ_OK;
@@ -44,8 +47,8 @@ static cmz_status infer_crop(cmz_module *m, cmz_nid n) {
 static cmz_status expand_crop(cmz_module *m, cmz_nid n) {
   int64_t start[2], end[2], axes[2] = {2, 3};
   CMZ_TRY(crop_bounds(m, n, start, end));
-  cmz_vid in[4] = {cmz_ops_input(m, n, 0), cmz_build_i64s(m, n, start, 2), cmz_build_i64s(m, n, end, 2),
-                   cmz_build_i64s(m, n, axes, 2)};
+  cmz_vid in[4] = {cmz_ops_input(m, n, 0), cmz_build_i64s(m, n, start, 2),
+                   cmz_build_i64s(m, n, end, 2), cmz_build_i64s(m, n, axes, 2)};
   return done(m, n, cmz_build_node(m, n, "Slice", 4, in, NULL));
 }
 
@@ -54,10 +57,13 @@ static cmz_status expand_crop(cmz_module *m, cmz_nid n) {
 static cmz_status infer_scaler(cmz_module *m, cmz_nid n) {
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
   const cmz_attr *bias = cmz_node_attr(cmz_node_get(m, n), "bias");
-  if (in.rank < 2 || !cmz_dtype_is_float(in.dtype)) return cmz_node_fail(m, n, CMZ_E_INPUT, "needs channels of floats");
-  if (bias && bias->kind != CMZ_ATTR_FLOATS) return cmz_node_fail(m, n, CMZ_E_INPUT, "bias must be a list of floats");
+  if (in.rank < 2 || !cmz_dtype_is_float(in.dtype))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "needs channels of floats");
+  if (bias && bias->kind != CMZ_ATTR_FLOATS)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "bias must be a list of floats");
   if (bias && cmz_dims_differ(m, in.shape[1], cmz_dim_const(m->dims, bias->count)))
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "bias has %u numbers, one is needed for each channel", bias->count);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "bias has %u numbers, one is needed for each channel",
+                         bias->count);
   return cmz_infer_unary(m, n);
 }
 
@@ -71,14 +77,17 @@ static cmz_status expand_scaler(cmz_module *m, cmz_nid n) {
     int64_t shape[CMZ_MAX_RANK];
     for (uint32_t i = 0; i + 1 < in.rank; i++) shape[i] = i ? 1 : bias->count;
     bias = cmz_node_attr(cmz_node_get(m, n), "bias");
-    v = cmz_build2(m, n, "Add", v, cmz_build_floats(m, n, in.dtype, in.rank - 1, shape, bias->floats));
+    v = cmz_build2(m, n, "Add", v,
+                   cmz_build_floats(m, n, in.dtype, in.rank - 1, shape, bias->floats));
   }
   return done(m, n, v);
 }
 
 #define LEGACY(NAME, INFER, EXPAND)                                                                \
-  {.domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                 \
-   .max_outputs = 1, .since = 1, .infer = INFER, .expand = EXPAND}
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
+    .max_outputs = 1, .since = 1, .infer = INFER, .expand = EXPAND                                 \
+  }
 
 const cmz_op cmz_ops_legacy[] = {
     LEGACY("Crop", infer_crop, expand_crop),

@@ -1,6 +1,6 @@
 /* logical.c - comparisons, logic, tests of floats, Where, BitwiseNot.
- * In: nodes with broadcast inputs. Out: types, values, expressions. Always holds: comparison with NaN is
- * false; bools are 0 or 1. */
+ * In: nodes with broadcast inputs. Out: types, values, expressions. Always holds: comparison with
+ * NaN is false; bools are 0 or 1. */
 #include "ops.h"
 
 /* ---- two operands: one row each ---- */
@@ -8,8 +8,8 @@
 typedef struct compare_row {
   const char *name;
   cmz_expr_op op;
-  bool swap; /* the result is op(b, a) */
-  bool on_bools;     /* And, Or, Xor */
+  bool swap;     /* the result is op(b, a) */
+  bool on_bools; /* And, Or, Xor */
   bool less, equal, greater;
 } compare_row;
 
@@ -38,22 +38,26 @@ static cmz_scalar scalar_compare(const cmz_scalar_call *call, const cmz_scalar *
     return (cmz_scalar){.i = row->op == CMZ_X_AND ? a && b : row->op == CMZ_X_OR ? a || b : a != b};
   }
   if (call->is_float) {
-    less = args[0].f < args[1].f, equal = args[0].f == args[1].f, greater = args[0].f > args[1].f;
+    less = args[0].f<args[1].f, equal = args[0].f == args[1].f, greater = args[0].f> args[1].f;
   } else if (cmz_dtype_info(call->in)->class_ == CMZ_CLASS_UNSIGNED) {
     uint64_t a = (uint64_t)args[0].i, b = (uint64_t)args[1].i;
-    less = a < b, equal = a == b, greater = a > b;
+    less = a<b, equal = a == b, greater = a> b;
   } else {
-    less = args[0].i < args[1].i, equal = args[0].i == args[1].i, greater = args[0].i > args[1].i;
+    less = args[0].i<args[1].i, equal = args[0].i == args[1].i, greater = args[0].i> args[1].i;
   }
-  return (cmz_scalar){.i = (row->less && less) || (row->equal && equal) || (row->greater && greater)};
+  return (cmz_scalar){.i = (row->less && less) || (row->equal && equal) ||
+                           (row->greater && greater)};
 }
 
-static cmz_status eval_compare(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_compare(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_compare, row_of(n));
 }
 
 /* A <= B as 0 or 1: the smaller of the two is A. */
-static cmz_dim dim_le(cmz_dims *p, cmz_dim a, cmz_dim b) { return cmz_dim_eq(p, cmz_dim_min(p, a, b), a); }
+static cmz_dim dim_le(cmz_dims *p, cmz_dim a, cmz_dim b) {
+  return cmz_dim_eq(p, cmz_dim_min(p, a, b), a);
+}
 
 static cmz_dim dims_compare(cmz_module *m, cmz_nid n, const cmz_dim *args, uint32_t count) {
   (void)count;
@@ -74,18 +78,23 @@ static cmz_status infer_compare(cmz_module *m, cmz_nid n) {
   const compare_row *row = row_of(cmz_node_get(m, n));
   cmz_dtype dtype = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
   cmz_dtype_class class_ = cmz_dtype_info(dtype)->class_;
-  bool number = class_ == CMZ_CLASS_FLOAT || class_ == CMZ_CLASS_SIGNED || class_ == CMZ_CLASS_UNSIGNED;
-  bool is_equal = row->op == CMZ_X_EQ, fits = row->on_bools ? dtype == CMZ_BOOL : number || (is_equal && dtype == CMZ_BOOL);
-  if (class_ == CMZ_CLASS_STRING) return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "on strings is not supported yet");
+  bool number =
+      class_ == CMZ_CLASS_FLOAT || class_ == CMZ_CLASS_SIGNED || class_ == CMZ_CLASS_UNSIGNED;
+  bool is_equal = row->op == CMZ_X_EQ,
+       fits = row->on_bools ? dtype == CMZ_BOOL : number || (is_equal && dtype == CMZ_BOOL);
+  if (class_ == CMZ_CLASS_STRING)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "on strings is not supported yet");
   if (!fits)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s", cmz_dtype_info(dtype)->name);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s",
+                         cmz_dtype_info(dtype)->name);
   CMZ_TRY(cmz_infer_legacy_axis(m, n));
   CMZ_TRY(cmz_infer_compare(m, n));
   cmz_infer_elements(m, n, dims_compare);
   return CMZ_OK;
 }
 
-static cmz_expr describe_compare(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_compare(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                 const cmz_expr *idx) {
   const compare_row *row = row_of(n);
   cmz_expr x[2];
   if (!cmz_describe_broadcast_all(d, n, output, idx, x, 2)) return 0;
@@ -98,7 +107,8 @@ static cmz_scalar scalar_not(const cmz_scalar_call *call, const cmz_scalar *args
   return (cmz_scalar){.i = call->in == CMZ_BOOL ? !args[0].i : ~args[0].i};
 }
 
-static cmz_status eval_not(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_not(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                           cmz_array *outputs) {
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_not, NULL);
 }
 
@@ -111,13 +121,15 @@ static cmz_status infer_not(cmz_module *m, cmz_nid n) {
   bool bitwise = cmz_node_get(m, n)->op->name[0] == 'B';
   cmz_dtype dtype = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
   if (bitwise ? !cmz_dtype_is_int(dtype) : dtype != CMZ_BOOL)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s", cmz_dtype_info(dtype)->name);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s",
+                         cmz_dtype_info(dtype)->name);
   CMZ_TRY(cmz_infer_unary(m, n));
   if (!bitwise) cmz_infer_elements(m, n, dims_not);
   return CMZ_OK;
 }
 
-static cmz_expr describe_not(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_not(cmz_describe *d, const cmz_node *n, uint32_t output,
+                             const cmz_expr *idx) {
   (void)output;
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_expr x = cmz_describe_input(d, 0, idx);
@@ -126,7 +138,9 @@ static cmz_expr describe_not(cmz_describe *d, const cmz_node *n, uint32_t output
   return cmz_x2(k, CMZ_X_XOR, x, cmz_x_int(k, cmz_x_dtype(k, x), -1));
 }
 
-typedef struct float_test { bool nan, positive, negative; } float_test;
+typedef struct float_test {
+  bool nan, positive, negative;
+} float_test;
 
 static float_test float_test_of(const cmz_node *n) {
   if (n->op->name[2] == 'N') return (float_test){.nan = true};
@@ -137,10 +151,12 @@ static float_test float_test_of(const cmz_node *n) {
 static cmz_scalar scalar_test(const cmz_scalar_call *call, const cmz_scalar *args) {
   const float_test *t = call->user;
   double x = args[0].f;
-  return (cmz_scalar){.i = (t->nan && isnan(x)) || (isinf(x) && (x > 0 ? t->positive : t->negative))};
+  return (cmz_scalar){.i = (t->nan && isnan(x)) ||
+                           (isinf(x) && (x > 0 ? t->positive : t->negative))};
 }
 
-static cmz_status eval_test(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_test(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
   float_test t = float_test_of(n);
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_test, &t);
 }
@@ -151,7 +167,8 @@ static cmz_status infer_test(cmz_module *m, cmz_nid n) {
   return cmz_infer_same(m, n, 0, 0, CMZ_BOOL);
 }
 
-static cmz_expr describe_test(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_test(cmz_describe *d, const cmz_node *n, uint32_t output,
+                              const cmz_expr *idx) {
   (void)output;
   cmz_kernel *k = cmz_describe_kernel(d);
   float_test t = float_test_of(n);
@@ -175,7 +192,8 @@ static cmz_dim dims_where(cmz_module *m, cmz_nid n, const cmz_dim *args, uint32_
 static cmz_status infer_where(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK];
   uint32_t rank;
-  cmz_dtype a = cmz_ops_type(m, cmz_ops_input(m, n, 1))->dtype, b = cmz_ops_type(m, cmz_ops_input(m, n, 2))->dtype;
+  cmz_dtype a = cmz_ops_type(m, cmz_ops_input(m, n, 1))->dtype,
+            b = cmz_ops_type(m, cmz_ops_input(m, n, 2))->dtype;
   if (cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype != CMZ_BOOL || a != b)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "needs a bool and two inputs of one element type");
   CMZ_TRY(cmz_infer_broadcast(m, n, 0, 3, shape, &rank));
@@ -184,31 +202,37 @@ static cmz_status infer_where(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_status eval_where(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_where(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                             cmz_array *outputs) {
   (void)n;
   CMZ_TRY(cmz_array_broadcast(e, inputs, 3, &outputs[0]));
   CMZ_TRY(cmz_eval_output(e, &outputs[0]));
   int64_t at[CMZ_MAX_RANK] = {0}, total = (int64_t)cmz_array_count(&outputs[0]);
   uint32_t rank = outputs[0].rank;
   for (int64_t i = 0; i < total; i++, cmz_array_next(&outputs[0], at)) {
-    bool first = cmz_array_i64(&inputs[0], (size_t)cmz_array_broadcast_index(&inputs[0], rank, at)) != 0;
+    bool first =
+        cmz_array_i64(&inputs[0], (size_t)cmz_array_broadcast_index(&inputs[0], rank, at)) != 0;
     const cmz_array *from = &inputs[first ? 1 : 2];
     cmz_copy_element(&outputs[0], i, from, cmz_array_broadcast_index(from, rank, at));
   }
   return CMZ_OK;
 }
 
-static cmz_expr describe_where(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_where(cmz_describe *d, const cmz_node *n, uint32_t output,
+                               const cmz_expr *idx) {
   cmz_expr x[3];
   if (!cmz_describe_broadcast_all(d, n, output, idx, x, 3)) return 0;
   return cmz_x_select(cmz_describe_kernel(d), x[0], x[1], x[2]);
 }
 
 #define LOGIC(NAME, COUNT, SINCE, FLAGS, INFER, EVAL, DESCRIBE)                                    \
-  {.domain = "", .name = NAME, .min_inputs = COUNT, .max_inputs = COUNT, .min_outputs = 1,         \
-   .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP | (FLAGS),           \
-   .infer = INFER, .eval = EVAL, .describe = DESCRIBE}
-#define COMPARE(NAME, SINCE, FLAGS) LOGIC(NAME, 2, SINCE, FLAGS, infer_compare, eval_compare, describe_compare)
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = COUNT, .max_inputs = COUNT, .min_outputs = 1,        \
+    .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP | (FLAGS),          \
+    .infer = INFER, .eval = EVAL, .describe = DESCRIBE                                             \
+  }
+#define COMPARE(NAME, SINCE, FLAGS)                                                                \
+  LOGIC(NAME, 2, SINCE, FLAGS, infer_compare, eval_compare, describe_compare)
 
 const cmz_op cmz_ops_logical[] = {
     COMPARE("Equal", 1, CMZ_OP_COMMUTATIVE),

@@ -1,5 +1,5 @@
-/* ops.c - what the operator families share: walking arrays, the frame of pointwise operators, symbolic
- * elements. In: nodes and arrays. Out: typed outputs, evaluated arrays, expressions.
+/* ops.c - what the operator families share: walking arrays, the frame of pointwise operators,
+ * symbolic elements. In: nodes and arrays. Out: typed outputs, evaluated arrays, expressions.
  * Always holds: nothing here knows a particular operator. */
 #include "ops.h"
 
@@ -15,14 +15,16 @@ int64_t cmz_array_i64(const cmz_array *a, size_t i) {
 }
 
 void cmz_array_set_i64(cmz_array *a, size_t i, int64_t v) {
-  if (a->dtype == CMZ_U64 || a->dtype == CMZ_I64) memcpy((char *)a->data + i * sizeof v, &v, sizeof v);
+  if (a->dtype == CMZ_U64 || a->dtype == CMZ_I64)
+    memcpy((char *)a->data + i * sizeof v, &v, sizeof v);
   else cmz_dtype_set_i64(a->dtype, a->data, i, v);
 }
 
 int64_t cmz_array_broadcast_index(const cmz_array *a, uint32_t rank, const int64_t *coordinates) {
   int64_t index = 0;
   const int64_t *at = coordinates + (rank - a->rank);
-  for (uint32_t i = 0; i < a->rank; i++) index = index * a->shape[i] + (a->shape[i] == 1 ? 0 : at[i]);
+  for (uint32_t i = 0; i < a->rank; i++)
+    index = index * a->shape[i] + (a->shape[i] == 1 ? 0 : at[i]);
   return index;
 }
 
@@ -34,7 +36,8 @@ bool cmz_array_next(const cmz_array *a, int64_t *coordinates) {
   return false;
 }
 
-cmz_status cmz_array_broadcast(cmz_eval *e, const cmz_array *inputs, uint32_t count, cmz_array *out) {
+cmz_status cmz_array_broadcast(cmz_eval *e, const cmz_array *inputs, uint32_t count,
+                               cmz_array *out) {
   uint32_t rank = 0;
   for (uint32_t i = 0; i < count; i++)
     if (inputs[i].data) rank = CMZ_MAX(rank, inputs[i].rank);
@@ -60,8 +63,8 @@ cmz_status cmz_eval_output_like(cmz_eval *e, cmz_array *out, const cmz_array *fr
 
 #define MAX_POINTWISE_INPUTS 64
 
-cmz_status cmz_eval_pointwise(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs,
-                              cmz_scalar_function function, const void *user) {
+cmz_status cmz_eval_pointwise(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                              cmz_array *outputs, cmz_scalar_function function, const void *user) {
   if (!n->outputs[0]) return CMZ_OK;
   if (n->input_count > MAX_POINTWISE_INPUTS) return cmz_eval_fail(e, "too many inputs");
   CMZ_TRY(cmz_array_broadcast(e, inputs, n->input_count, &outputs[0]));
@@ -71,8 +74,13 @@ cmz_status cmz_eval_pointwise(cmz_eval *e, const cmz_node *n, const cmz_array *i
     present[i] = inputs[i].data != NULL;
     floats[i] = cmz_dtype_is_float(inputs[i].dtype);
   }
-  cmz_scalar_call call = {.node = n, .in = inputs[0].dtype, .out = outputs[0].dtype, .is_float = floats[0],
-                          .count = n->input_count, .present = present, .user = user};
+  cmz_scalar_call call = {.node = n,
+                          .in = inputs[0].dtype,
+                          .out = outputs[0].dtype,
+                          .is_float = floats[0],
+                          .count = n->input_count,
+                          .present = present,
+                          .user = user};
   bool float_out = cmz_dtype_is_float(outputs[0].dtype);
   size_t count = cmz_array_count(&outputs[0]);
   int64_t coordinates[CMZ_MAX_RANK] = {0};
@@ -94,8 +102,8 @@ cmz_status cmz_eval_pointwise(cmz_eval *e, const cmz_node *n, const cmz_array *i
 
 /* ---- pointwise descriptions ---- */
 
-bool cmz_describe_broadcast_all(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx,
-                                cmz_expr *args, uint32_t capacity) {
+bool cmz_describe_broadcast_all(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                const cmz_expr *idx, cmz_expr *args, uint32_t capacity) {
   const cmz_module *m = cmz_describe_module(d);
   if (n->input_count > capacity) {
     cmz_describe_fail(d, "too many inputs");
@@ -142,7 +150,9 @@ cmz_status cmz_infer_compare(cmz_module *m, cmz_nid n) {
   return infer_broadcast_as(m, n, CMZ_BOOL);
 }
 
-cmz_status cmz_infer_unary(cmz_module *m, cmz_nid n) { return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED); }
+cmz_status cmz_infer_unary(cmz_module *m, cmz_nid n) {
+  return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
+}
 
 /* An older opset aligned the second operand with `axis` of the first instead of with its end. */
 cmz_status cmz_infer_legacy_axis(cmz_module *m, cmz_nid n) {
@@ -152,16 +162,19 @@ cmz_status cmz_infer_legacy_axis(cmz_module *m, cmz_nid n) {
   cmz_vid a = cmz_node_input(node, 0), b = cmz_node_input(node, 1);
   cmz_type ta = *cmz_ops_type(m, a), tb = *cmz_ops_type(m, b);
   cmz_node_remove_attr(m, n, "axis");
-  if (tb.rank > ta.rank) return cmz_node_fail(m, n, CMZ_E_INPUT, "operand 1 has more dimensions than operand 0");
+  if (tb.rank > ta.rank)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "operand 1 has more dimensions than operand 0");
   uint32_t at = ta.rank - tb.rank;
   if (ta.rank > 0 && axis != -1) CMZ_TRY(cmz_infer_axis(m, n, axis, ta.rank, &at));
   if (at + tb.rank >= ta.rank) {
-    if (at + tb.rank > ta.rank) return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute axis is too large");
+    if (at + tb.rank > ta.rank)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute axis is too large");
     return CMZ_OK;
   }
   cmz_dim shape[CMZ_MAX_RANK];
   uint32_t rank = ta.rank - at;
-  for (uint32_t i = 0; i < rank; i++) shape[i] = i < tb.rank ? tb.shape[i] : cmz_dim_const(m->dims, 1);
+  for (uint32_t i = 0; i < rank; i++)
+    shape[i] = i < tb.rank ? tb.shape[i] : cmz_dim_const(m->dims, 1);
   cmz_vid reshaped = cmz_build_reshape(m, n, b, shape, rank);
   if (!reshaped) return CMZ_E_INTERNAL;
   cmz_node_set_input(m, n, 1, reshaped);
@@ -176,7 +189,8 @@ bool cmz_value_static_count(const cmz_module *m, cmz_vid v, uint32_t limit, uint
   const cmz_type *type = cmz_ops_type(m, v);
   int64_t total = 1, dim;
   for (uint32_t i = 0; i < type->rank; i++)
-    if (!cmz_dim_is_const(m->dims, type->shape[i], &dim) || !cmz_mul_i64(total, dim, &total)) return false;
+    if (!cmz_dim_is_const(m->dims, type->shape[i], &dim) || !cmz_mul_i64(total, dim, &total))
+      return false;
   if (total < 0 || total > (int64_t)limit) return false;
   *count = (uint32_t)total;
   return true;
@@ -186,10 +200,12 @@ cmz_dim cmz_dim_is_negative(cmz_dims *p, cmz_dim a) {
   return cmz_dim_eq(p, cmz_dim_min(p, a, cmz_dim_const(p, -1)), a);
 }
 
-cmz_status cmz_infer_axis_dims(cmz_module *m, cmz_nid n, cmz_vid v, uint32_t rank, cmz_dim *axes, uint32_t *count) {
+cmz_status cmz_infer_axis_dims(cmz_module *m, cmz_nid n, cmz_vid v, uint32_t rank, cmz_dim *axes,
+                               uint32_t *count) {
   const cmz_dim *listed = cmz_value_demand_elements(m, v, count);
   if (!listed || *count > CMZ_MAX_RANK)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the number of axes is only known during the run");
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
+                         "the number of axes is only known during the run");
   for (uint32_t i = 0; i < *count; i++) {
     int64_t value;
     if (cmz_dim_is_const(m->dims, listed[i], &value)) {
@@ -204,7 +220,8 @@ cmz_status cmz_infer_axis_dims(cmz_module *m, cmz_nid n, cmz_vid v, uint32_t ran
   return CMZ_OK;
 }
 
-/* Whether content of this type is tracked: integers and bools, and floats that hold whole numbers. */
+/* Whether content of this type is tracked: integers and bools, and floats that hold whole numbers.
+ */
 static bool tracked(cmz_dtype dtype) { return cmz_dtype_is_int(dtype) || dtype == CMZ_BOOL; }
 
 void cmz_infer_elements(cmz_module *m, cmz_nid n, cmz_dim_function f) {
@@ -242,7 +259,8 @@ void cmz_infer_elements(cmz_module *m, cmz_nid n, cmz_dim_function f) {
   cmz_value_set_elements(m, out, result, count);
 }
 
-void cmz_infer_moved_elements(cmz_module *m, cmz_nid n, cmz_vid from, const uint32_t *index, uint32_t count) {
+void cmz_infer_moved_elements(cmz_module *m, cmz_nid n, cmz_vid from, const uint32_t *index,
+                              uint32_t count) {
   cmz_vid out = cmz_ops_output(m, n, 0);
   uint32_t own = 0;
   if (!out || !from || !tracked(cmz_ops_type(m, from)->dtype)) return;

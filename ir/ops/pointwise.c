@@ -1,6 +1,6 @@
 /* pointwise.c - functions of one number without attributes: Abs … Tanh.
- * In: nodes with one input. Out: types, reference values, expressions. Always holds: one row of `rows`
- * per operator, which the operator table names in the same spelling. */
+ * In: nodes with one input. Out: types, reference values, expressions. Always holds: one row of
+ * `rows` per operator, which the operator table names in the same spelling. */
 #include "ops.h"
 
 static double f_neg(double x) { return -x; }
@@ -22,7 +22,9 @@ static int64_t i_relu(int64_t x) { return x < 0 ? 0 : x; }
 static cmz_expr x_reciprocal(cmz_kernel *k, cmz_expr x) {
   return cmz_x2(k, CMZ_X_DIV, cmz_x_like(k, x, 1), x);
 }
-static cmz_expr x_relu(cmz_kernel *k, cmz_expr x) { return cmz_x2(k, CMZ_X_MAX, x, cmz_x_like(k, x, 0)); }
+static cmz_expr x_relu(cmz_kernel *k, cmz_expr x) {
+  return cmz_x2(k, CMZ_X_MAX, x, cmz_x_like(k, x, 0));
+}
 /* max(x, 0) + log(1 + exp(-|x|)): no overflow. */
 static cmz_expr x_softplus(cmz_kernel *k, cmz_expr x) {
   cmz_expr e = cmz_x1(k, CMZ_X_EXP, cmz_x1(k, CMZ_X_NEG, cmz_x1(k, CMZ_X_ABS, x)));
@@ -41,9 +43,9 @@ static cmz_expr x_hard_swish(cmz_kernel *k, cmz_expr x) {
 
 typedef struct unary_row {
   const char *name;
-  cmz_expr_op op;                                /* when `build` is NULL */
+  cmz_expr_op op; /* when `build` is NULL */
   double (*f)(double);
-  int64_t (*i)(int64_t);                         /* NULL: floats only */
+  int64_t (*i)(int64_t); /* NULL: floats only */
   cmz_expr (*build)(cmz_kernel *k, cmz_expr x);
 } unary_row;
 
@@ -95,7 +97,8 @@ static cmz_scalar scalar_unary(const cmz_scalar_call *call, const cmz_scalar *ar
   return (cmz_scalar){.i = row->i(args[0].i)};
 }
 
-static cmz_status eval_unary(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_unary(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                             cmz_array *outputs) {
   if (!cmz_dtype_is_float(inputs[0].dtype) && !row_of(n)->i)
     return cmz_eval_fail(e, "is not defined for %s", cmz_dtype_info(inputs[0].dtype)->name);
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_unary, row_of(n));
@@ -116,39 +119,67 @@ static cmz_status infer_unary(cmz_module *m, cmz_nid n) {
   cmz_dtype dtype = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
   const unary_row *row = row_of(cmz_node_get(m, n));
   if (!cmz_dtype_is_float(dtype) && !(row->i && cmz_dtype_is_int(dtype)))
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s", cmz_dtype_info(dtype)->name);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s",
+                         cmz_dtype_info(dtype)->name);
   CMZ_TRY(cmz_infer_unary(m, n));
   if (row->i) cmz_infer_elements(m, n, dims_unary);
   return CMZ_OK;
 }
 
-static cmz_expr describe_unary(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_unary(cmz_describe *d, const cmz_node *n, uint32_t output,
+                               const cmz_expr *idx) {
   (void)output;
   cmz_kernel *k = cmz_describe_kernel(d);
   const unary_row *row = row_of(n);
   cmz_dtype dtype = cmz_input_type(cmz_describe_module(d), n, 0)->dtype;
   cmz_expr x = cmz_describe_input(d, 0, idx);
   if (!x) return 0;
-  bool is_float = cmz_dtype_is_float(dtype), is_signed = cmz_dtype_info(dtype)->class_ == CMZ_CLASS_SIGNED;
+  bool is_float = cmz_dtype_is_float(dtype),
+       is_signed = cmz_dtype_info(dtype)->class_ == CMZ_CLASS_SIGNED;
   if (!is_float && row->i == i_same) return x;
   if (!is_float && !is_signed && (row->i == i_abs || row->i == i_relu)) return x;
   if (!is_float && !is_signed && row->i == i_sign)
-    return cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, x, cmz_x_like(k, x, 0)), cmz_x_like(k, x, 0), cmz_x_like(k, x, 1));
+    return cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, x, cmz_x_like(k, x, 0)), cmz_x_like(k, x, 0),
+                        cmz_x_like(k, x, 1));
   return row->build ? row->build(k, x) : cmz_x1(k, row->op, x);
 }
 
 #define UNARY(NAME, FLAGS)                                                                         \
-  {.domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                 \
-   .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = infer_unary,        \
-   .eval = eval_unary, .describe = describe_unary}
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
+    .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = infer_unary,       \
+    .eval = eval_unary, .describe = describe_unary                                                 \
+  }
 
 const cmz_op cmz_ops_pointwise[] = {
-    UNARY("Abs", CMZ_OP_CHEAP), UNARY("Neg", CMZ_OP_CHEAP), UNARY("Sign", CMZ_OP_CHEAP),
-    UNARY("Floor", CMZ_OP_CHEAP), UNARY("Ceil", CMZ_OP_CHEAP), UNARY("Round", CMZ_OP_CHEAP),
-    UNARY("Sqrt", 0), UNARY("Exp", 0), UNARY("Log", 0), UNARY("Sin", 0), UNARY("Cos", 0),
-    UNARY("Tan", 0), UNARY("Asin", 0), UNARY("Acos", 0), UNARY("Atan", 0), UNARY("Sinh", 0),
-    UNARY("Cosh", 0), UNARY("Tanh", 0), UNARY("Asinh", 0), UNARY("Acosh", 0), UNARY("Atanh", 0),
-    UNARY("Erf", 0), UNARY("Sigmoid", 0), UNARY("Reciprocal", 0), UNARY("Relu", CMZ_OP_CHEAP),
-    UNARY("Softplus", 0), UNARY("Softsign", 0), UNARY("Mish", 0), UNARY("HardSwish", CMZ_OP_CHEAP),
+    UNARY("Abs", CMZ_OP_CHEAP),
+    UNARY("Neg", CMZ_OP_CHEAP),
+    UNARY("Sign", CMZ_OP_CHEAP),
+    UNARY("Floor", CMZ_OP_CHEAP),
+    UNARY("Ceil", CMZ_OP_CHEAP),
+    UNARY("Round", CMZ_OP_CHEAP),
+    UNARY("Sqrt", 0),
+    UNARY("Exp", 0),
+    UNARY("Log", 0),
+    UNARY("Sin", 0),
+    UNARY("Cos", 0),
+    UNARY("Tan", 0),
+    UNARY("Asin", 0),
+    UNARY("Acos", 0),
+    UNARY("Atan", 0),
+    UNARY("Sinh", 0),
+    UNARY("Cosh", 0),
+    UNARY("Tanh", 0),
+    UNARY("Asinh", 0),
+    UNARY("Acosh", 0),
+    UNARY("Atanh", 0),
+    UNARY("Erf", 0),
+    UNARY("Sigmoid", 0),
+    UNARY("Reciprocal", 0),
+    UNARY("Relu", CMZ_OP_CHEAP),
+    UNARY("Softplus", 0),
+    UNARY("Softsign", 0),
+    UNARY("Mish", 0),
+    UNARY("HardSwish", CMZ_OP_CHEAP),
     {.name = NULL},
 };

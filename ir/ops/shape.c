@@ -1,12 +1,14 @@
 /* shape.c - shapes as data and other views of the same bytes: Shape, Size, Dims, Reshape, Flatten,
- * Squeeze, Unsqueeze. In: one tensor and (constant, symbolic or run-time) sizes. Out: types with symbolic
- * content, values, index expressions. Always holds: views keep row-major order, so a view is its bytes. */
+ * Squeeze, Unsqueeze. In: one tensor and (constant, symbolic or run-time) sizes. Out: types with
+ * symbolic content, values, index expressions. Always holds: views keep row-major order, so a view
+ * is its bytes. */
 #include "ops.h"
 
 /* ---- content known at inference: Shape, Size, cmz.Dims ---- */
 
 /* Element idx[0] of output 0's symbolic content. */
-static cmz_expr describe_elements(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_elements(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                  const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_module *m = cmz_describe_module(d);
   uint32_t count;
@@ -15,7 +17,8 @@ static cmz_expr describe_elements(cmz_describe *d, const cmz_node *n, uint32_t o
   if (count == 0) return cmz_x_index(k, 0);
   cmz_expr r = cmz_describe_dim(d, elements[count - 1]);
   for (uint32_t i = count - 1; i-- > 0;)
-    r = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, idx[0], cmz_x_index(k, i)), cmz_describe_dim(d, elements[i]), r);
+    r = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, idx[0], cmz_x_index(k, i)),
+                     cmz_describe_dim(d, elements[i]), r);
   return r;
 }
 
@@ -39,12 +42,14 @@ static cmz_status infer_shape(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_status eval_shape(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_shape(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                             cmz_array *outputs) {
   uint32_t start, end;
   shape_range(n, inputs[0].rank, &start, &end);
   int64_t count = end - start;
   CMZ_TRY(cmz_eval_shape(e, &outputs[0], 1, &count));
-  for (uint32_t i = start; i < end; i++) cmz_array_set_i64(&outputs[0], i - start, inputs[0].shape[i]);
+  for (uint32_t i = start; i < end; i++)
+    cmz_array_set_i64(&outputs[0], i - start, inputs[0].shape[i]);
   return CMZ_OK;
 }
 
@@ -56,7 +61,8 @@ static cmz_status infer_size(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_status eval_size(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_size(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
   (void)n;
   CMZ_TRY(cmz_eval_shape(e, &outputs[0], 0, NULL));
   cmz_array_set_i64(&outputs[0], 0, (int64_t)cmz_array_count(&inputs[0]));
@@ -80,7 +86,8 @@ static int64_t *symbol_values(cmz_eval *e) {
   for (uint32_t s = 0; s < count; s++) {
     cmz_symbol *symbol = cmz_dim_symbol_at(m->dims, s);
     values[s] = symbol->hint;
-    if (symbol->origin == CMZ_SYMBOL_DATA && symbol->element >= 0 && e->values && e->values[symbol->value].data)
+    if (symbol->origin == CMZ_SYMBOL_DATA && symbol->element >= 0 && e->values &&
+        e->values[symbol->value].data)
       values[s] = cmz_array_i64(&e->values[symbol->value], (size_t)symbol->element);
   }
   for (cmz_vid v = 1; e->values && v < m->values.count; v++) {
@@ -94,7 +101,8 @@ static int64_t *symbol_values(cmz_eval *e) {
   return values;
 }
 
-static cmz_status eval_dims(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_dims(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
   (void)inputs;
   uint32_t count;
   const cmz_dim *elements = cmz_value_elements(e->module, n->outputs[0], &count);
@@ -127,12 +135,16 @@ static void keep_elements(cmz_module *m, cmz_nid n) {
 /* OUT has the bytes of IN under its own shape (already set). */
 static cmz_status eval_view(cmz_eval *e, const cmz_array *in, cmz_array *out) {
   if (cmz_array_count(in) != cmz_array_count(out))
-    return cmz_eval_fail(e, "%zu elements cannot be reshaped to %zu", cmz_array_count(in), cmz_array_count(out));
+    return cmz_eval_fail(e, "%zu elements cannot be reshaped to %zu", cmz_array_count(in),
+                         cmz_array_count(out));
   out->data = in->data;
   return CMZ_OK;
 }
 
-typedef struct dim_list { uint32_t count, at[CMZ_MAX_RANK]; cmz_dim dims[CMZ_MAX_RANK]; } dim_list;
+typedef struct dim_list {
+  uint32_t count, at[CMZ_MAX_RANK];
+  cmz_dim dims[CMZ_MAX_RANK];
+} dim_list;
 
 /* The dims of a shape that are not 1; false when one is surely 0. */
 static bool list_dims(const cmz_module *m, const cmz_type *type, dim_list *list) {
@@ -147,19 +159,22 @@ static bool list_dims(const cmz_module *m, const cmz_type *type, dim_list *list)
 }
 
 /* The smallest groups a[i, *x) and b[j, *y) with equal products; everything when there are none. */
-static void match_group(cmz_module *m, const dim_list *a, uint32_t i, const dim_list *b, uint32_t j, uint32_t *x,
-                        uint32_t *y) {
+static void match_group(cmz_module *m, const dim_list *a, uint32_t i, const dim_list *b, uint32_t j,
+                        uint32_t *x, uint32_t *y) {
   for (uint32_t total = 2; total <= a->count - i + b->count - j; total++)
     for (*x = i + 1; *x < i + total && *x <= a->count; ++*x) {
       *y = j + total - (*x - i);
       if (*y > b->count) continue;
-      if (cmz_dim_product(m->dims, a->dims + i, *x - i) == cmz_dim_product(m->dims, b->dims + j, *y - j)) return;
+      if (cmz_dim_product(m->dims, a->dims + i, *x - i) ==
+          cmz_dim_product(m->dims, b->dims + j, *y - j))
+        return;
     }
   *x = a->count;
   *y = b->count;
 }
 
-cmz_expr cmz_describe_view(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+cmz_expr cmz_describe_view(cmz_describe *d, const cmz_node *n, uint32_t output,
+                           const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_module *m = cmz_describe_module(d);
   cmz_type in = *cmz_input_type(m, n, 0), out = *cmz_output_type(m, n, output);
@@ -188,7 +203,8 @@ static cmz_status normalize_reshape(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
   const int64_t *shape = cmz_node_ints(node, "shape", &count);
   if (node->input_count > 1) return CMZ_OK;
-  if (!shape && !cmz_node_attr(node, "shape")) return cmz_node_fail(m, n, CMZ_E_INPUT, "has no shape");
+  if (!shape && !cmz_node_attr(node, "shape"))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "has no shape");
   cmz_node_set_input(m, n, 1, cmz_value_add_i64s(m, node->graph, shape, count));
   cmz_node_remove_attr(m, n, "shape");
   return CMZ_OK;
@@ -196,7 +212,8 @@ static cmz_status normalize_reshape(cmz_module *m, cmz_nid n) {
 
 /* What is left for -1: the input's dims over the output's, equal ones cancelled first so that the
  * quotient stays a simple expression. */
-static cmz_dim remaining_dim(cmz_module *m, const cmz_type *in, const cmz_dim *out, uint32_t rank, uint32_t hole) {
+static cmz_dim remaining_dim(cmz_module *m, const cmz_type *in, const cmz_dim *out, uint32_t rank,
+                             uint32_t hole) {
   cmz_dim a[CMZ_MAX_RANK], b[CMZ_MAX_RANK];
   uint32_t na = 0, nb = 0;
   memcpy(a, in->shape, in->rank * sizeof *a);
@@ -208,26 +225,30 @@ static cmz_dim remaining_dim(cmz_module *m, const cmz_type *in, const cmz_dim *o
     if (j < na) a[j] = a[--na];
     else b[nb++] = out[i];
   }
-  return cmz_dim_floordiv(m->dims, cmz_dim_product(m->dims, a, na), cmz_dim_product(m->dims, b, nb));
+  return cmz_dim_floordiv(m->dims, cmz_dim_product(m->dims, a, na),
+                          cmz_dim_product(m->dims, b, nb));
 }
 
 /* Every element may be 0 (copy), -1 (rest) or a size: known only during the run. */
-static void dynamic_reshape(cmz_module *m, const cmz_type *in, const cmz_dim *e, uint32_t rank, bool allow_zero,
-                            cmz_dim *out) {
+static void dynamic_reshape(cmz_module *m, const cmz_type *in, const cmz_dim *e, uint32_t rank,
+                            bool allow_zero, cmz_dim *out) {
   cmz_dims *p = m->dims;
   cmz_dim zero = cmz_dim_const(p, 0), one = cmz_dim_const(p, 1), minus = cmz_dim_const(p, -1);
   cmz_dim known[CMZ_MAX_RANK];
   for (uint32_t i = 0; i < rank; i++) {
     out[i] = e[i];
-    if (!allow_zero && i < in->rank) out[i] = cmz_dim_select(p, cmz_dim_eq(p, e[i], zero), in->shape[i], e[i]);
+    if (!allow_zero && i < in->rank)
+      out[i] = cmz_dim_select(p, cmz_dim_eq(p, e[i], zero), in->shape[i], e[i]);
     known[i] = cmz_dim_select(p, cmz_dim_eq(p, e[i], minus), one, out[i]);
   }
-  cmz_dim rest = cmz_dim_floordiv(p, cmz_dim_product(p, in->shape, in->rank), cmz_dim_product(p, known, rank));
-  for (uint32_t i = 0; i < rank; i++) out[i] = cmz_dim_select(p, cmz_dim_eq(p, e[i], minus), rest, out[i]);
+  cmz_dim rest =
+      cmz_dim_floordiv(p, cmz_dim_product(p, in->shape, in->rank), cmz_dim_product(p, known, rank));
+  for (uint32_t i = 0; i < rank; i++)
+    out[i] = cmz_dim_select(p, cmz_dim_eq(p, e[i], minus), rest, out[i]);
 }
 
-static cmz_status resolve_reshape(cmz_module *m, cmz_nid n, const cmz_type *in, const cmz_dim *elements, uint32_t rank,
-                                  cmz_dim *shape) {
+static cmz_status resolve_reshape(cmz_module *m, cmz_nid n, const cmz_type *in,
+                                  const cmz_dim *elements, uint32_t rank, cmz_dim *shape) {
   bool allow_zero = cmz_node_int(cmz_node_get(m, n), "allowzero", 0) != 0, dynamic = false;
   uint32_t hole = UINT32_MAX;
   for (uint32_t i = 0; i < rank; i++) {
@@ -237,12 +258,16 @@ static cmz_status resolve_reshape(cmz_module *m, cmz_nid n, const cmz_type *in, 
       cmz_dim_range(m->dims, elements[i], &low, &high);
       dynamic = dynamic || low < 0;
     } else if (value == 0 && !allow_zero) {
-      if (i >= in->rank) return cmz_node_fail(m, n, CMZ_E_INPUT, "shape element %u is 0, but the input has rank %u", i, in->rank);
+      if (i >= in->rank)
+        return cmz_node_fail(m, n, CMZ_E_INPUT, "shape element %u is 0, but the input has rank %u",
+                             i, in->rank);
       shape[i] = in->shape[i];
     } else if (value == -1) {
-      if (hole != UINT32_MAX) return cmz_node_fail(m, n, CMZ_E_INPUT, "the shape has more than one -1");
+      if (hole != UINT32_MAX)
+        return cmz_node_fail(m, n, CMZ_E_INPUT, "the shape has more than one -1");
       hole = i;
-    } else if (value < -1) return cmz_node_fail(m, n, CMZ_E_INPUT, "shape element %u is %" PRId64, i, value);
+    } else if (value < -1)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "shape element %u is %" PRId64, i, value);
   }
   if (dynamic) {
     dynamic_reshape(m, in, elements, rank, allow_zero, shape);
@@ -263,19 +288,24 @@ static cmz_status infer_reshape(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK];
   const cmz_dim *elements = cmz_value_demand_elements(m, cmz_ops_input(m, n, 1), &rank);
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
-  if (!elements) return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank of the output depends on data");
-  if (rank > CMZ_MAX_RANK) return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "rank %u is too large", rank);
+  if (!elements)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank of the output depends on data");
+  if (rank > CMZ_MAX_RANK)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "rank %u is too large", rank);
   CMZ_TRY(resolve_reshape(m, n, &in, elements, rank, shape));
   int64_t a, b;
-  cmz_dim before = cmz_dim_product(m->dims, in.shape, in.rank), after = cmz_dim_product(m->dims, shape, rank);
+  cmz_dim before = cmz_dim_product(m->dims, in.shape, in.rank),
+          after = cmz_dim_product(m->dims, shape, rank);
   if (cmz_dim_is_const(m->dims, before, &a) && cmz_dim_is_const(m->dims, after, &b) && a != b)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "%" PRId64 " elements cannot be reshaped to %" PRId64, a, b);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "%" PRId64 " elements cannot be reshaped to %" PRId64,
+                         a, b);
   cmz_set_output(m, n, 0, in.dtype, rank, shape);
   keep_elements(m, n);
   return CMZ_OK;
 }
 
-static cmz_status eval_reshape(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_reshape(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
   cmz_array *out = &outputs[0];
   bool allow_zero = cmz_node_int(n, "allowzero", 0) != 0;
   size_t rank = cmz_array_count(&inputs[1]);
@@ -300,15 +330,18 @@ static cmz_status infer_flatten(cmz_module *m, cmz_nid n) {
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
   int64_t axis = cmz_node_int(cmz_node_get(m, n), "axis", 1);
   if (axis < -(int64_t)in.rank || axis > (int64_t)in.rank)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %" PRId64 " is outside a tensor of rank %u", axis, in.rank);
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %" PRId64 " is outside a tensor of rank %u", axis,
+                         in.rank);
   uint32_t at = (uint32_t)(axis < 0 ? axis + in.rank : axis);
-  cmz_dim shape[2] = {cmz_dim_product(m->dims, in.shape, at), cmz_dim_product(m->dims, in.shape + at, in.rank - at)};
+  cmz_dim shape[2] = {cmz_dim_product(m->dims, in.shape, at),
+                      cmz_dim_product(m->dims, in.shape + at, in.rank - at)};
   cmz_set_output(m, n, 0, in.dtype, 2, shape);
   keep_elements(m, n);
   return CMZ_OK;
 }
 
-static cmz_status eval_flatten(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_flatten(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
   int64_t axis = cmz_node_int(n, "axis", 1), rank = inputs[0].rank;
   if (axis < 0) axis += rank;
   outputs[0].rank = 2;
@@ -329,8 +362,10 @@ static cmz_status normalize_axes(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-/* marks[i]: 1 where input 1 lists axis i of a tensor of RANK, else 0; symbolic when the list is computed. */
-static cmz_status mark_axes(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dim *marks, uint32_t *count) {
+/* marks[i]: 1 where input 1 lists axis i of a tensor of RANK, else 0; symbolic when the list is
+ * computed. */
+static cmz_status mark_axes(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dim *marks,
+                            uint32_t *count) {
   cmz_dim axes[CMZ_MAX_RANK];
   cmz_dims *p = m->dims;
   CMZ_TRY(cmz_infer_axis_dims(m, n, cmz_ops_input(m, n, 1), rank, axes, count));
@@ -360,14 +395,17 @@ static cmz_dim unmarked_dim(cmz_module *m, const cmz_type *in, const cmz_dim *ma
 }
 
 /* Without axes all dims of size 1 go; whether a dim is 1 must be known. */
-static cmz_status mark_ones(cmz_module *m, cmz_nid n, const cmz_type *in, cmz_dim *marks, uint32_t *count) {
+static cmz_status mark_ones(cmz_module *m, cmz_nid n, const cmz_type *in, cmz_dim *marks,
+                            uint32_t *count) {
   *count = 0;
   for (uint32_t i = 0; i < in->rank; i++) {
     int64_t low, high;
     bool one = cmz_dim_is(m->dims, in->shape[i], 1);
     cmz_dim_range(m->dims, in->shape[i], &low, &high);
     if (!one && low <= 1 && high >= 1)
-      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "without axes, the rank of the output depends on the size of dimension %u", i);
+      return cmz_node_fail(
+          m, n, CMZ_E_UNSUPPORTED,
+          "without axes, the rank of the output depends on the size of dimension %u", i);
     marks[i] = cmz_dim_const(m->dims, one);
     *count += one;
   }
@@ -380,13 +418,16 @@ static cmz_status infer_squeeze(cmz_module *m, cmz_nid n) {
   uint32_t count;
   if (cmz_ops_input(m, n, 1)) CMZ_TRY(mark_axes(m, n, in.rank, marks, &count));
   else CMZ_TRY(mark_ones(m, n, &in, marks, &count));
-  if (count > in.rank) return cmz_node_fail(m, n, CMZ_E_INPUT, "lists more axes than the input has");
+  if (count > in.rank)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "lists more axes than the input has");
   for (uint32_t i = 0; i < in.rank; i++) {
     int64_t size;
-    if (cmz_dim_is(m->dims, marks[i], 1) && cmz_dim_is_const(m->dims, in.shape[i], &size) && size != 1)
+    if (cmz_dim_is(m->dims, marks[i], 1) && cmz_dim_is_const(m->dims, in.shape[i], &size) &&
+        size != 1)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "axis %u has size %" PRId64 ", not 1", i, size);
   }
-  for (uint32_t i = 0; i < in.rank - count; i++) shape[i] = unmarked_dim(m, &in, marks, cmz_dim_const(m->dims, i));
+  for (uint32_t i = 0; i < in.rank - count; i++)
+    shape[i] = unmarked_dim(m, &in, marks, cmz_dim_const(m->dims, i));
   cmz_set_output(m, n, 0, in.dtype, in.rank - count, shape);
   keep_elements(m, n);
   return CMZ_OK;
@@ -402,7 +443,8 @@ static cmz_status eval_marked(cmz_eval *e, const cmz_array *axes, uint32_t rank,
   return CMZ_OK;
 }
 
-static cmz_status eval_squeeze(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_squeeze(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                               cmz_array *outputs) {
   bool marked[CMZ_MAX_RANK] = {false}, listed = n->input_count > 1 && inputs[1].data;
   const cmz_array *in = &inputs[0];
   if (listed) CMZ_TRY(eval_marked(e, &inputs[1], in->rank, marked));
@@ -418,7 +460,8 @@ static cmz_status infer_unsqueeze(cmz_module *m, cmz_nid n) {
   uint32_t count;
   if (!list) return cmz_node_fail(m, n, CMZ_E_INPUT, "has no axes");
   if (!cmz_value_static_count(m, list, CMZ_MAX_RANK, &count) || in.rank + count > CMZ_MAX_RANK)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank of the output depends on data or is too large");
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
+                         "the rank of the output depends on data or is too large");
   uint32_t rank = in.rank + count;
   cmz_dim marks[CMZ_MAX_RANK], shape[CMZ_MAX_RANK], none[CMZ_MAX_RANK];
   CMZ_TRY(mark_axes(m, n, rank, marks, &count));
@@ -433,7 +476,8 @@ static cmz_status infer_unsqueeze(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_status eval_unsqueeze(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_unsqueeze(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                                 cmz_array *outputs) {
   (void)n;
   bool marked[CMZ_MAX_RANK] = {false};
   size_t count = cmz_array_count(&inputs[1]);
@@ -441,22 +485,52 @@ static cmz_status eval_unsqueeze(cmz_eval *e, const cmz_node *n, const cmz_array
   uint32_t rank = inputs[0].rank + (uint32_t)count;
   CMZ_TRY(eval_marked(e, &inputs[1], rank, marked));
   outputs[0].rank = rank;
-  for (uint32_t i = 0, from = 0; i < rank; i++) outputs[0].shape[i] = marked[i] ? 1 : inputs[0].shape[from++];
+  for (uint32_t i = 0, from = 0; i < rank; i++)
+    outputs[0].shape[i] = marked[i] ? 1 : inputs[0].shape[from++];
   return eval_view(e, &inputs[0], &outputs[0]);
 }
 
 #define VIEW(NAME, MIN, MAX, NORMALIZE, INFER, EVAL)                                               \
-  {.domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,             \
-   .max_outputs = 1, .since = 1, .flags = CMZ_OP_MOVEMENT | CMZ_OP_VIEW | CMZ_OP_CHEAP,            \
-   .normalize = NORMALIZE, .infer = INFER, .eval = EVAL, .describe = cmz_describe_view}
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
+    .max_outputs = 1, .since = 1, .flags = CMZ_OP_MOVEMENT | CMZ_OP_VIEW | CMZ_OP_CHEAP,           \
+    .normalize = NORMALIZE, .infer = INFER, .eval = EVAL, .describe = cmz_describe_view            \
+  }
 
 const cmz_op cmz_ops_shape[] = {
-    {.domain = "", .name = "Shape", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
-     .since = 1, .flags = CMZ_OP_CHEAP, .infer = infer_shape, .eval = eval_shape, .describe = describe_elements},
-    {.domain = "", .name = "Size", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
-     .since = 1, .flags = CMZ_OP_CHEAP, .infer = infer_size, .eval = eval_size, .describe = describe_elements},
-    {.domain = "cmz", .name = "Dims", .min_inputs = 0, .max_inputs = 0, .min_outputs = 1, .max_outputs = 1,
-     .since = 1, .flags = CMZ_OP_CHEAP, .infer = infer_dims, .eval = eval_dims, .describe = describe_elements},
+    {.domain = "",
+     .name = "Shape",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_CHEAP,
+     .infer = infer_shape,
+     .eval = eval_shape,
+     .describe = describe_elements},
+    {.domain = "",
+     .name = "Size",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_CHEAP,
+     .infer = infer_size,
+     .eval = eval_size,
+     .describe = describe_elements},
+    {.domain = "cmz",
+     .name = "Dims",
+     .min_inputs = 0,
+     .max_inputs = 0,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_CHEAP,
+     .infer = infer_dims,
+     .eval = eval_dims,
+     .describe = describe_elements},
     VIEW("Reshape", 1, 2, normalize_reshape, infer_reshape, eval_reshape),
     VIEW("Flatten", 1, 1, NULL, infer_flatten, eval_flatten),
     VIEW("Squeeze", 1, 2, normalize_axes, infer_squeeze, eval_squeeze),

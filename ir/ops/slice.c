@@ -1,6 +1,6 @@
 /* slice.c - parts and surroundings of tensors: Slice, Pad, CenterCropPad.
- * In: a tensor and constant, symbolic or run-time bounds. Out: types with symbolic content, values, index
- * expressions. Always holds: bounds are clamped as numpy does. */
+ * In: a tensor and constant, symbolic or run-time bounds. Out: types with symbolic content, values,
+ * index expressions. Always holds: bounds are clamped as numpy does. */
 #include "ops.h"
 
 /* ---- Slice ---- */
@@ -40,10 +40,11 @@ static cmz_dim clamp_bound(cmz_dims *p, cmz_dim a, cmz_dim size, cmz_dim low, cm
 }
 
 /* One axis with everything possibly symbolic; a constant step folds all the selects away. */
-static void slice_axis(cmz_module *m, cmz_dim size, cmz_dim start, cmz_dim end, cmz_dim step, slice_bounds *b,
-                       uint32_t axis) {
+static void slice_axis(cmz_module *m, cmz_dim size, cmz_dim start, cmz_dim end, cmz_dim step,
+                       slice_bounds *b, uint32_t axis) {
   cmz_dims *p = m->dims;
-  cmz_dim zero = cmz_dim_const(p, 0), minus = cmz_dim_const(p, -1), last = cmz_dim_sub(p, size, cmz_dim_const(p, 1));
+  cmz_dim zero = cmz_dim_const(p, 0), minus = cmz_dim_const(p, -1),
+          last = cmz_dim_sub(p, size, cmz_dim_const(p, 1));
   cmz_dim back = cmz_dim_is_negative(p, step);
   cmz_dim low = cmz_dim_select(p, back, minus, zero), high = cmz_dim_select(p, back, last, size);
   cmz_dim s = clamp_bound(p, start, size, low, high), e = clamp_bound(p, end, size, low, high);
@@ -66,7 +67,8 @@ static cmz_status slice_lists_of(cmz_module *m, cmz_nid n, uint32_t rank, slice_
   l->starts = cmz_value_demand_elements(m, cmz_ops_input(m, n, 1), &l->count);
   l->ends = cmz_value_demand_elements(m, cmz_ops_input(m, n, 2), &ends_count);
   if (!l->starts || !l->ends || l->count != ends_count || l->count > rank)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "starts and ends must be lists of one length, at most the rank");
+    return cmz_node_fail(m, n, CMZ_E_INPUT,
+                         "starts and ends must be lists of one length, at most the rank");
   axes_count = steps_count = l->count;
   for (uint32_t i = 0; i < l->count; i++) l->axes[i] = cmz_dim_const(m->dims, i);
   if (axes) CMZ_TRY(cmz_infer_axis_dims(m, n, axes, rank, l->axes, &axes_count));
@@ -75,7 +77,8 @@ static cmz_status slice_lists_of(cmz_module *m, cmz_nid n, uint32_t rank, slice_
     return cmz_node_fail(m, n, CMZ_E_INPUT, "starts, axes and steps have different lengths");
   for (uint32_t i = 0; i < l->count; i++) {
     int64_t step;
-    if (l->steps && cmz_dim_is_const(m->dims, l->steps[i], &step) && (step == 0 || step == INT64_MIN))
+    if (l->steps && cmz_dim_is_const(m->dims, l->steps[i], &step) &&
+        (step == 0 || step == INT64_MIN))
       return cmz_node_fail(m, n, CMZ_E_INPUT, "a step of %" PRId64, step);
   }
   return CMZ_OK;
@@ -88,7 +91,8 @@ static cmz_status slice_bounds_of(cmz_module *m, cmz_nid n, slice_bounds *b) {
   CMZ_TRY(slice_lists_of(m, n, in.rank, &l));
   for (uint32_t axis = 0; axis < in.rank; axis++) {
     /* What is listed for this axis; which entry that is may only be known during the run. */
-    cmz_dim listed = cmz_dim_const(p, 0), start = listed, step = cmz_dim_const(p, 1), end = in.shape[axis];
+    cmz_dim listed = cmz_dim_const(p, 0), start = listed, step = cmz_dim_const(p, 1),
+            end = in.shape[axis];
     for (uint32_t i = 0; i < l.count; i++) {
       cmz_dim here = cmz_dim_eq(p, l.axes[i], cmz_dim_const(p, axis));
       listed = cmz_dim_max(p, listed, here);
@@ -111,8 +115,8 @@ static cmz_status infer_slice(cmz_module *m, cmz_nid n) {
   cmz_type in = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
   cmz_set_output(m, n, 0, in.dtype, in.rank, b.size);
   int64_t start, size, step;
-  if (in.rank != 1 || !cmz_dim_is_const(m->dims, b.start[0], &start) || !cmz_dim_is_const(m->dims, b.size[0], &size) ||
-      !cmz_dim_is_const(m->dims, b.step[0], &step))
+  if (in.rank != 1 || !cmz_dim_is_const(m->dims, b.start[0], &start) ||
+      !cmz_dim_is_const(m->dims, b.size[0], &size) || !cmz_dim_is_const(m->dims, b.step[0], &step))
     return CMZ_OK;
   if (size < 0 || size > 1024) return CMZ_OK;
   uint32_t *index = CMZ_NEW_ARRAY(m->arena, uint32_t, (size_t)size);
@@ -126,10 +130,12 @@ static int64_t clamp_number(int64_t v, int64_t size, int64_t low, int64_t high) 
   return CMZ_MAX(low, CMZ_MIN(v, high));
 }
 
-static cmz_status eval_slice(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_slice(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                             cmz_array *outputs) {
   const cmz_array *in = &inputs[0];
   int64_t start[CMZ_MAX_RANK] = {0}, step[CMZ_MAX_RANK], shape[CMZ_MAX_RANK];
-  bool has_axes = n->input_count > 3 && inputs[3].data, has_steps = n->input_count > 4 && inputs[4].data;
+  bool has_axes = n->input_count > 3 && inputs[3].data,
+       has_steps = n->input_count > 4 && inputs[4].data;
   for (uint32_t i = 0; i < in->rank; i++) step[i] = 1, shape[i] = in->shape[i];
   size_t count = cmz_array_count(&inputs[1]);
   for (size_t i = 0; i < count; i++) {
@@ -152,7 +158,8 @@ static cmz_status eval_slice(cmz_eval *e, const cmz_node *n, const cmz_array *in
   return CMZ_OK;
 }
 
-static cmz_expr describe_slice(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_slice(cmz_describe *d, const cmz_node *n, uint32_t output,
+                               const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_module *m = cmz_describe_module(d);
   slice_bounds b;
@@ -161,7 +168,8 @@ static cmz_expr describe_slice(cmz_describe *d, const cmz_node *n, uint32_t outp
     return cmz_describe_fail(d, "its bounds are not known");
   cmz_expr from[CMZ_MAX_RANK];
   for (uint32_t i = 0; i < rank; i++)
-    from[i] = cmz_x_add(k, cmz_describe_dim(d, b.start[i]), cmz_x_mul(k, idx[i], cmz_describe_dim(d, b.step[i])));
+    from[i] = cmz_x_add(k, cmz_describe_dim(d, b.start[i]),
+                        cmz_x_mul(k, idx[i], cmz_describe_dim(d, b.step[i])));
   return cmz_describe_input(d, 0, from);
 }
 
@@ -177,7 +185,9 @@ static pad_mode mode_of(const cmz_node *n) {
   return PAD_UNKNOWN;
 }
 
-typedef struct pad_sizes { cmz_dim before[CMZ_MAX_RANK], cut[CMZ_MAX_RANK], size[CMZ_MAX_RANK]; } pad_sizes;
+typedef struct pad_sizes {
+  cmz_dim before[CMZ_MAX_RANK], cut[CMZ_MAX_RANK], size[CMZ_MAX_RANK];
+} pad_sizes;
 
 /* Opset 1 called it paddings; until opset 11 pads and value were attributes. */
 static cmz_status normalize_pad(cmz_module *m, cmz_nid n) {
@@ -198,7 +208,8 @@ static cmz_status pad_sizes_of(cmz_module *m, cmz_nid n, pad_sizes *s) {
   uint32_t count, axes_count = in.rank;
   const cmz_dim *pads = cmz_value_demand_elements(m, cmz_ops_input(m, n, 1), &count);
   for (uint32_t i = 0; i < in.rank; i++) axes[i] = cmz_dim_const(p, i);
-  if (cmz_ops_input(m, n, 3)) CMZ_TRY(cmz_infer_axis_dims(m, n, cmz_ops_input(m, n, 3), in.rank, axes, &axes_count));
+  if (cmz_ops_input(m, n, 3))
+    CMZ_TRY(cmz_infer_axis_dims(m, n, cmz_ops_input(m, n, 3), in.rank, axes, &axes_count));
   if (!pads || count != 2 * axes_count)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "needs %u pads, two for each axis", 2 * axes_count);
   for (uint32_t axis = 0; axis < in.rank; axis++) {
@@ -231,7 +242,8 @@ static cmz_status infer_pad(cmz_module *m, cmz_nid n) {
   cmz_type type = *cmz_ops_type(m, in);
   for (uint32_t i = 0; i < type.rank && mode != PAD_CONSTANT; i++)
     if (cmz_dim_is(m->dims, type.shape[i], 0) && !cmz_dim_is(m->dims, s.size[i], 0))
-      return cmz_node_fail(m, n, CMZ_E_INPUT, "dimension %u is empty, there is nothing to repeat", i);
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "dimension %u is empty, there is nothing to repeat",
+                           i);
   cmz_set_output(m, n, 0, type.dtype, type.rank, s.size);
   return CMZ_OK;
 }
@@ -247,7 +259,8 @@ static int64_t source_position(pad_mode mode, int64_t p, int64_t size) {
   return CMZ_MIN(p, 2 * (size - 1) - p);
 }
 
-/* OUT's element at AT reads IN's at AT + offset, or what MODE says; otherwise VALUE's element, or zero. */
+/* OUT's element at AT reads IN's at AT + offset, or what MODE says; otherwise VALUE's element, or
+ * zero. */
 static void eval_padded(cmz_array *out, const cmz_array *in, const int64_t *offset, pad_mode mode,
                         const cmz_array *value) {
   int64_t at[CMZ_MAX_RANK] = {0}, from[CMZ_MAX_RANK], total = (int64_t)cmz_array_count(out);
@@ -262,16 +275,19 @@ static void eval_padded(cmz_array *out, const cmz_array *in, const int64_t *offs
   }
 }
 
-static cmz_status eval_pad(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_pad(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                           cmz_array *outputs) {
   const cmz_array *in = &inputs[0];
   bool has_axes = n->input_count > 3 && inputs[3].data;
   size_t count = has_axes ? cmz_array_count(&inputs[3]) : in->rank;
   int64_t shape[CMZ_MAX_RANK], offset[CMZ_MAX_RANK] = {0};
   memcpy(shape, in->shape, sizeof shape);
-  if (cmz_array_count(&inputs[1]) != 2 * count) return cmz_eval_fail(e, "needs two pads for each axis");
+  if (cmz_array_count(&inputs[1]) != 2 * count)
+    return cmz_eval_fail(e, "needs two pads for each axis");
   for (size_t i = 0; i < count; i++) {
     uint32_t axis;
-    CMZ_TRY(cmz_eval_axis(e, has_axes ? cmz_array_i64(&inputs[3], i) : (int64_t)i, in->rank, &axis));
+    CMZ_TRY(
+        cmz_eval_axis(e, has_axes ? cmz_array_i64(&inputs[3], i) : (int64_t)i, in->rank, &axis));
     offset[axis] = -cmz_array_i64(&inputs[1], i);
     shape[axis] += cmz_array_i64(&inputs[1], i) + cmz_array_i64(&inputs[1], count + i);
   }
@@ -280,14 +296,16 @@ static cmz_status eval_pad(cmz_eval *e, const cmz_node *n, const cmz_array *inpu
   return CMZ_OK;
 }
 
-/* The same as source_position, as an expression; PREDICATE collects the bounds for constant padding. */
-static cmz_expr x_source(cmz_describe *d, pad_mode mode, cmz_expr p, cmz_dim size, bool before, bool after,
-                         cmz_expr *predicate) {
+/* The same as source_position, as an expression; PREDICATE collects the bounds for constant
+ * padding. */
+static cmz_expr x_source(cmz_describe *d, pad_mode mode, cmz_expr p, cmz_dim size, bool before,
+                         bool after, cmz_expr *predicate) {
   cmz_kernel *k = cmz_describe_kernel(d);
   if (!before && !after) return p;
   cmz_expr extent = cmz_describe_dim(d, size), zero = cmz_x_index(k, 0), one = cmz_x_index(k, 1);
   cmz_expr last = cmz_x_sub(k, extent, one);
-  if (mode == PAD_CONSTANT) *predicate = cmz_x_and(k, *predicate, cmz_x_bounds(k, p, extent, before, after));
+  if (mode == PAD_CONSTANT)
+    *predicate = cmz_x_and(k, *predicate, cmz_x_bounds(k, p, extent, before, after));
   else if (mode == PAD_EDGE) return cmz_x_clamp(k, p, zero, last);
   else if (mode == PAD_WRAP) return cmz_x2(k, CMZ_X_MOD, p, extent);
   else {
@@ -306,14 +324,15 @@ static cmz_expr x_reflect_once(cmz_describe *d, cmz_expr p, cmz_dim size) {
   return cmz_x_sub(k, last, from_end);
 }
 
-static cmz_expr describe_padded(cmz_describe *d, const cmz_node *n, const pad_sizes *s, pad_mode mode,
-                                const cmz_expr *idx) {
+static cmz_expr describe_padded(cmz_describe *d, const cmz_node *n, const pad_sizes *s,
+                                pad_mode mode, const cmz_expr *idx) {
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_module *m = cmz_describe_module(d);
   cmz_type in = *cmz_input_type(m, n, 0);
   cmz_expr from[CMZ_MAX_RANK], predicate = 0;
   for (uint32_t i = 0; i < in.rank; i++) {
-    cmz_expr shift = cmz_x_sub(k, cmz_describe_dim(d, s->cut[i]), cmz_describe_dim(d, s->before[i]));
+    cmz_expr shift =
+        cmz_x_sub(k, cmz_describe_dim(d, s->cut[i]), cmz_describe_dim(d, s->before[i]));
     cmz_expr p = cmz_x_add(k, idx[i], shift);
     /* What lies past the end: size - before + cut - input. */
     cmz_dim past = cmz_dim_sub(m->dims, cmz_dim_add(m->dims, s->size[i], s->cut[i]),
@@ -322,7 +341,8 @@ static cmz_expr describe_padded(cmz_describe *d, const cmz_node *n, const pad_si
     cmz_dim_range(m->dims, past, &low, &high);
     cmz_dim_range(m->dims, s->before[i], &pad_low, &pad_high);
     cmz_dim_range(m->dims, in.shape[i], &size_low, &size_high);
-    bool once = mode == PAD_REFLECT && pad_high < size_low && high < size_low && (pad_high > 0 || high > 0);
+    bool once =
+        mode == PAD_REFLECT && pad_high < size_low && high < size_low && (pad_high > 0 || high > 0);
     from[i] = once ? x_reflect_once(d, p, in.shape[i])
                    : x_source(d, mode, p, in.shape[i], pad_high > 0, high > 0, &predicate);
   }
@@ -334,7 +354,8 @@ static cmz_expr describe_padded(cmz_describe *d, const cmz_node *n, const pad_si
   return value ? cmz_x_select(k, predicate, x, value) : 0;
 }
 
-static cmz_expr describe_pad(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_pad(cmz_describe *d, const cmz_node *n, uint32_t output,
+                             const cmz_expr *idx) {
   cmz_module *m = cmz_describe_module(d);
   pad_sizes s;
   if (pad_sizes_of(m, cmz_value_get(m, n->outputs[output])->producer, &s) != CMZ_OK)
@@ -376,7 +397,8 @@ static cmz_status infer_crop(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-static cmz_status eval_crop(cmz_eval *e, const cmz_node *n, const cmz_array *inputs, cmz_array *outputs) {
+static cmz_status eval_crop(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
   const cmz_array *in = &inputs[0];
   uint32_t axes_count;
   const int64_t *axes = cmz_node_ints(n, "axes", &axes_count);
@@ -395,7 +417,8 @@ static cmz_status eval_crop(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   return CMZ_OK;
 }
 
-static cmz_expr describe_crop(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx) {
+static cmz_expr describe_crop(cmz_describe *d, const cmz_node *n, uint32_t output,
+                              const cmz_expr *idx) {
   cmz_module *m = cmz_describe_module(d);
   pad_sizes s;
   if (crop_sizes_of(m, cmz_value_get(m, n->outputs[output])->producer, &s) != CMZ_OK)
@@ -404,9 +427,11 @@ static cmz_expr describe_crop(cmz_describe *d, const cmz_node *n, uint32_t outpu
 }
 
 #define PART(NAME, MIN, MAX, SINCE, FLAGS, NORMALIZE, INFER, EVAL, DESCRIBE)                       \
-  {.domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,             \
-   .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_MOVEMENT | (FLAGS), .normalize = NORMALIZE,   \
-   .infer = INFER, .eval = EVAL, .describe = DESCRIBE}
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
+    .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_MOVEMENT | (FLAGS), .normalize = NORMALIZE,  \
+    .infer = INFER, .eval = EVAL, .describe = DESCRIBE                                             \
+  }
 
 const cmz_op cmz_ops_slice[] = {
     PART("Slice", 1, 5, 1, CMZ_OP_CHEAP, normalize_slice, infer_slice, eval_slice, describe_slice),

@@ -1,11 +1,47 @@
 /* test_ops_pointwise.c - pointwise operators: reference values, and kernels against them. */
 #include "op_fixture.h"
 
-static const char *const unary[] = {
-    "Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Exp", "Sin", "Cos", "Tan", "Atan", "Sinh", "Cosh", "Tanh",
-    "Asinh", "Erf", "Sigmoid", "Reciprocal", "Relu", "Softplus", "Softsign", "Mish", "HardSwish", "LeakyRelu",
-    "Elu", "Selu", "Celu", "ThresholdedRelu", "HardSigmoid", "Shrink", "Swish", "Gelu", "QuickGelu", "Affine",
-    "Scale", "ScaledTanh", "ParametricSoftplus", "IsNaN", "IsInf", "Identity", "FastGelu"};
+static const char *const unary[] = {"Abs",
+                                    "Neg",
+                                    "Sign",
+                                    "Floor",
+                                    "Ceil",
+                                    "Round",
+                                    "Exp",
+                                    "Sin",
+                                    "Cos",
+                                    "Tan",
+                                    "Atan",
+                                    "Sinh",
+                                    "Cosh",
+                                    "Tanh",
+                                    "Asinh",
+                                    "Erf",
+                                    "Sigmoid",
+                                    "Reciprocal",
+                                    "Relu",
+                                    "Softplus",
+                                    "Softsign",
+                                    "Mish",
+                                    "HardSwish",
+                                    "LeakyRelu",
+                                    "Elu",
+                                    "Selu",
+                                    "Celu",
+                                    "ThresholdedRelu",
+                                    "HardSigmoid",
+                                    "Shrink",
+                                    "Swish",
+                                    "Gelu",
+                                    "QuickGelu",
+                                    "Affine",
+                                    "Scale",
+                                    "ScaledTanh",
+                                    "ParametricSoftplus",
+                                    "IsNaN",
+                                    "IsInf",
+                                    "Identity",
+                                    "FastGelu"};
 
 static void test_unary(void **state) {
   (void)state;
@@ -25,8 +61,11 @@ static void test_unary(void **state) {
 
 static void test_unary_domains(void **state) {
   (void)state;
-  static const struct { const char *op; double low, high; } cases[] = {
-      {"Sqrt", 0, 9}, {"Log", 0.01, 9}, {"Asin", -1, 1}, {"Acos", -1, 1}, {"Acosh", 1, 5}, {"Atanh", -0.9, 0.9}};
+  static const struct {
+    const char *op;
+    double low, high;
+  } cases[] = {{"Sqrt", 0, 9},  {"Log", 0.01, 9}, {"Asin", -1, 1},
+               {"Acos", -1, 1}, {"Acosh", 1, 5},  {"Atanh", -0.9, 0.9}};
   for (size_t i = 0; i < CMZ_COUNT_OF(cases); i++) {
     cmz_vid x = given(CMZ_F64, SHAPE(13), cases[i].low, cases[i].high);
     apply(cases[i].op, 1, &x, 1);
@@ -37,14 +76,28 @@ static void test_unary_domains(void **state) {
 
 static void test_integers(void **state) {
   (void)state;
-  static const char *const ops[] = {"Add", "Sub", "Mul", "Div", "Min", "Max", "Mod", "BitwiseAnd", "BitwiseOr",
-                                    "BitwiseXor", "Equal", "Less", "GreaterOrEqual", "PRelu"};
-  static const cmz_dtype types[] = {CMZ_I8, CMZ_U8, CMZ_I16, CMZ_U16, CMZ_I32, CMZ_U32, CMZ_I64, CMZ_U64};
+  static const char *const ops[] = {"Add",
+                                    "Sub",
+                                    "Mul",
+                                    "Div",
+                                    "Min",
+                                    "Max",
+                                    "Mod",
+                                    "BitwiseAnd",
+                                    "BitwiseOr",
+                                    "BitwiseXor",
+                                    "Equal",
+                                    "Less",
+                                    "GreaterOrEqual",
+                                    "PRelu"};
+  static const cmz_dtype types[] = {CMZ_I8,  CMZ_U8,  CMZ_I16, CMZ_U16,
+                                    CMZ_I32, CMZ_U32, CMZ_I64, CMZ_U64};
   for (size_t i = 0; i < CMZ_COUNT_OF(ops); i++)
     for (size_t t = 0; t < CMZ_COUNT_OF(types); t++) {
       bool sign = cmz_dtype_info(types[t])->class_ == CMZ_CLASS_SIGNED;
-      cmz_vid x[2] = {given(types[t], SHAPE(4, 9), sign ? -120 : 0, 120),
-                      given(types[t], SHAPE(9), sign && ops[i][1] != 'i' && ops[i][1] != 'o' ? -7 : 1, 90)};
+      cmz_vid x[2] = {
+          given(types[t], SHAPE(4, 9), sign ? -120 : 0, 120),
+          given(types[t], SHAPE(9), sign && ops[i][1] != 'i' && ops[i][1] != 'o' ? -7 : 1, 90)};
       apply(ops[i], 2, x, 1);
       check();
       again();
@@ -65,9 +118,11 @@ static void test_wraparound(void **state) {
 
 static void test_broadcast(void **state) {
   (void)state;
-  static const char *const ops[] = {"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Less", "Greater"};
+  static const char *const ops[] = {"Add", "Sub", "Mul",  "Div",  "Pow",    "Min",
+                                    "Max", "Sum", "Mean", "Less", "Greater"};
   for (size_t i = 0; i < CMZ_COUNT_OF(ops); i++) {
-    cmz_vid x[2] = {given(CMZ_F32, SHAPE(3, 1, 5), 0.5, 3), given(CMZ_F32, SHAPE(2, 1, 4, 1), 0.5, 3)};
+    cmz_vid x[2] = {given(CMZ_F32, SHAPE(3, 1, 5), 0.5, 3),
+                    given(CMZ_F32, SHAPE(2, 1, 4, 1), 0.5, 3)};
     apply(ops[i], 2, x, 1);
     cmz_array y = check();
     assert_int_equal(y.rank, 4);
@@ -86,8 +141,8 @@ static void test_broadcast(void **state) {
 
 static void test_variadic(void **state) {
   (void)state;
-  cmz_vid x[4] = {given(CMZ_F32, SHAPE(3), -1, 1), given(CMZ_F32, SHAPE(2, 1), -1, 1), given(CMZ_F32, NULL, 0, -1, 1),
-                  given(CMZ_F32, SHAPE(1, 3), -1, 1)};
+  cmz_vid x[4] = {given(CMZ_F32, SHAPE(3), -1, 1), given(CMZ_F32, SHAPE(2, 1), -1, 1),
+                  given(CMZ_F32, NULL, 0, -1, 1), given(CMZ_F32, SHAPE(1, 3), -1, 1)};
   apply("Mean", 4, x, 1);
   check();
 }
@@ -96,7 +151,8 @@ static void test_pow(void **state) {
   (void)state;
   static const double exponents[] = {0, 1, 2, 3, 7, 0.5, -1, -0.5, 2.5};
   for (size_t i = 0; i < CMZ_COUNT_OF(exponents); i++) {
-    cmz_vid x[2] = {given(CMZ_F32, SHAPE(6), 0.2, 3), cmz_value_add_scalar(F->m, F->g, CMZ_F32, exponents[i])};
+    cmz_vid x[2] = {given(CMZ_F32, SHAPE(6), 0.2, 3),
+                    cmz_value_add_scalar(F->m, F->g, CMZ_F32, exponents[i])};
     apply("Pow", 2, x, 1);
     check();
     again();
@@ -135,12 +191,17 @@ static void test_shift(void **state) {
 
 static void test_casts(void **state) {
   (void)state;
-  static const cmz_dtype types[] = {CMZ_F32, CMZ_F16, CMZ_BF16, CMZ_F64, CMZ_I8, CMZ_U8, CMZ_I16, CMZ_I32,
-                                    CMZ_U32, CMZ_I64, CMZ_U64, CMZ_BOOL, CMZ_F8E4M3FN, CMZ_F8E5M2,
-                                    CMZ_F8E4M3FNUZ, CMZ_F8E5M2FNUZ, CMZ_I4, CMZ_U4, CMZ_U2, CMZ_I2};
+  static const cmz_dtype types[] = {
+      CMZ_F32,        CMZ_F16,        CMZ_BF16, CMZ_F64, CMZ_I8,   CMZ_U8,       CMZ_I16,
+      CMZ_I32,        CMZ_U32,        CMZ_I64,  CMZ_U64, CMZ_BOOL, CMZ_F8E4M3FN, CMZ_F8E5M2,
+      CMZ_F8E4M3FNUZ, CMZ_F8E5M2FNUZ, CMZ_I4,   CMZ_U4,  CMZ_U2,   CMZ_I2};
   for (size_t a = 0; a < CMZ_COUNT_OF(types); a++)
     for (size_t b = 0; b < CMZ_COUNT_OF(types); b++) {
-      cmz_vid x = given(types[a], SHAPE(11), 0, types[a] == CMZ_BOOL ? 2 : cmz_dtype_info(types[a])->bits < 8 ? 1 << (cmz_dtype_info(types[a])->bits - 1) : 100);
+      cmz_vid x =
+          given(types[a], SHAPE(11), 0,
+                types[a] == CMZ_BOOL                 ? 2
+                : cmz_dtype_info(types[a])->bits < 8 ? 1 << (cmz_dtype_info(types[a])->bits - 1)
+                                                     : 100);
       apply("Cast", 1, &x, 1);
       cmz_node_set_int(F->m, F->node, "to", types[b]);
       check();
@@ -150,7 +211,8 @@ static void test_casts(void **state) {
 
 static void test_where_and_logic(void **state) {
   (void)state;
-  cmz_vid x[3] = {given(CMZ_BOOL, SHAPE(3, 1), 0, 2), given(CMZ_F32, SHAPE(4), -1, 1), given(CMZ_F32, NULL, 0, 5, 6)};
+  cmz_vid x[3] = {given(CMZ_BOOL, SHAPE(3, 1), 0, 2), given(CMZ_F32, SHAPE(4), -1, 1),
+                  given(CMZ_F32, NULL, 0, 5, 6)};
   apply("Where", 3, x, 1);
   check();
   again();
@@ -238,9 +300,21 @@ static void test_refusals(void **state) {
 
 #define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      T(test_unary), T(test_unary_domains), T(test_integers), T(test_wraparound), T(test_broadcast), T(test_variadic),
-      T(test_pow), T(test_mod), T(test_shift), T(test_casts), T(test_where_and_logic), T(test_clip),
-      T(test_legacy_axis), T(test_dropout), T(test_division_by_zero), T(test_refusals)};
+  const struct CMUnitTest tests[] = {T(test_unary),
+                                     T(test_unary_domains),
+                                     T(test_integers),
+                                     T(test_wraparound),
+                                     T(test_broadcast),
+                                     T(test_variadic),
+                                     T(test_pow),
+                                     T(test_mod),
+                                     T(test_shift),
+                                     T(test_casts),
+                                     T(test_where_and_logic),
+                                     T(test_clip),
+                                     T(test_legacy_axis),
+                                     T(test_dropout),
+                                     T(test_division_by_zero),
+                                     T(test_refusals)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

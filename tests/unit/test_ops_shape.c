@@ -1,8 +1,9 @@
-/* test_ops_shape.c - views, movement, slices, pads and generated tensors: kernels against evaluation, with
- * constant, symbolic and run-time sizes. */
+/* test_ops_shape.c - views, movement, slices, pads and generated tensors: kernels against
+ * evaluation, with constant, symbolic and run-time sizes. */
 #include "op_fixture.h"
 
-#define NAMES(...) (const char *const[]){__VA_ARGS__}
+#define NAMES(...)                                                                                 \
+  (const char *const[]) { __VA_ARGS__ }
 
 static void reshape(cmz_vid x, const int64_t *shape, size_t count, bool at_run_time) {
   cmz_vid in[2] = {x, at_run_time ? given_i64s(shape, count) : i64s(shape, count)};
@@ -20,16 +21,20 @@ static void test_reshape(void **state) {
     reshape(given(CMZ_F32, SHAPE(2, 9, 10), -1, 1), SHAPE(6, 3, 10), run_time);
     reshape(given(CMZ_F32, NULL, 0, -1, 1), SHAPE(1, 1), run_time);
     reshape(given(CMZ_F32, SHAPE(0, 3), -1, 1), SHAPE(0, -1, 2), run_time);
-    reshape(given_symbolic(CMZ_F32, SHAPE(5, 3, 4), NAMES("n", NULL, NULL), -1, 1), SHAPE(-1, 12), run_time);
-    reshape(given_symbolic(CMZ_F32, SHAPE(5, 3, 4), NAMES("n", NULL, "w"), -1, 1), SHAPE(0, 3, 2, -1), run_time);
-    reshape(given_symbolic(CMZ_F32, SHAPE(5, 3, 4), NAMES("n", NULL, "w"), -1, 1), SHAPE(-1), run_time);
+    reshape(given_symbolic(CMZ_F32, SHAPE(5, 3, 4), NAMES("n", NULL, NULL), -1, 1), SHAPE(-1, 12),
+            run_time);
+    reshape(given_symbolic(CMZ_F32, SHAPE(5, 3, 4), NAMES("n", NULL, "w"), -1, 1),
+            SHAPE(0, 3, 2, -1), run_time);
+    reshape(given_symbolic(CMZ_F32, SHAPE(5, 3, 4), NAMES("n", NULL, "w"), -1, 1), SHAPE(-1),
+            run_time);
   }
 }
 
 /* Unchanged dims pass through: no division at all when only a 1 is added. */
 static void test_reshape_is_minimal(void **state) {
   (void)state;
-  cmz_vid in[2] = {given_symbolic(CMZ_F32, SHAPE(2, 3, 4, 5), NAMES("n", NULL, "h", "w"), -1, 1), 0};
+  cmz_vid in[2] = {given_symbolic(CMZ_F32, SHAPE(2, 3, 4, 5), NAMES("n", NULL, "h", "w"), -1, 1),
+                   0};
   cmz_dim shape[5];
   memcpy(shape, cmz_value_get(F->m, in[0])->type.shape, 4 * sizeof *shape);
   shape[4] = shape[3];
@@ -39,7 +44,8 @@ static void test_reshape_is_minimal(void **state) {
   assert_true(v != 0);
   cmz_described k;
   ok(cmz_infer_graph(F->m, F->g), "inference");
-  ok(cmz_describe_node(F->m, cmz_value_get(F->m, v)->producer, NULL, F->m->arena, &k), "description");
+  ok(cmz_describe_node(F->m, cmz_value_get(F->m, v)->producer, NULL, F->m->arena, &k),
+     "description");
   for (uint32_t i = 1; i < k.kernel->exprs.count; i++) {
     assert_int_not_equal(k.kernel->exprs.data[i].op, CMZ_X_FLOORDIV);
     assert_int_not_equal(k.kernel->exprs.data[i].op, CMZ_X_MOD);
@@ -121,7 +127,8 @@ static void test_transpose(void **state) {
 
 static void test_concat_and_split(void **state) {
   (void)state;
-  cmz_vid x[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), given_symbolic(CMZ_F32, SHAPE(2, 5), NAMES(NULL, "k"), -1, 1),
+  cmz_vid x[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1),
+                  given_symbolic(CMZ_F32, SHAPE(2, 5), NAMES(NULL, "k"), -1, 1),
                   given(CMZ_F32, SHAPE(2, 0), -1, 1), given(CMZ_F32, SHAPE(2, 1), -1, 1)};
   apply("Concat", 4, x, 1);
   cmz_node_set_int(F->m, F->node, "axis", -1);
@@ -129,7 +136,8 @@ static void test_concat_and_split(void **state) {
   again();
   for (int run_time = 0; run_time < 2; run_time++) {
     int64_t sizes[] = {2, 0, 5};
-    cmz_vid s[2] = {given(CMZ_F32, SHAPE(3, 7), -1, 1), run_time ? given_i64s(sizes, 3) : i64s(sizes, 3)};
+    cmz_vid s[2] = {given(CMZ_F32, SHAPE(3, 7), -1, 1),
+                    run_time ? given_i64s(sizes, 3) : i64s(sizes, 3)};
     apply("Split", 2, s, 3);
     cmz_node_set_int(F->m, F->node, "axis", 1);
     check();
@@ -145,7 +153,8 @@ static void test_expand_and_tile(void **state) {
   (void)state;
   for (int run_time = 0; run_time < 2; run_time++) {
     int64_t shape[] = {2, 1, 4};
-    cmz_vid x[2] = {given(CMZ_F32, SHAPE(3, 1), -1, 1), run_time ? given_i64s(shape, 3) : i64s(shape, 3)};
+    cmz_vid x[2] = {given(CMZ_F32, SHAPE(3, 1), -1, 1),
+                    run_time ? given_i64s(shape, 3) : i64s(shape, 3)};
     apply("Expand", 2, x, 1);
     check();
     again();
@@ -158,18 +167,20 @@ static void test_expand_and_tile(void **state) {
   }
 }
 
-static void slice(const int64_t *start, const int64_t *end, const int64_t *axes, const int64_t *steps, size_t count,
-                  bool run_time, bool symbolic) {
+static void slice(const int64_t *start, const int64_t *end, const int64_t *axes,
+                  const int64_t *steps, size_t count, bool run_time, bool symbolic) {
   static const char *const names[] = {"h", "w", NULL};
   cmz_vid x[5] = {given_symbolic(CMZ_F32, SHAPE(5, 6, 3), symbolic ? names : NULL, -1, 1),
-                  run_time ? given_i64s(start, count) : i64s(start, count), run_time ? given_i64s(end, count) : i64s(end, count),
+                  run_time ? given_i64s(start, count) : i64s(start, count),
+                  run_time ? given_i64s(end, count) : i64s(end, count),
                   axes ? i64s(axes, count) : 0, steps ? i64s(steps, count) : 0};
   apply("Slice", 5, x, 1);
   check();
   again();
   if (!run_time || !axes) return;
-  cmz_vid y[5] = {given_symbolic(CMZ_F32, SHAPE(5, 6, 3), symbolic ? names : NULL, -1, 1), given_i64s(start, count),
-                  given_i64s(end, count), given_i64s(axes, count), steps ? given_i64s(steps, count) : 0};
+  cmz_vid y[5] = {given_symbolic(CMZ_F32, SHAPE(5, 6, 3), symbolic ? names : NULL, -1, 1),
+                  given_i64s(start, count), given_i64s(end, count), given_i64s(axes, count),
+                  steps ? given_i64s(steps, count) : 0};
   apply("Slice", 5, y, 1);
   check();
   again();
@@ -180,9 +191,12 @@ static void test_slice(void **state) {
   for (int run_time = 0; run_time < 2; run_time++)
     for (int symbolic = 0; symbolic < 2; symbolic++) {
       slice((int64_t[]){1, 2}, (int64_t[]){4, INT64_MAX}, NULL, NULL, 2, run_time, symbolic);
-      slice((int64_t[]){-3, -100}, (int64_t[]){-1, 100}, (int64_t[]){1, 0}, NULL, 2, run_time, symbolic);
-      slice((int64_t[]){-1}, (int64_t[]){INT64_MIN + 1}, (int64_t[]){0}, (int64_t[]){-1}, 1, run_time, symbolic);
-      slice((int64_t[]){4, 0}, (int64_t[]){0, 6}, (int64_t[]){0, 1}, (int64_t[]){-2, 3}, 2, run_time, symbolic);
+      slice((int64_t[]){-3, -100}, (int64_t[]){-1, 100}, (int64_t[]){1, 0}, NULL, 2, run_time,
+            symbolic);
+      slice((int64_t[]){-1}, (int64_t[]){INT64_MIN + 1}, (int64_t[]){0}, (int64_t[]){-1}, 1,
+            run_time, symbolic);
+      slice((int64_t[]){4, 0}, (int64_t[]){0, 6}, (int64_t[]){0, 1}, (int64_t[]){-2, 3}, 2,
+            run_time, symbolic);
       slice((int64_t[]){3}, (int64_t[]){2}, (int64_t[]){-2}, NULL, 1, run_time, symbolic);
     }
 }
@@ -208,7 +222,8 @@ static void test_pad(void **state) {
         cmz_array value = array_of(CMZ_F32, 0, NULL);
         cmz_dtype_set_f64(CMZ_F32, value.data, 0, 7.5);
         cmz_vid x[3] = {given_symbolic(CMZ_F32, SHAPE(4, 5), how & 2 ? names : NULL, -1, 1),
-                        how & 1 ? given_i64s(pads[p], 4) : i64s(pads[p], 4), given_array(value, NULL)};
+                        how & 1 ? given_i64s(pads[p], 4) : i64s(pads[p], 4),
+                        given_array(value, NULL)};
         apply("Pad", 3, x, 1);
         cmz_node_set_string(F->m, F->node, "mode", modes[mode]);
         check();
@@ -225,12 +240,14 @@ static void test_pad_forms(void **state) {
   cmz_array y = check();
   assert_true(cmz_dtype_get_f64(CMZ_F32, y.data, 0) == 2.5);
   again();
-  cmz_vid with_axes[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), i64s((int64_t[]){1, 1}, 2), 0, i64s((int64_t[]){-1}, 1)};
+  cmz_vid with_axes[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), i64s((int64_t[]){1, 1}, 2), 0,
+                          i64s((int64_t[]){-1}, 1)};
   apply("Pad", 4, with_axes, 1);
   check();
   again();
   int64_t axes[] = {-1};
-  cmz_vid at_run_time[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), i64s((int64_t[]){1, 1}, 2), 0, given_i64s(axes, 1)};
+  cmz_vid at_run_time[4] = {given(CMZ_F32, SHAPE(2, 3), -1, 1), i64s((int64_t[]){1, 1}, 2), 0,
+                            given_i64s(axes, 1)};
   apply("Pad", 4, at_run_time, 1);
   check();
   again();
@@ -295,12 +312,14 @@ static void test_range(void **state) {
   static const int64_t cases[][3] = {{0, 7, 1}, {3, -4, -2}, {5, 5, 1}, {2, 11, 4}, {0, -3, 1}};
   for (size_t i = 0; i < CMZ_COUNT_OF(cases); i++)
     for (int run_time = 0; run_time < 2; run_time++) {
-      cmz_vid x[3] = {number(cases[i][0], run_time), number(cases[i][1], run_time), number(cases[i][2], run_time)};
+      cmz_vid x[3] = {number(cases[i][0], run_time), number(cases[i][1], run_time),
+                      number(cases[i][2], run_time)};
       apply("Range", 3, x, 1);
       check();
       again();
     }
-  cmz_vid f[3] = {cmz_value_add_scalar(F->m, F->g, CMZ_F32, 0.5), cmz_value_add_scalar(F->m, F->g, CMZ_F32, 3),
+  cmz_vid f[3] = {cmz_value_add_scalar(F->m, F->g, CMZ_F32, 0.5),
+                  cmz_value_add_scalar(F->m, F->g, CMZ_F32, 3),
                   cmz_value_add_scalar(F->m, F->g, CMZ_F32, 0.75)};
   apply("Range", 3, f, 1);
   cmz_array y = check();
@@ -367,10 +386,23 @@ static void test_refusals(void **state) {
 
 #define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      T(test_reshape), T(test_reshape_is_minimal), T(test_views), T(test_shape_and_size), T(test_transpose),
-      T(test_concat_and_split), T(test_expand_and_tile), T(test_slice), T(test_slice_attributes), T(test_pad),
-      T(test_pad_forms), T(test_blocks), T(test_matrix_parts), T(test_reverse_sequence), T(test_range),
-      T(test_constant_of_shape), T(test_symbolic_chain), T(test_refusals)};
+  const struct CMUnitTest tests[] = {T(test_reshape),
+                                     T(test_reshape_is_minimal),
+                                     T(test_views),
+                                     T(test_shape_and_size),
+                                     T(test_transpose),
+                                     T(test_concat_and_split),
+                                     T(test_expand_and_tile),
+                                     T(test_slice),
+                                     T(test_slice_attributes),
+                                     T(test_pad),
+                                     T(test_pad_forms),
+                                     T(test_blocks),
+                                     T(test_matrix_parts),
+                                     T(test_reverse_sequence),
+                                     T(test_range),
+                                     T(test_constant_of_shape),
+                                     T(test_symbolic_chain),
+                                     T(test_refusals)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
