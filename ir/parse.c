@@ -589,6 +589,7 @@ static bool read_symbol(parser *s) {
   } else if (!expect(s, "input")) return false;
   if (!read_bound(s, &symbol.low) || !read_bound(s, &symbol.high)) return false;
   if (!expect(s, "hint") || !read_int(s, &symbol.hint)) return false;
+  symbol.check = take(s, "check");
   if (symbol.low > symbol.high || !symbol.name[0])
     return fail(s, "the symbol's name or range is empty");
   uint32_t before = cmz_dim_symbol_count(s->m->dims);

@@ -7,7 +7,7 @@
  *
  *   module = "cmz" "1" "module" string "file" string "opset" int "ir" int
  *            "graphs" int "values" int {symbol} {graph}
- *   symbol = "symbol" string ("input" | "data" VALUE int) bound bound "hint" int
+ *   symbol = "symbol" string ("input" | "data" VALUE int) bound bound "hint" int ["check"]
  *   bound  = int | "inf" | "-inf"
  *   graph  = "graph" GRAPH string ["entry"] "{" {line} "}"
  *   line   = "input" value | "constant" value "=" data | "value" value | node
@@ -377,7 +377,7 @@ static void print_symbols(printer *s) {
     }
     print_bound(s->text, symbol->low);
     print_bound(s->text, symbol->high);
-    cmz_text_add(s->text, " hint %" PRId64 "\n", symbol->hint);
+    cmz_text_add(s->text, " hint %" PRId64 "%s\n", symbol->hint, symbol->check ? " check" : "");
   }
 }
 

@@ -517,6 +517,7 @@ typedef struct options {
   uint64_t count;
   uint32_t mutations;
   const char *keep, *last_pass;
+  bool text; /* what comes out must survive being printed and parsed */
 } options;
 
 /* Shared with the children, so that a crash does not lose it. */
@@ -533,6 +534,25 @@ static void note_internal(void *user, const cmz_diagnostic *d) {
              d->loc.node ? d->loc.node : "-", d->loc.op ? d->loc.op : "-", d->message);
 }
 
+static cmz_status check_text(cmz_context *ctx, const cmz_module *m, tally *t) {
+  cmz_text first = {.arena = m->arena}, second = {.arena = m->arena}, bytes = {.arena = m->arena};
+  cmz_module *back;
+  cmz_module_print(m, &first, &bytes);
+  cmz_file weights = {.path = "weights", .data = (const uint8_t *)bytes.data, .size = bytes.length};
+  cmz_status status = cmz_module_parse(ctx, "text", first.data, first.length, &weights, &back);
+  if (status != CMZ_OK) {
+    const cmz_diagnostic *d = &ctx->diagnostics.data[ctx->diagnostics.count - 1];
+    snprintf(t->finding, sizeof t->finding, "text form: %s: %s", d->loc.file ? d->loc.file : "",
+             d->message);
+    return status;
+  }
+  bytes.length = 0;
+  cmz_module_print(back, &second, &bytes);
+  if (strcmp(first.data, second.data) != 0)
+    snprintf(t->finding, sizeof t->finding, "the text form changes when it is parsed and printed");
+  return CMZ_OK;
+}
+
 static cmz_status compile(cmz_context *ctx, const char *path, const options *o, tally *t) {
   cmz_module *module;
   CMZ_TRY(cmz_onnx_import(ctx, path, &module));
@@ -543,7 +563,7 @@ static cmz_status compile(cmz_context *ctx, const char *path, const options *o, 
   cmz_pass_run run = {.optimise = 2, .target = &target, .stop_after = o->last_pass, .verify = true};
   CMZ_TRY(cmz_passes_run(&run, module));
   t->compiled++;
-  return CMZ_OK;
+  return o->text ? check_text(ctx, module, t) : CMZ_OK;
 }
 
 static void run_mutant(const uint8_t *data, size_t size, uint64_t seed, const options *o,
@@ -623,16 +643,17 @@ static bool read_whole(const char *path, uint8_t **data, size_t *size) {
 int main(int argc, char **argv) {
   options o = {.first_seed = 1, .count = 1000, .mutations = 3, .last_pass = "clean"};
   int c;
-  while ((c = getopt(argc, argv, "n:s:m:k:p:")) != -1) {
+  while ((c = getopt(argc, argv, "n:s:m:k:p:t")) != -1) {
     if (c == 'n') o.count = strtoull(optarg, NULL, 10);
     else if (c == 's') o.first_seed = strtoull(optarg, NULL, 10);
     else if (c == 'm') o.mutations = (uint32_t)strtoul(optarg, NULL, 10);
     else if (c == 'k') o.keep = optarg;
     else if (c == 'p') o.last_pass = optarg;
+    else if (c == 't') o.text = true;
     else {
       fprintf(stderr,
               "usage: %s [-n mutants per file] [-s first seed] [-m mutations at most] [-p last "
-              "pass] [-k keep] model.onnx …\n",
+              "pass] [-t] [-k keep] model.onnx …\n",
               argv[0]);
       return 2;
     }
