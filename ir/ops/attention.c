@@ -14,6 +14,11 @@ static cmz_status infer_probabilities(cmz_module *m, cmz_nid n) {
   const cmz_type *x = cmz_input_type(m, node, 0), *mask = cmz_input_type(m, node, 1);
   if (x->rank != 4 || (mask && (mask->rank > 4 || mask->rank < 1)))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the mask has rank %u", mask ? mask->rank : 0);
+  for (uint32_t i = 0; mask && i + 1 < mask->rank; i++)
+    if (!cmz_dim_is(m->dims, mask->shape[i], 1) &&
+        cmz_dims_differ(m, mask->shape[i], x->shape[i + 4 - mask->rank]))
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "the mask has the wrong size in dimension %u", i);
+  CMZ_TRY(cmz_check_vector(m, n, 2, x->shape[0], false));
   CMZ_TRY(cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED));
   return cmz_node_output(cmz_node_get(m, n), 1) ? cmz_infer_same(m, n, 1, 0, CMZ_UNDEFINED)
                                                 : CMZ_OK;
@@ -423,6 +428,17 @@ static cmz_status infer_rotary(cmz_module *m, cmz_nid n) {
   uint32_t rank = cmz_node_input(cmz_node_get(m, n), 3) ? 2 : 3;
   if (cmz_input_type(m, cmz_node_get(m, n), 1)->rank != rank)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the caches should have rank %u", rank);
+  int64_t rotated = cmz_node_int(cmz_node_get(m, n), "rotary_embedding_dim", 0);
+  const cmz_type x = *cmz_input_type(m, cmz_node_get(m, n), 0);
+  cmz_dim steps = x.shape[x.rank == 3 ? 1 : 2],
+          half = cmz_dim_const(m->dims, (rotated > 0 ? rotated : size) / 2);
+  cmz_dim by_row[2] = {CMZ_DIM_NONE, half}, by_step[3] = {x.shape[0], steps, half},
+          ids[2] = {x.shape[0], steps};
+  if (rotated > size)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "rotary_embedding_dim is larger than a head");
+  for (uint32_t i = 1; i < 3; i++)
+    CMZ_TRY(cmz_check_shape(m, n, i, rank, rank == 2 ? by_row : by_step));
+  CMZ_TRY(cmz_check_shape(m, n, 3, 2, ids));
   return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
 }
 

@@ -47,6 +47,11 @@ static cmz_status infer_matmul_integer(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK + 2];
   uint32_t rank;
   CMZ_TRY(cmz_matmul_infer(m, n, integer_inputs, shape, &rank));
+  const cmz_type a = *cmz_input_type(m, cmz_node_get(m, n), 0),
+                 b = *cmz_input_type(m, cmz_node_get(m, n), 1);
+  cmz_dim one = cmz_dim_const(m->dims, 1);
+  CMZ_TRY(cmz_check_vector(m, n, 2, a.rank > 1 ? a.shape[a.rank - 2] : one, true));
+  CMZ_TRY(cmz_check_vector(m, n, 3, b.rank > 1 ? b.shape[b.rank - 1] : one, true));
   cmz_set_output(m, n, 0, CMZ_I32, rank, shape);
   return CMZ_OK;
 }
@@ -227,7 +232,8 @@ static cmz_status infer_gemm(cmz_module *m, cmz_nid n) {
   const cmz_type *c = cmz_input_type(m, node, 2);
   if (c && c->rank > 2) return cmz_node_fail(m, n, CMZ_E_INPUT, "C has rank %u", c->rank);
   for (uint32_t i = 0; c && i < c->rank; i++)
-    if (!cmz_dim_is(m->dims, c->shape[i], 1) && cmz_dims_differ(m, c->shape[i], shape[i + 2 - c->rank]))
+    if (!cmz_dim_is(m->dims, c->shape[i], 1) &&
+        cmz_dims_differ(m, c->shape[i], shape[i + 2 - c->rank]))
       return cmz_node_fail(m, n, CMZ_E_INPUT, "C cannot be broadcast to the product");
   cmz_set_output(m, n, 0, a->dtype, 2, shape);
   return CMZ_OK;

@@ -34,12 +34,17 @@ cmz_status cmz_conv_infer(cmz_module *m, cmz_nid n, cmz_conv_inputs in, cmz_dim 
   shape[0] = x->shape[0];
   shape[1] = weights->shape[0];
   for (uint32_t i = 0; i < w.rank; i++) shape[2 + i] = w.output[i];
+  if (in.x_zero_point != CMZ_CONV_NONE)
+    CMZ_TRY(cmz_check_vector(m, n, in.x_zero_point, cmz_dim_const(m->dims, 1), true));
+  if (in.w_zero_point != CMZ_CONV_NONE)
+    CMZ_TRY(cmz_check_vector(m, n, in.w_zero_point, shape[1], true));
   return CMZ_OK;
 }
 
 static cmz_status infer_conv(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK];
   CMZ_TRY(cmz_conv_infer(m, n, plain_inputs, shape));
+  CMZ_TRY(cmz_check_vector(m, n, 2, shape[1], false));
   const cmz_type *x = cmz_input_type(m, cmz_node_get(m, n), 0);
   const cmz_type *bias = cmz_input_type(m, cmz_node_get(m, n), 2);
   if (bias && cmz_dims_differ(m, bias->shape[0], shape[1]))

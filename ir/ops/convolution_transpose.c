@@ -102,6 +102,8 @@ cmz_status cmz_infer_conv_transpose(cmz_module *m, cmz_nid n) {
   if (bias && cmz_dims_differ(m, bias->shape[0], shape[1]))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the bias is not one number per output channel");
   for (uint32_t i = 0; i < g.rank; i++) shape[2 + i] = g.output[i];
+  CMZ_TRY(cmz_check_vector(m, n, 2, shape[1], false));
+  x = cmz_input_type(m, cmz_node_get(m, n), 0);
   cmz_set_output(m, n, 0, x->dtype, x->rank, shape);
   return CMZ_OK;
 }

@@ -105,6 +105,13 @@ static cmz_status infer_gather_elements(cmz_module *m, cmz_nid n) {
   if (x->rank != indices->rank)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "data of rank %u and indices of rank %u", x->rank,
                          indices->rank);
+  for (uint32_t i = 0; i < x->rank; i++) {
+    int64_t have, want;
+    if (i != axis && cmz_dim_is_const(m->dims, x->shape[i], &have) &&
+        cmz_dim_is_const(m->dims, indices->shape[i], &want) && want > have)
+      return cmz_node_fail(m, n, CMZ_E_INPUT,
+                           "the indices are larger than the data in dimension %u", i);
+  }
   cmz_set_output(m, n, 0, x->dtype, indices->rank, indices->shape);
   return CMZ_OK;
 }
@@ -155,6 +162,9 @@ static cmz_status tuples(cmz_module *m, cmz_nid n, uint32_t *batch, uint32_t *le
                          "index tuples of %" PRId64 " after %" PRId64
                          " batch dimensions for data of rank %u",
                          k, b, x->rank);
+  for (uint32_t i = 0; i < b; i++)
+    if (cmz_dims_differ(m, x->shape[i], indices->shape[i]))
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "data and indices differ in batch dimension %u", i);
   *batch = (uint32_t)b;
   *length = (uint32_t)k;
   return CMZ_OK;
@@ -264,6 +274,7 @@ static cmz_status infer_one_hot(cmz_module *m, cmz_nid n) {
   if (x->rank + 1 > CMZ_MAX_RANK)
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank is too large");
   for (uint32_t i = 0; i <= x->rank; i++) shape[i] = i == axis ? depth : x->shape[i - (i > axis)];
+  CMZ_TRY(cmz_check_vector(m, n, 2, cmz_dim_const(m->dims, 2), false));
   cmz_set_output(m, n, 0, values->dtype, x->rank + 1, shape);
   return CMZ_OK;
 }

@@ -169,6 +169,9 @@ static cmz_status infer_grid_sample(cmz_module *m, cmz_nid n) {
   CMZ_TRY(read_sampler(m, n, x.rank - 2, &s));
   if (s.how == CUBIC && s.rank > 2)
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "cubic sampling of %u dimensions", s.rank);
+  cmz_dim want[CMZ_MAX_RANK] = {x.shape[0]};
+  want[x.rank - 1] = cmz_dim_const(m->dims, s.rank);
+  CMZ_TRY(cmz_check_shape(m, n, 1, x.rank, want));
   cmz_dim shape[CMZ_MAX_RANK] = {x.shape[0], x.shape[1]};
   for (uint32_t i = 2; i < x.rank; i++) shape[i] = grid.shape[i - 1];
   cmz_set_output(m, n, 0, x.dtype, x.rank, shape);
@@ -253,6 +256,8 @@ static cmz_status infer_affine(cmz_module *m, cmz_nid n) {
   cmz_dim shape[5] = {size[0]};
   for (uint32_t i = 2; i < count; i++) shape[i - 1] = size[i];
   shape[count - 1] = cmz_dim_const(m->dims, count - 2);
+  cmz_dim want[3] = {size[0], shape[count - 1], cmz_dim_const(m->dims, count - 1)};
+  CMZ_TRY(cmz_check_shape(m, n, 0, 3, want));
   cmz_set_output(m, n, 0, theta.dtype, count, shape);
   return CMZ_OK;
 }
@@ -329,6 +334,20 @@ static cmz_status infer_deform(cmz_module *m, cmz_nid n) {
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "other than two spatial dimensions");
   CMZ_TRY(resolve_deform(m, n, x.shape, weights.shape, &w));
   cmz_dim shape[4] = {x.shape[0], weights.shape[0], w.output[0], w.output[1]};
+  int64_t group = cmz_node_int(cmz_node_get(m, n), "group", 1),
+          offset_group = cmz_node_int(cmz_node_get(m, n), "offset_group", 1);
+  if (group < 1 || offset_group < 1 ||
+      cmz_dims_differ(m, cmz_dim_mul(m->dims, weights.shape[1], cmz_dim_const(m->dims, group)),
+                      x.shape[1]))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "the channels do not agree with the groups");
+  cmz_dim slots = cmz_dim_mul(m->dims, cmz_dim_mul(m->dims, w.kernel[0], w.kernel[1]),
+                              cmz_dim_const(m->dims, offset_group));
+  cmz_dim mask[4] = {x.shape[0], slots, w.output[0], w.output[1]}, offset[4];
+  memcpy(offset, mask, sizeof mask);
+  offset[1] = cmz_dim_mul(m->dims, slots, cmz_dim_const(m->dims, 2));
+  CMZ_TRY(cmz_check_shape(m, n, 2, 4, offset));
+  CMZ_TRY(cmz_check_vector(m, n, 3, weights.shape[0], false));
+  CMZ_TRY(cmz_check_shape(m, n, 4, 4, mask));
   cmz_set_output(m, n, 0, x.dtype, 4, shape);
   return CMZ_OK;
 }

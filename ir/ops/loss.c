@@ -12,6 +12,10 @@ static cmz_status infer_class_loss(cmz_module *m, cmz_nid n) {
   if (x.rank < 2 || t.rank != x.rank - 1)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "scores of rank %u and classes of rank %u", x.rank,
                          t.rank);
+  cmz_dim want[CMZ_MAX_RANK] = {x.shape[0]};
+  for (uint32_t i = 2; i < x.rank; i++) want[i - 1] = x.shape[i];
+  CMZ_TRY(cmz_check_shape(m, n, 1, t.rank, want));
+  CMZ_TRY(cmz_check_vector(m, n, 2, x.shape[1], false));
   cmz_set_output(m, n, 0, x.dtype, t.rank, t.shape);
   cmz_set_output(m, n, 1, x.dtype, t.rank, t.shape);
   return CMZ_OK;

@@ -141,6 +141,8 @@ static cmz_status infer_instance(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
   const cmz_type *x = cmz_input_type(m, node, 0);
   if (x->rank < 3) return cmz_node_fail(m, n, CMZ_E_INPUT, "the input has rank %u", x->rank);
+  CMZ_TRY(cmz_check_vector(m, n, 1, x->shape[1], false));
+  CMZ_TRY(cmz_check_vector(m, n, 2, x->shape[1], false));
   return infer_same(m, n);
 }
 
@@ -167,6 +169,10 @@ static cmz_status infer_group(cmz_module *m, cmz_nid n) {
       (cmz_dim_is_const(m->dims, x->shape[1], &channels) && channels % groups))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "%" PRId64 " groups do not divide the channels",
                          groups);
+  bool by_group = node->opset && node->opset < 21;
+  cmz_dim size = by_group ? cmz_dim_const(m->dims, groups) : x->shape[1];
+  CMZ_TRY(cmz_check_vector(m, n, 1, size, false));
+  CMZ_TRY(cmz_check_vector(m, n, 2, size, false));
   return infer_same(m, n);
 }
 
@@ -472,8 +478,9 @@ static cmz_status eval_lrn(cmz_eval *e, const cmz_node *n, const cmz_array *inpu
   .max_outputs = OUTPUTS, .since = SINCE
 
 const cmz_op cmz_ops_normalization[] = {
-    {ROW("", "BatchNormalization", 5, 5, 5, 1), .operands = "TS1S1M1M1", .normalize = normalize_batch, .infer = infer_batch,
-     .eval = eval_batch, .expand = expand_batch},
+    {ROW("", "BatchNormalization", 5, 5, 5, 1), .operands = "TS1S1M1M1",
+     .normalize = normalize_batch, .infer = infer_batch, .eval = eval_batch,
+     .expand = expand_batch},
     {ROW("", "InstanceNormalization", 3, 3, 1, 1), .operands = "TT1T1", .infer = infer_instance,
      .expand = expand_instance},
     {ROW("", "GroupNormalization", 3, 3, 1, 18), .infer = infer_group, .expand = expand_group},

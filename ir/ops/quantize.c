@@ -75,8 +75,14 @@ static cmz_status check_parameters(cmz_module *m, cmz_nid n) {
     uint32_t axis;
     CMZ_TRY(cmz_infer_axis(m, n, cmz_node_int(node, "axis", 1), x->rank, &axis));
     int64_t block = cmz_node_int(node, "block_size", 0);
-    if (p->rank == 1 ? cmz_dims_differ(m, p->shape[0], x->shape[axis])
-                     : p->rank != x->rank || block < 1)
+    bool fits = p->rank == 1 ? !cmz_dims_differ(m, p->shape[0], x->shape[axis])
+                             : p->rank == x->rank && block > 0;
+    for (uint32_t j = 0; fits && p->rank > 1 && j < x->rank; j++) {
+      cmz_dim want = x->shape[j];
+      if (j == axis) want = cmz_dim_ceildiv(m->dims, want, cmz_dim_const(m->dims, block));
+      fits = !cmz_dims_differ(m, p->shape[j], want);
+    }
+    if (!fits)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "the shape of input %u does not fit the data", i);
   }
   return CMZ_OK;
@@ -233,6 +239,10 @@ static const cmz_matmul_inputs matmul_inputs = {0, 3, 2, 5};
 static cmz_status infer_qlinear_conv(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK];
   CMZ_TRY(cmz_conv_infer(m, n, conv_inputs, shape));
+  CMZ_TRY(cmz_check_vector(m, n, 1, cmz_dim_const(m->dims, 1), true));
+  static const uint8_t per_channel[] = {4, 6, 7};
+  for (uint32_t i = 0; i < 3; i++) CMZ_TRY(cmz_check_vector(m, n, per_channel[i], shape[1], true));
+  CMZ_TRY(cmz_check_vector(m, n, 8, shape[1], false));
   const cmz_node *node = cmz_node_get(m, n);
   cmz_set_output(m, n, 0, cmz_input_type(m, node, 7)->dtype, cmz_input_type(m, node, 0)->rank,
                  shape);
@@ -243,6 +253,12 @@ static cmz_status infer_qlinear_matmul(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK + 2];
   uint32_t rank;
   CMZ_TRY(cmz_matmul_infer(m, n, matmul_inputs, shape, &rank));
+  const cmz_type a = *cmz_input_type(m, cmz_node_get(m, n), 0),
+                 b = *cmz_input_type(m, cmz_node_get(m, n), 3);
+  cmz_dim one = cmz_dim_const(m->dims, 1), rows = a.rank > 1 ? a.shape[a.rank - 2] : one;
+  cmz_dim columns = b.rank > 1 ? b.shape[b.rank - 1] : one;
+  for (uint32_t i = 1; i < 8; i++)
+    if (i != 3) CMZ_TRY(cmz_check_vector(m, n, i, i < 3 ? rows : columns, true));
   cmz_set_output(m, n, 0, cmz_input_type(m, cmz_node_get(m, n), 7)->dtype, rank, shape);
   return CMZ_OK;
 }

@@ -65,6 +65,17 @@ static cmz_status infer(cmz_module *m, cmz_nid n, uint32_t gates) {
       cmz_dims_differ(m, w.shape[2], x.shape[2]))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the shapes of X, W and R do not agree");
   bool batch_first = cmz_node_int(node, "layout", 0) != 0;
+  cmz_dim all = x.shape[batch_first ? 0 : 1],
+          state[3] = {batch_first ? all : d, batch_first ? d : all, h};
+  cmz_dim bias[2] = {d, cmz_dim_const(m->dims, 2 * hidden * (int64_t)gates)},
+          peephole[2] = {d, cmz_dim_const(m->dims, 3 * hidden)};
+  if (r.shape[2] != h && cmz_dims_differ(m, r.shape[2], h))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "the hidden size does not agree with R");
+  CMZ_TRY(cmz_check_shape(m, n, 3, 2, bias));
+  CMZ_TRY(cmz_check_vector(m, n, 4, all, false));
+  CMZ_TRY(cmz_check_shape(m, n, 5, 3, state));
+  CMZ_TRY(cmz_check_shape(m, n, 6, 3, state));
+  CMZ_TRY(cmz_check_shape(m, n, 7, 2, peephole));
   cmz_dim steps = x.shape[batch_first ? 1 : 0], batch = x.shape[batch_first ? 0 : 1];
   cmz_dim y[4] = {steps, d, batch, h}, y_first[4] = {batch, steps, d, h};
   cmz_dim last[3] = {d, batch, h}, last_first[3] = {batch, d, h};

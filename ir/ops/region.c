@@ -30,6 +30,7 @@ static cmz_status infer_unpool(cmz_module *m, cmz_nid n) {
   cmz_dim shape[CMZ_MAX_RANK];
   const cmz_type x = *cmz_input_type(m, cmz_node_get(m, n), 0);
   CMZ_TRY(unpooled(m, n, &x, shape));
+  CMZ_TRY(cmz_check_shape(m, n, 1, x.rank, x.shape));
   cmz_vid wanted = cmz_ops_input(m, n, 2);
   if (wanted) {
     uint32_t count = 0;
@@ -117,6 +118,9 @@ static cmz_status infer_roi(cmz_module *m, cmz_nid n) {
   if (x.rank != 4 || rois.rank != 2)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "data of rank %u and regions of rank %u", x.rank,
                          rois.rank);
+  cmz_dim want[2] = {CMZ_DIM_NONE, cmz_dim_const(m->dims, 4)};
+  CMZ_TRY(cmz_check_shape(m, n, 1, 2, want));
+  CMZ_TRY(cmz_check_vector(m, n, 2, rois.shape[0], false));
   int64_t height = cmz_node_int(node, "output_height", 1),
           width = cmz_node_int(node, "output_width", 1);
   if (cmz_node_int(node, "sampling_ratio", 0) < 1)

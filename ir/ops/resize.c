@@ -175,6 +175,9 @@ static cmz_status from_sizes(cmz_module *m, cmz_nid n, resize *r, const uint32_t
   size_t scale_count = 0;
   bool scaled = !is_empty(m, input);
   const double *scales = scaled ? known_doubles(m, input, &scale_count) : NULL;
+  if (scaled) CMZ_TRY(cmz_check_vector(m, n, 2, cmz_dim_const(m->dims, count), false));
+  if (r->coordinates == TF_CROP)
+    CMZ_TRY(cmz_check_vector(m, n, 1, cmz_dim_const(m->dims, 2 * (int64_t)count), false));
   for (uint32_t i = 0; i < count; i++) {
     resized_axis *a = &r->axis[axes[i]];
     a->out = sizes[i];

@@ -49,10 +49,15 @@ static cmz_status infer_scatter(cmz_module *m, cmz_nid n) {
     CMZ_TRY(tuple_length(m, n, &axis));
     if (updates->rank != indices->rank - 1 + x->rank - axis)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "the updates have rank %u", updates->rank);
+    cmz_dim want[2 * CMZ_MAX_RANK];
+    for (uint32_t i = 0; i < updates->rank; i++)
+      want[i] = i + 1 < indices->rank ? indices->shape[i] : x->shape[axis + i + 1 - indices->rank];
+    CMZ_TRY(cmz_check_shape(m, n, 2, updates->rank, want));
   } else {
     CMZ_TRY(cmz_infer_axis(m, n, cmz_node_int(node, "axis", 0), x->rank, &axis));
     if (x->rank != indices->rank || x->rank != updates->rank)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "data, indices and updates have different ranks");
+    CMZ_TRY(cmz_check_shape(m, n, 2, x->rank, indices->shape));
   }
   return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
 }
@@ -116,7 +121,16 @@ static cmz_status describe_scatter(cmz_describe *d, const cmz_node *n) {
     CMZ_TRY(cmz_infer_axis(m, cmz_node_self(m, n), cmz_node_int(n, "axis", 0), x.rank, &axis));
     cmz_expr v = cmz_describe_input(d, 1, idx);
     if (!v) return CMZ_E_UNSUPPORTED;
-    for (uint32_t i = 0; i < x.rank; i++) at[i] = idx[i];
+    for (uint32_t i = 0; i < x.rank; i++) {
+      at[i] = idx[i];
+      int64_t have, given;
+      bool fits = cmz_dim_is_const(m->dims, x.shape[i], &have) &&
+                  cmz_dim_is_const(m->dims, updates.shape[i], &given) && given <= have;
+      if (i != axis && !fits && x.shape[i] != updates.shape[i])
+        walk.predicate = cmz_x_and(cmz_describe_kernel(d), walk.predicate,
+                                   cmz_x_bounds(cmz_describe_kernel(d), at[i],
+                                                cmz_describe_dim(d, x.shape[i]), false, true));
+    }
     at[axis] = checked_index(d, v, x.shape[axis], &walk.predicate);
   }
   walk.value = cmz_describe_input(d, 2, idx);
@@ -222,6 +236,10 @@ static cmz_status infer_tensor_scatter(cmz_module *m, cmz_nid n) {
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "mode \"%s\"", mode);
   if (axis == 0 || x->rank != update->rank)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the axis or the rank of the update is wrong");
+  cmz_dim want[CMZ_MAX_RANK];
+  for (uint32_t i = 0; i < x->rank; i++) want[i] = i == axis ? CMZ_DIM_NONE : x->shape[i];
+  CMZ_TRY(cmz_check_shape(m, n, 1, x->rank, want));
+  CMZ_TRY(cmz_check_vector(m, n, 2, x->shape[0], false));
   return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
 }
 

@@ -22,6 +22,26 @@ bool cmz_dims_differ(const cmz_module *m, cmz_dim a, cmz_dim b) {
   return cmz_dim_is_const(m->dims, a, &x) && cmz_dim_is_const(m->dims, b, &y) && x != y;
 }
 
+cmz_status cmz_check_shape(cmz_module *m, cmz_nid n, uint32_t input, uint32_t count,
+                           const cmz_dim *dims) {
+  const cmz_type *t = cmz_input_type(m, cmz_node_get(m, n), input);
+  if (!t) return CMZ_OK;
+  if (t->rank != count)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "input %u has rank %u, should have %u", input, t->rank,
+                         count);
+  for (uint32_t i = 0; i < count; i++)
+    if (dims[i] && cmz_dims_differ(m, t->shape[i], dims[i]))
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "input %u has the wrong size in dimension %u", input,
+                           i);
+  return CMZ_OK;
+}
+
+cmz_status cmz_check_vector(cmz_module *m, cmz_nid n, uint32_t input, cmz_dim size, bool scalar) {
+  const cmz_type *t = cmz_input_type(m, cmz_node_get(m, n), input);
+  bool one = t && (t->rank == 0 || (t->rank == 1 && cmz_dim_is(m->dims, t->shape[0], 1)));
+  return scalar && one ? CMZ_OK : cmz_check_shape(m, n, input, 1, &size);
+}
+
 cmz_expr cmz_reducer_axis(cmz_describe *d, cmz_reducer *r, cmz_dim extent) {
   cmz_module *m = cmz_describe_module(d);
   if (cmz_dim_is(m->dims, extent, 1)) return cmz_x_index(cmz_describe_kernel(d), 0);

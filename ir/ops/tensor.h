@@ -29,6 +29,12 @@ bool cmz_dims_differ(const cmz_module *m, cmz_dim a, cmz_dim b);
  * The same V and AXIS give the same symbol again. */
 cmz_dim cmz_output_symbol(cmz_module *m, cmz_vid v, uint32_t axis, int64_t low, int64_t high);
 
+/* Input INPUT of N, when present, has exactly the COUNT dims DIMS (CMZ_DIM_NONE: any size); sizes that are not known are
+ * trusted. CMZ_E_INPUT otherwise: kernels read inputs by these shapes. */
+cmz_status cmz_check_shape(cmz_module *m, cmz_nid n, uint32_t input, uint32_t count, const cmz_dim *dims);
+/* The same for a vector of SIZE; with SCALAR also one number of rank 0 or 1. */
+cmz_status cmz_check_vector(cmz_module *m, cmz_nid n, uint32_t input, cmz_dim size, bool scalar);
+
 /* ---- descriptions ---- */
 
 /* The axes of one REDUCE node while it is being built; axes of extent 1 are dropped. */
