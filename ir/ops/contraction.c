@@ -274,7 +274,64 @@ static cmz_status expand_gemm(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
+/* ---- com.microsoft FusedMatMul: MatMul of operands whose last two axes may be swapped, times
+ * alpha ---- */
+
+static cmz_status infer_fused(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  const cmz_type *a = cmz_input_type(m, node, 0), *b = cmz_input_type(m, node, 1);
+  bool ta = cmz_node_int(node, "transA", 0) != 0, tb = cmz_node_int(node, "transB", 0) != 0;
+  if (cmz_node_int(node, "transBatchA", 0) || cmz_node_int(node, "transBatchB", 0))
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "transposed batches");
+  if (a->rank < 2 || b->rank < 2)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "operands of rank %u and %u", a->rank, b->rank);
+  if (cmz_dims_differ(m, a->shape[a->rank - (ta ? 2 : 1)], b->shape[b->rank - (tb ? 1 : 2)]))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "the inner sizes of the operands differ");
+  cmz_dim shape[CMZ_MAX_RANK];
+  uint32_t rank = CMZ_MAX(a->rank, b->rank);
+  for (uint32_t i = 0; i + 2 < rank; i++) {
+    cmz_dim x = i + a->rank >= rank ? a->shape[i + a->rank - rank] : cmz_dim_const(m->dims, 1);
+    cmz_dim y = i + b->rank >= rank ? b->shape[i + b->rank - rank] : cmz_dim_const(m->dims, 1);
+    shape[i] = cmz_dim_broadcast(m->dims, x, y);
+  }
+  shape[rank - 2] = a->shape[a->rank - (ta ? 1 : 2)];
+  shape[rank - 1] = b->shape[b->rank - (tb ? 2 : 1)];
+  cmz_set_output(m, n, 0, a->dtype, rank, shape);
+  return CMZ_OK;
+}
+
+static cmz_vid last_swapped(cmz_module *m, cmz_nid before, cmz_vid v) {
+  uint32_t rank = cmz_value_get(m, v)->type.rank;
+  int64_t perm[CMZ_MAX_RANK];
+  if (rank == 2) return transposed(m, before, v);
+  for (uint32_t i = 0; i < rank; i++) perm[i] = i + 2 == rank ? i + 1 : i + 1 == rank ? i - 1 : i;
+  return cmz_build_transpose(m, before, v, perm, rank);
+}
+
+static cmz_status expand_fused(cmz_module *m, cmz_nid n) {
+  const cmz_node node = *cmz_node_get(m, n);
+  cmz_vid a = node.inputs[0], b = node.inputs[1];
+  if (cmz_node_int(&node, "transA", 0)) a = last_swapped(m, n, a);
+  if (cmz_node_int(&node, "transB", 0)) b = last_swapped(m, n, b);
+  cmz_vid y = cmz_build2(m, n, "MatMul", a, b);
+  double alpha = cmz_node_float(&node, "alpha", 1);
+  if (alpha != 1) y = cmz_build2(m, n, "Mul", y, cmz_build_scalar_like(m, n, y, alpha));
+  if (!y) return CMZ_E_INTERNAL;
+  cmz_build_finish(m, n, y);
+  return CMZ_OK;
+}
+
 const cmz_op cmz_ops_contraction[] = {
+    {.name = "FusedMatMul",
+     .domain = "com.microsoft",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_CONTRACTION,
+     .infer = infer_fused,
+     .expand = expand_fused},
     {.name = "MatMul",
      .domain = "",
      .operands = "TT",

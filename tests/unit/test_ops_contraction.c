@@ -113,6 +113,16 @@ static void test_gemm(void **state) {
   }
 }
 
+static void test_fused_matmul(void **state) {
+  (void)state;
+  cmz_vid in[2] = {f32s(SHAPE(2, 5, 3)), f32s(SHAPE(4, 5))};
+  apply("FusedMatMul", 2, in, 1);
+  number("transA", 1);
+  number("transB", 1);
+  cmz_node_set_float(F->m, F->node, "alpha", 0.25);
+  check();
+}
+
 static void test_einsum(void **state) {
   (void)state;
   static const char *const equations[] = {"ij,jk->ik", "ij,jk", "bij,bkj->bik",
@@ -216,8 +226,9 @@ static void test_refusals(void **state) {
 #define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 int main(void) {
   const struct CMUnitTest tests[] = {
-      T(test_conv_by_hand),       T(test_conv_forms), T(test_conv_symbolic), T(test_conv_transpose),
-      T(test_matmul_ranks),       T(test_gemm),       T(test_einsum),        T(test_attention),
-      T(test_quantized_products), T(test_quantize),   T(test_refusals)};
+      T(test_conv_by_hand),       T(test_conv_forms),   T(test_conv_symbolic),
+      T(test_conv_transpose),     T(test_matmul_ranks), T(test_gemm),
+      T(test_fused_matmul),       T(test_einsum),       T(test_attention),
+      T(test_quantized_products), T(test_quantize),     T(test_refusals)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
