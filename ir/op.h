@@ -23,7 +23,9 @@ typedef enum cmz_op_flags {
   CMZ_OP_REDUCTION = 1 << 3,  /* reads many elements per output element, no multiply-accumulate of two operands */
   CMZ_OP_CONTRACTION = 1 << 4,/* sum of products of two operands: matmul, convolution */
   CMZ_OP_CONTROL = 1 << 5,    /* has subgraphs: If, Loop, Scan */
-  CMZ_OP_RUNTIME = 1 << 6,    /* an op in C of the runtime's closed table; `runtime` names it */
+  /* An op in C of the runtime's closed table; `runtime` names it. A size it reports is a CMZ_SYMBOL_DATA symbol with
+   * element -1 - axis: dimension AXIS of that output. Control ops make the same symbols for sizes that vary. */
+  CMZ_OP_RUNTIME = 1 << 6,
   CMZ_OP_IN_PLACE = 1 << 7,   /* output 0 is input 0's buffer, updated; input 0 has no other use */
   CMZ_OP_RANDOM = 1 << 8,     /* not a pure function: never folded or merged */
   CMZ_OP_COMMUTATIVE = 1 << 9,
