@@ -207,19 +207,26 @@ static cmz_status eval_prelu(cmz_eval *e, const cmz_node *n, const cmz_array *in
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_prelu, NULL);
 }
 
-/* Before opset 7 a slope per channel lay along axis 1. */
+/* Before opset 7 a slope per channel lay along axis 1; inference, which knows the ranks, acts on
+ * it. */
+static cmz_status normalize_prelu(cmz_module *m, cmz_nid n) {
+  uint32_t opset = cmz_node_get(m, n)->opset;
+  if (opset && opset < 7) cmz_node_set_int(m, n, "along_channels", 1);
+  return CMZ_OK;
+}
+
 static cmz_status infer_prelu(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
   cmz_type x = *cmz_ops_type(m, node->inputs[0]), slope = *cmz_ops_type(m, node->inputs[1]);
-  if (node->opset && node->opset < 7 && slope.rank == 1 && x.rank > 1 &&
-      !cmz_dim_is(m->dims, slope.shape[0], 1)) {
+  bool along = cmz_node_int(node, "along_channels", 0) != 0;
+  cmz_node_remove_attr(m, n, "along_channels");
+  if (along && slope.rank == 1 && x.rank > 1 && !cmz_dim_is(m->dims, slope.shape[0], 1)) {
     cmz_dim shape[CMZ_MAX_RANK];
     for (uint32_t i = 0; i + 1 < x.rank; i++)
       shape[i] = i ? cmz_dim_const(m->dims, 1) : slope.shape[0];
-    cmz_vid v = cmz_build_reshape(m, n, node->inputs[1], shape, x.rank - 1);
+    cmz_vid v = cmz_build_reshape(m, n, cmz_ops_input(m, n, 1), shape, x.rank - 1);
     if (!v) return CMZ_E_INTERNAL;
     cmz_node_set_input(m, n, 1, v);
-    cmz_node_get(m, n)->opset = 0;
   }
   if (slope.rank > x.rank)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the slope has more dimensions than the input");
@@ -366,6 +373,7 @@ const cmz_op cmz_ops_activation[] = {
      .max_outputs = 1,
      .since = 1,
      .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
+     .normalize = normalize_prelu,
      .infer = infer_prelu,
      .eval = eval_prelu,
      .describe = describe_prelu},

@@ -143,6 +143,13 @@ static cmz_expr describe_identity(cmz_describe *d, const cmz_node *n, uint32_t o
   return cmz_describe_input(d, 0, idx);
 }
 
+/* Before opset 10 the mask had the data's element type. */
+static cmz_status normalize_dropout(cmz_module *m, cmz_nid n) {
+  uint32_t opset = cmz_node_get(m, n)->opset;
+  if (opset && opset < 10) cmz_node_set_int(m, n, "mask_like_data", 1);
+  return CMZ_OK;
+}
+
 static cmz_status infer_dropout(cmz_module *m, cmz_nid n) {
   int64_t training = 0;
   double ratio = 0;
@@ -154,8 +161,8 @@ static cmz_status infer_dropout(cmz_module *m, cmz_nid n) {
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
                          "training mode is not supported: cmzc compiles inference");
   CMZ_TRY(cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED));
-  uint32_t opset = cmz_node_get(m, n)->opset;
-  return mask ? cmz_infer_same(m, n, 1, 0, opset && opset < 10 ? CMZ_UNDEFINED : CMZ_BOOL) : CMZ_OK;
+  bool like_data = cmz_node_int(cmz_node_get(m, n), "mask_like_data", 0) != 0;
+  return mask ? cmz_infer_same(m, n, 1, 0, like_data ? CMZ_UNDEFINED : CMZ_BOOL) : CMZ_OK;
 }
 
 static cmz_status eval_dropout(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
@@ -229,6 +236,7 @@ const cmz_op cmz_ops_cast[] = {
      .max_outputs = 2,
      .since = 1,
      .flags = CMZ_OP_CHEAP,
+     .normalize = normalize_dropout,
      .infer = infer_dropout,
      .eval = eval_dropout,
      .expand = expand_dropout,

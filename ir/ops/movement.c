@@ -71,11 +71,19 @@ static cmz_expr describe_transpose(cmz_describe *d, const cmz_node *n, uint32_t 
 
 /* ---- Concat ---- */
 
+/* Before opset 4 the axis had a default. */
+static cmz_status normalize_concat(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  if (node->opset && node->opset < 4 && !cmz_node_attr(node, "axis"))
+    cmz_node_set_int(m, n, "axis", 1);
+  return CMZ_OK;
+}
+
 static cmz_status infer_concat(cmz_module *m, cmz_nid n) {
   cmz_type first = *cmz_ops_type(m, cmz_ops_input(m, n, 0));
   uint32_t axis, count = cmz_node_get(m, n)->input_count;
   const cmz_node *node = cmz_node_get(m, n);
-  if (!cmz_node_attr(node, "axis") && (node->opset == 0 || node->opset >= 4))
+  if (!cmz_node_attr(node, "axis"))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "attribute axis is missing");
   CMZ_TRY(cmz_infer_axis(m, n, cmz_node_int(node, "axis", 1), first.rank, &axis));
   cmz_dim shape[CMZ_MAX_RANK];
@@ -558,7 +566,7 @@ static cmz_expr describe_trilu(cmz_describe *d, const cmz_node *n, uint32_t outp
 
 const cmz_op cmz_ops_movement[] = {
     MOVE("Transpose", 1, 1, 1, 1, NULL, infer_transpose, eval_transpose, describe_transpose),
-    MOVE("Concat", 1, 255, 1, 1, NULL, infer_concat, eval_concat, describe_concat),
+    MOVE("Concat", 1, 255, 1, 1, normalize_concat, infer_concat, eval_concat, describe_concat),
     MOVE("Split", 1, 2, 255, 1, normalize_split, infer_split, eval_split, describe_split),
     MOVE("Expand", 2, 2, 1, 8, NULL, infer_expand, eval_expand, describe_expand),
     MOVE("Tile", 2, 2, 1, 6, NULL, infer_tile, eval_tile, describe_tile),

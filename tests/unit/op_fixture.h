@@ -268,7 +268,7 @@ static void run_kernels(bool fuse, const cmz_array *want, const cmz_array *input
 }
 
 /* Evaluation against kernels; gives the first output. */
-static cmz_array check(void) {
+__attribute__((unused)) static cmz_array check(void) {
   ok(prepare(), "inference");
   cmz_array want[8] = {{0}}, expanded[8] = {{0}};
   cmz_eval e = {.module = F->m, .arena = F->m->arena};
