@@ -1,12 +1,13 @@
-/* rules_compose.c - reductions in the order that keeps them exact and parallel. (Normalisations, softmax and activations need not
- * be put together again: their pieces fuse into one kernel as they are.)
- * In, out: see rules.h. */
+/* rules_compose.c - reductions in the order that keeps them exact and parallel. (Normalisations,
+ * softmax and activations need not be put together again: their pieces fuse into one kernel as they
+ * are.) In, out: see rules.h. */
 #include "rules.h"
 
-#define LONG_SUM 16384 /* terms: a single-precision sum of more loses digits that its parts would keep */
+#define LONG_SUM                                                                                   \
+  16384 /* terms: a single-precision sum of more loses digits that its parts would keep */
 
-/* A long sum over several axes is summed over the last one first: shorter sums are more exact, and there are more of them to
- * share among threads. */
+/* A long sum over several axes is summed over the last one first: shorter sums are more exact, and
+ * there are more of them to share among threads. */
 static cmz_status reduce_in_steps(cmz_module *m, cmz_nid n, bool *changed) {
   const cmz_node node = *cmz_node_get(m, n);
   const cmz_type x = cmz_value_get(m, node.inputs[0])->type;

@@ -89,27 +89,37 @@ static double volume_of(const cmz_kernel *k, const cmz_expr_node *reduce) {
   return v;
 }
 
-/* Whether E reads memory without reducing first. */
-static bool reads_memory(const cmz_kernel *k, cmz_expr e, bool *reduces) {
-  if (e == 0) return false;
+typedef struct contents {
+  bool loads, reduces;
+} contents;
+
+/* What is below E; each shared expression is looked at once. */
+static void look_below(const cmz_kernel *k, cmz_expr e, uint8_t *seen, contents *c) {
+  if (e == 0 || seen[e]) return;
+  seen[e] = 1;
   const cmz_expr_node *n = cmz_x_get(k, e);
-  if (n->op == CMZ_X_LOAD) return true;
-  if (n->op == CMZ_X_REDUCE) *reduces = true;
-  bool found = false;
-  for (int i = 0; i < 3; i++) found |= reads_memory(k, n->args[i], reduces);
-  return found;
+  c->reduces |= n->op == CMZ_X_REDUCE;
+  c->loads |= n->op == CMZ_X_LOAD;
+  if (n->op == CMZ_X_LOAD) return;
+  for (int i = 0; i < 3; i++) look_below(k, n->args[i], seen, c);
+}
+
+static contents contents_of(const analysis *a, cmz_expr e) {
+  contents c = {0};
+  look_below(a->k, e, CMZ_NEW_ARRAY(a->arena, uint8_t, a->k->exprs.count + 1), &c);
+  return c;
 }
 
 /* A sum of products of two different things in memory; squares and weighted sums of results are
  * plain reductions. */
-static bool is_contraction(const cmz_kernel *k, const cmz_expr_node *n) {
+static bool is_contraction(const analysis *a, const cmz_expr_node *n) {
   if (n->reduce_op != CMZ_REDUCE_SUM || !is_value_type(n->dtype)) return false;
-  cmz_expr product = find_product(k, n->args[0]);
+  cmz_expr product = find_product(a->k, n->args[0]);
   if (product == 0) return false;
-  const cmz_expr_node *p = cmz_x_get(k, product);
-  bool reduces = false;
-  return p->args[0] != p->args[1] && reads_memory(k, p->args[0], &reduces) &&
-         reads_memory(k, p->args[1], &reduces) && !reduces;
+  const cmz_expr_node *p = cmz_x_get(a->k, product);
+  if (p->args[0] == p->args[1]) return false;
+  contents x = contents_of(a, p->args[0]), y = contents_of(a, p->args[1]);
+  return x.loads && y.loads && !x.reduces && !y.reduces;
 }
 
 static shape classify(analysis *a) {
@@ -118,7 +128,7 @@ static shape classify(analysis *a) {
     const cmz_expr_node *n = cmz_x_get(a->k, a->reduces.data[i]);
     double volume = volume_of(a->k, n);
     s.reduce_volume += volume;
-    if (!is_contraction(a->k, n)) continue;
+    if (!is_contraction(a, n)) continue;
     if (volume > s.contraction_volume || s.contraction == 0) {
       s.contraction = a->reduces.data[i];
       s.contraction_volume = volume;
