@@ -5,9 +5,13 @@ include(CMakePackageConfigHelpers)
 set_target_properties(cmzc PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON) # LLVM's own folder
 install(TARGETS cmzc cmz-run RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES runtime/cmz.h runtime/cmz_dlpack.h frontend/cmzc.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-if(TARGET cmzc_shared)
-  install(TARGETS cmzc_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-endif()
+# libcmzc: the compiler as a library; nothing is exported but cmzc.h's functions.
+file(WRITE ${CMAKE_BINARY_DIR}/libcmzc.map "{ global: cmzc_*; local: *; };\n")
+add_library(cmzc_shared SHARED $<TARGET_OBJECTS:cmz_frontend>)
+target_link_libraries(cmzc_shared PRIVATE cmz_frontend -Wl,--version-script=${CMAKE_BINARY_DIR}/libcmzc.map)
+set_target_properties(cmzc_shared PROPERTIES OUTPUT_NAME cmzc VERSION ${PROJECT_VERSION} SOVERSION 0 LINKER_LANGUAGE C
+                      INSTALL_RPATH_USE_LINK_PATH ON)
+install(TARGETS cmzc_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
 configure_package_config_file(
   cmake/cmzcConfig.cmake.in ${CMAKE_BINARY_DIR}/cmzcConfig.cmake
