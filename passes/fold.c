@@ -197,6 +197,20 @@ static uint32_t branch_rank(const cmz_module *m, cmz_nid n, int which, uint32_t 
   return cmz_value_get(m, g->outputs.data[output])->type.rank;
 }
 
+cmz_status cmz_pass_take_branch(cmz_module *m, cmz_nid n, bool taken, bool *done) {
+  cmz_vid condition = cmz_node_get(m, n)->inputs[0];
+  CMZ_TRY(inline_if(m, n, taken, done));
+  cmz_symbol symbol = {.name = cmz_arena_printf(m->arena, "check.%u", n),
+                       .low = taken,
+                       .high = taken,
+                       .hint = taken,
+                       .origin = CMZ_SYMBOL_DATA,
+                       .value = condition,
+                       .check = true};
+  cmz_dim_symbol(m->dims, &symbol);
+  return CMZ_OK;
+}
+
 cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done) {
   *done = false;
   uint32_t outputs = cmz_node_get(m, n)->output_count;
@@ -204,22 +218,12 @@ cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done) {
     uint32_t otherwise = branch_rank(m, n, 0, i), then = branch_rank(m, n, 1, i);
     if (otherwise == then || otherwise == CMZ_RANK_UNKNOWN || then == CMZ_RANK_UNKNOWN) continue;
     /* One branch squeezes what the other leaves: what follows was written for the squeezed one. */
-    bool taken = then < otherwise;
-    cmz_vid condition = cmz_node_get(m, n)->inputs[0];
-    cmz_warn(m->ctx, cmz_node_loc(m, n),
-             "the rank of the result depends on sizes; the model is compiled for rank %u and "
-             "refuses other sizes",
-             taken ? then : otherwise);
-    CMZ_TRY(inline_if(m, n, taken, done));
-    cmz_symbol symbol = {.name = cmz_arena_printf(m->arena, "check.%u", n),
-                         .low = taken,
-                         .high = taken,
-                         .hint = taken,
-                         .origin = CMZ_SYMBOL_DATA,
-                         .value = condition,
-                         .check = true};
-    cmz_dim_symbol(m->dims, &symbol);
-    return CMZ_OK;
+    cmz_warn(
+        m->ctx, cmz_node_loc(m, n),
+        "the rank of the result depends on sizes; the model is compiled for rank %u and refuses "
+        "other sizes",
+        CMZ_MIN(then, otherwise));
+    return cmz_pass_take_branch(m, n, then < otherwise, done);
   }
   return CMZ_OK;
 }

@@ -38,6 +38,7 @@ cmz_status cmz_pass_fold_node(cmz_module *m, cmz_nid n, size_t limit, bool *done
 cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done);
 /* An If whose (inferred) branches give different ranks, which no type can say: the branch of lower rank is taken, and the run
  * checks that the condition is as assumed. */
+cmz_status cmz_pass_take_branch(cmz_module *m, cmz_nid n, bool taken, bool *done);
 cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done);
 
 /* Sizes at the hints; 1 when not known. */
