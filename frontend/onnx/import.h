@@ -5,8 +5,8 @@
 #include "../../ir/op.h"
 #include "wire.h"
 
-#define CMZ_ONNX_NEWEST_OPSET 25
-#define CMZ_ONNX_NEWEST_IR_VERSION 13
+#define CMZ_ONNX_NEWEST_OPSET 27
+#define CMZ_ONNX_NEWEST_IR_VERSION 14
 
 /* ---- names ---- */
 typedef struct cmz_name_entry {
