@@ -8,7 +8,7 @@
 enum { HEADER_BYTES = 60 };
 
 static void member_header(char *out, const char *name, uint64_t size) {
-  char text[HEADER_BYTES + 1];
+  char text[HEADER_BYTES + 16]; /* a size of more digits than the format has room for is cut */
   snprintf(text, sizeof text, "%-16s%-12d%-6d%-6d%-8s%-10llu`\n", name, 0, 0, 0, "644",
            (unsigned long long)size);
   memcpy(out, text, HEADER_BYTES);

@@ -214,7 +214,7 @@ static bool read_type(parser *s, cmz_type *type) {
 
 static bool read_layout(parser *s, cmz_layout *layout) {
   while (take(s, "{")) {
-    uint32_t axis, div, mod;
+    uint32_t axis = 0, div = 0, mod = 0;
     if (!read_u32(s, &axis) || !expect(s, ",") || !read_u32(s, &div) || !expect(s, ",") ||
         !read_u32(s, &mod) || !expect(s, "}"))
       return false;
@@ -227,7 +227,7 @@ static bool read_layout(parser *s, cmz_layout *layout) {
 
 /* A value's definition; its slot was made when the counts were read. */
 static bool read_value(parser *s, cmz_vid *out) {
-  cmz_vid v;
+  cmz_vid v = 0;
   const char *name;
   cmz_type type;
   if (!read_id(s, "%", s->m->values.count, &v)) return false;
@@ -555,7 +555,7 @@ static bool read_line(parser *s) {
 }
 
 static bool read_graph(parser *s) {
-  cmz_gid g;
+  cmz_gid g = 0;
   const char *name;
   if (!expect(s, "graph") || !read_id(s, "@", s->m->graphs.count, &g) || !read_string(s, &name))
     return false;

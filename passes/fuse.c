@@ -274,7 +274,7 @@ static void fuse_graph(fuser *f, cmz_gid g) {
     cmz_nid n = cmz_graph_get(f->m, g)->nodes.data[i];
     const cmz_node *node = cmz_node_get(f->m, n);
     if (node->removed) continue;
-    use_summary sum;
+    use_summary sum = {0};
     bool fits = may_fuse(f, n, &sum);
     uint32_t loads = input_loads(node);
     if (fits && loads > 1 && !into_contraction(node) &&

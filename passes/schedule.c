@@ -554,7 +554,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     a.seen = CMZ_NEW_ARRAY(arena, uint8_t, k->exprs.count + 1);
     collect(&a, st->value);
     shape sh = classify(&a);
-    tiling tiles;
+    tiling tiles = {0};
     bool contracts = sh.contraction != 0 && find_tiling(&a, st, sh.contraction, &tiles);
     choice c = {out, cpu, lanes_for(cpu, a.wide)};
     if (has_serial_axis(k)) contracts = false;

@@ -117,7 +117,7 @@ static cmz_status infer_if(cmz_module *m, cmz_nid n) {
 
 static cmz_status eval_if(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
                           cmz_array *outputs) {
-  cmz_gid g;
+  cmz_gid g = 0;
   bool taken = cmz_get_int(&inputs[0], 0) != 0;
   CMZ_TRY(subgraph(e->module, e->node, taken ? "then_branch" : "else_branch", &g));
   cmz_array *results =
@@ -241,7 +241,7 @@ static cmz_dim trip_count(cmz_module *m, cmz_nid n, cmz_gid g) {
 }
 
 static cmz_status infer_loop(cmz_module *m, cmz_nid n) {
-  cmz_gid g;
+  cmz_gid g = 0;
   CMZ_TRY(subgraph(m, n, "body", &g));
   const cmz_node node = *cmz_node_get(m, n);
   uint32_t carried = node.input_count > 2 ? node.input_count - 2 : 0;
@@ -311,7 +311,7 @@ static cmz_status stack_join(cmz_eval *e, const stack *s, const cmz_type *like, 
 
 static cmz_status eval_loop(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
                             cmz_array *outputs) {
-  cmz_gid g;
+  cmz_gid g = 0;
   CMZ_TRY(subgraph(e->module, e->node, "body", &g));
   const cmz_graph *body = cmz_graph_get(e->module, g);
   uint32_t carried = n->input_count > 2 ? n->input_count - 2 : 0, ins = body->inputs.count,
@@ -353,7 +353,7 @@ static int64_t entry(const cmz_node *n, const char *name, uint32_t i) {
 }
 
 static cmz_status infer_scan(cmz_module *m, cmz_nid n) {
-  cmz_gid g;
+  cmz_gid g = 0;
   CMZ_TRY(subgraph(m, n, "body", &g));
   const cmz_node node = *cmz_node_get(m, n);
   int64_t scans = cmz_node_int(&node, "num_scan_inputs", 0);
@@ -404,7 +404,7 @@ static cmz_status take(cmz_eval *e, const cmz_array *a, uint32_t axis, int64_t t
 
 static cmz_status eval_scan(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
                             cmz_array *outputs) {
-  cmz_gid g;
+  cmz_gid g = 0;
   CMZ_TRY(subgraph(e->module, e->node, "body", &g));
   uint32_t scans = (uint32_t)cmz_node_int(n, "num_scan_inputs", 0),
            carried = n->input_count - scans;

@@ -65,8 +65,10 @@ static void implicit_result(equation *q) {
   for (uint32_t i = 0; i < q->ellipsis; i++)
     q->result.label[q->result.count++] = (uint8_t)(LETTERS + CMZ_MAX_RANK - q->ellipsis + i);
   static const char order[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-  for (const char *c = order; *c && q->result.count < CMZ_MAX_RANK; c++)
-    if (seen[letter(*c)] == 1) q->result.label[q->result.count++] = (uint8_t)letter(*c);
+  for (const char *c = order; *c && q->result.count < CMZ_MAX_RANK; c++) {
+    uint32_t label = (uint32_t)letter(*c);
+    if (label < LETTERS && seen[label] == 1) q->result.label[q->result.count++] = (uint8_t)label;
+  }
 }
 
 static cmz_status parse(cmz_module *m, cmz_nid n, const cmz_type *types, equation *q) {

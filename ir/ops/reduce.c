@@ -461,7 +461,7 @@ static cmz_expr describe_cum(cmz_describe *d, const cmz_node *n, const cmz_expr 
   cmz_module *m = cmz_describe_module(d);
   cmz_kernel *k = cmz_describe_kernel(d);
   const cmz_type x = *cmz_input_type(m, n, 0);
-  cmz_dim axis, extent = x.shape[0];
+  cmz_dim axis = CMZ_DIM_NONE, extent = x.shape[0];
   if (cumulative_axis(m, cmz_node_self(m, n), &axis) != CMZ_OK) return 0;
   bool exclusive = cmz_node_int(n, "exclusive", 0) != 0,
        reverse = cmz_node_int(n, "reverse", 0) != 0;

@@ -115,7 +115,7 @@ static bool read_port(const char *folder, char *line, data_set *set) {
     if (!dim) return false;
     p->tensor.dims[d] = atoll(dim);
   }
-  char *file = strtok_r(NULL, " ", &save), path[4096];
+  char *file = strtok_r(NULL, " ", &save), path[8192];
   if (!file) return false;
   snprintf(path, sizeof path, "%s/%s", folder, file);
   p->tensor.data = read_file(path, &p->tensor.bytes);
