@@ -361,7 +361,7 @@ static bool stored_bytes(const cmz_constant *c, size_t plain, size_t *bytes) {
 
 static bool read_data(parser *s, const cmz_type *type, const cmz_layout *layout, cmz_cid *out) {
   cmz_constant c = {.name = ""};
-  size_t count, bytes;
+  size_t count = 0, bytes = 0;
   if (!static_size(s, type, &c, &count, &bytes)) return false;
   if (layout) c.layout = *layout;
   bool string = c.dtype == CMZ_STRING, done;
