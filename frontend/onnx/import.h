@@ -5,7 +5,7 @@
 #include "../../ir/op.h"
 #include "wire.h"
 
-#define CMZ_ONNX_NEWEST_OPSET 27
+#define CMZ_ONNX_NEWEST_OPSET 28
 #define CMZ_ONNX_NEWEST_IR_VERSION 14
 
 /* ---- names ---- */
