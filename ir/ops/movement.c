@@ -440,8 +440,8 @@ static cmz_status eval_blocks(cmz_eval *e, const cmz_node *n, const cmz_array *i
       from[1] = b.crd ? t[1] * ss + block : block * shape[1] + t[1];
       from[2] = t[2] / s, from[3] = t[3] / s;
     } else {
-      int64_t block = t[1] / in->shape[1];
-      from[1] = t[1] % in->shape[1];
+      int64_t block = b.crd ? t[1] % ss : t[1] / in->shape[1];
+      from[1] = b.crd ? t[1] / ss : t[1] % in->shape[1];
       from[2] = t[2] * s + block / s, from[3] = t[3] * s + block % s;
     }
     cmz_copy_element(&outputs[0], i, in, cmz_array_index(in, from));
@@ -465,8 +465,11 @@ static cmz_expr describe_blocks(cmz_describe *d, const cmz_node *n, uint32_t out
     from[3] = cmz_x2(k, CMZ_X_FLOORDIV, t[3], s);
   } else {
     cmz_expr channels = cmz_describe_dim(d, cmz_input_type(m, n, 0)->shape[1]);
-    cmz_expr block = cmz_x2(k, CMZ_X_FLOORDIV, t[1], channels);
-    from[1] = cmz_x2(k, CMZ_X_MOD, t[1], channels);
+    cmz_expr inner = b.crd ? cmz_x_index(k, b.size * b.size) : channels;
+    cmz_expr outer = cmz_x2(k, CMZ_X_FLOORDIV, t[1], inner),
+             rest = cmz_x2(k, CMZ_X_MOD, t[1], inner);
+    cmz_expr block = b.crd ? rest : outer;
+    from[1] = b.crd ? outer : rest;
     from[2] = cmz_x_add(k, cmz_x_mul(k, t[2], s), cmz_x2(k, CMZ_X_FLOORDIV, block, s));
     from[3] = cmz_x_add(k, cmz_x_mul(k, t[3], s), cmz_x2(k, CMZ_X_MOD, block, s));
   }
