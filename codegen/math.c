@@ -84,8 +84,8 @@ static MlirValue split(cmz_builder *b, MlirValue x, double factor, MlirValue *n)
   return cmz_b_sub(b, shifted, magic);
 }
 
-/* X for exp: what underflows to zero anyway is computed as exp(0) and replaced in the end (masked scores of attention
- * would else cost a microcode assist for each denormal on the way). */
+/* X for exp: what underflows to zero anyway is computed as exp(0) and replaced in the end (masked
+ * scores of attention would else cost a microcode assist for each denormal on the way). */
 static MlirValue exp_input(cmz_builder *b, MlirValue x, double low, double high,
                            MlirValue *underflow) {
   MlirType t = cmz_b_type(x);
@@ -195,9 +195,24 @@ static MlirValue log1p_(cmz_builder *b, MlirValue y) {
 
 /* ---- tanh, sigmoid, erf ---- */
 
+/* In f32 a quotient of odd and even polynomials plus one half, saturated beyond 18: no exponential,
+ * and the absolute error is within an ulp or two of 0.5. Its tail is what widely used runtimes
+ * give: exactly 0 where they give 0. */
 static MlirValue sigmoid(cmz_builder *b, MlirValue x) {
+  static const double p[] = {4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05,
+                             8.51377133304701e-03, 2.48287947061529e-01};
+  static const double q[] = {6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06,
+                             1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01};
   MlirType t = cmz_b_type(x);
-  return div_(b, K(1), cmz_b_add(b, K(1), exp_(b, cmz_b_1(b, "arith.negf", x))));
+  if (is_f64(x)) return div_(b, K(1), cmz_b_add(b, K(1), exp_(b, cmz_b_1(b, "arith.negf", x))));
+  /* A NaN passes both comparisons unchanged. */
+  MlirValue y = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OLT, x, K(-18)), K(-18), x);
+  y = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, y, K(18)), K(18), y);
+  MlirValue yy = cmz_b_mul(b, y, y);
+  MlirValue r = div_(b, cmz_b_mul(b, horner(b, yy, p, 5), y), horner(b, yy, q, 6));
+  r = cmz_b_add(b, r, K(0.5));
+  r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OLT, r, K(0)), K(0), r);
+  return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, r, K(1)), K(1), r);
 }
 
 /* x + x^3/3! + … (f64, |x| below one half) or its f32 tanh counterpart */
