@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 BUILD=$1
 OUT=$BUILD/demo
-CMZC=$(find "$BUILD" -name cmzc -type f -perm -u+x | head -n 1)
-CMZ_RUN=$(find "$BUILD" -name cmz-run -type f -perm -u+x | head -n 1)
+CMZC=$BUILD/bin/cmzc
+CMZ_RUN=$BUILD/bin/cmz-run
 mkdir -p "$OUT"
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
