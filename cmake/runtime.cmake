@@ -10,16 +10,20 @@ set(CMZ_RUN_MAIN ${CMAKE_SOURCE_DIR}/runtime/cmz_run_main.c)
 list(REMOVE_ITEM CMZ_RUNTIME_SOURCES ${CMZ_RUNNER_SOURCES} ${CMZ_RUN_MAIN})
 file(GLOB CMZ_RUNTIME_HEADERS CONFIGURE_DEPENDS runtime/*.h)
 
-# cmz_bitcode(NAME SOURCES...) makes NAME.bc from C sources.
-function(cmz_bitcode name)
+# What the bitcode is made for: ARCH=TRIPLE. codegen/machine.c has a row for each.
+set(CMZ_BITCODE_ARCHITECTURES x86_64=x86_64-linux-gnu aarch64=aarch64-linux-gnu)
+
+# cmz_bitcode(NAME TRIPLE SOURCES...) makes NAME.bc from C sources.
+function(cmz_bitcode name triple)
   set(parts)
   foreach(source IN LISTS ARGN)
     get_filename_component(base ${source} NAME_WE)
     set(part ${CMAKE_BINARY_DIR}/bitcode/${name}_${base}.bc)
     add_custom_command(
       OUTPUT ${part}
-      COMMAND ${CMZ_CLANG} --target=x86_64-linux-gnu -std=gnu11 -Os -ffreestanding -fPIC -nostdlibinc -fno-stack-protector
-              -fno-builtin-malloc -fno-ident -fno-strict-aliasing -fvisibility=hidden -DCMZ_BITCODE -emit-llvm -c ${source} -o ${part}
+      COMMAND ${CMZ_CLANG} --target=${triple} -std=gnu11 -Os -ffreestanding -fPIC -nostdlibinc -fno-stack-protector
+              -fno-builtin-malloc -fno-ident -fno-strict-aliasing -mno-outline-atomics -Wno-option-ignored
+              -fvisibility=hidden -DCMZ_BITCODE -emit-llvm -c ${source} -o ${part}
       DEPENDS ${source} ${CMZ_RUNTIME_HEADERS}
       VERBATIM)
     list(APPEND parts ${part})
@@ -32,18 +36,26 @@ function(cmz_bitcode name)
 endfunction()
 
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/bitcode)
-cmz_bitcode(runtime ${CMZ_RUNTIME_SOURCES})
-cmz_bitcode(runner ${CMZ_RUNNER_SOURCES})
+set(CMZ_EMBEDDED)
+set(CMZ_BITCODE_FILES)
+foreach(row IN LISTS CMZ_BITCODE_ARCHITECTURES)
+  string(REPLACE "=" ";" row ${row})
+  list(GET row 0 arch)
+  list(GET row 1 triple)
+  cmz_bitcode(runtime_${arch} ${triple} ${CMZ_RUNTIME_SOURCES})
+  cmz_bitcode(runner_${arch} ${triple} ${CMZ_RUNNER_SOURCES})
+  foreach(part runtime_${arch} runner_${arch})
+    list(APPEND CMZ_EMBEDDED cmz_${part}=${CMAKE_BINARY_DIR}/bitcode/${part}.bc)
+    list(APPEND CMZ_BITCODE_FILES ${CMAKE_BINARY_DIR}/bitcode/${part}.bc)
+  endforeach()
+endforeach()
 add_custom_command(
   OUTPUT ${CMAKE_BINARY_DIR}/bitcode/embedded.S
-  COMMAND ${CMAKE_SOURCE_DIR}/cmake/embed.sh ${CMAKE_BINARY_DIR}/bitcode/embedded.S
-          cmz_runtime_bitcode=${CMAKE_BINARY_DIR}/bitcode/runtime.bc cmz_runner_bitcode=${CMAKE_BINARY_DIR}/bitcode/runner.bc
-  DEPENDS ${CMAKE_BINARY_DIR}/bitcode/runtime.bc ${CMAKE_BINARY_DIR}/bitcode/runner.bc ${CMAKE_SOURCE_DIR}/cmake/embed.sh
+  COMMAND ${CMAKE_SOURCE_DIR}/cmake/embed.sh ${CMAKE_BINARY_DIR}/bitcode/embedded.S ${CMZ_EMBEDDED}
+  DEPENDS ${CMZ_BITCODE_FILES} ${CMAKE_SOURCE_DIR}/cmake/embed.sh
   VERBATIM)
 # .incbin is not a dependency that the build tool sees.
-set_source_files_properties(
-  ${CMAKE_BINARY_DIR}/bitcode/embedded.S PROPERTIES OBJECT_DEPENDS
-  "${CMAKE_BINARY_DIR}/bitcode/runtime.bc;${CMAKE_BINARY_DIR}/bitcode/runner.bc")
+set_source_files_properties(${CMAKE_BINARY_DIR}/bitcode/embedded.S PROPERTIES OBJECT_DEPENDS "${CMZ_BITCODE_FILES}")
 add_library(cmz_bitcode STATIC ${CMAKE_BINARY_DIR}/bitcode/embedded.S)
 target_link_libraries(cmz_codegen PUBLIC cmz_bitcode)
 target_compile_definitions(cmz_codegen PRIVATE CMZ_LLVM_TOOLS="${LLVM_TOOLS_BINARY_DIR}")

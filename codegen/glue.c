@@ -4,7 +4,7 @@
  * shared library, cmz_model_api (an executable: _start). */
 #include "internal.h"
 #include "llvm_write.h"
-#include "runtime_bitcode.h"
+#include "machine.h"
 #include <llvm-c/Analysis.h>
 #include <llvm-c/BitReader.h>
 #include <llvm-c/Core.h>
@@ -294,13 +294,8 @@ static void make_main(const glue *g, LLVMValueRef table) {
   LLVMValueRef f = begin_function(g, "main", LLVMFunctionType(g->i32, parameters, 2, false));
   LLVMValueRef arguments[] = {LLVMGetParam(f, 0), LLVMGetParam(f, 1), table};
   LLVMBuildRet(g->builder, LLVMBuildCall2(g->builder, type, runner, arguments, 3, ""));
-  static const char start[] = ".globl _start\n.type _start,@function\n_start:\n xorl %ebp, %ebp\n "
-                              "movq %rdx, %r9\n popq %rsi\n"
-                              " movq %rsp, %rdx\n andq $-16, %rsp\n pushq %rax\n pushq %rsp\n xorl "
-                              "%r8d, %r8d\n xorl %ecx, %ecx\n"
-                              " leaq main(%rip), %rdi\n call *__libc_start_main@GOTPCREL(%rip)\n "
-                              "hlt\n.size _start, .-_start\n";
-  LLVMSetModuleInlineAsm2(g->module, start, sizeof start - 1);
+  const char *start = cmz_machine_start(g->options->target->os);
+  LLVMSetModuleInlineAsm2(g->module, start, strlen(start));
   LLVMSetVisibility(f, LLVMHiddenVisibility);
 }
 
@@ -313,9 +308,9 @@ static cmz_status fail_llvm(const glue *g, const char *what, char *message) {
   return status;
 }
 
-static cmz_status link_bitcode(const glue *g, const uint8_t *bitcode, size_t size) {
-  LLVMMemoryBufferRef buffer =
-      LLVMCreateMemoryBufferWithMemoryRangeCopy((const char *)bitcode, size, "runtime");
+static cmz_status link_bitcode(const glue *g, const cmz_bitcode *bitcode) {
+  LLVMMemoryBufferRef buffer = LLVMCreateMemoryBufferWithMemoryRangeCopy(
+      (const char *)bitcode->data, *bitcode->size, "runtime");
   LLVMModuleRef runtime;
   bool bad = LLVMParseBitcodeInContext2(g->llvm, buffer, &runtime);
   LLVMDisposeMemoryBuffer(buffer);
@@ -353,8 +348,7 @@ static cmz_status emit(const glue *g, const char *path) {
   LLVMTargetRef target;
   if (LLVMGetTargetFromTriple(os->llvm_triple, &target, &message))
     return fail_llvm(g, "LLVM", message);
-  /* The glue runs before a level is chosen: the least that the architecture has. */
-  const char *cpu = strcmp(os->arch, "x86_64") == 0 ? "x86-64" : "generic";
+  const char *cpu = cmz_machine_find(os)->baseline_cpu;
   LLVMTargetMachineRef machine =
       LLVMCreateTargetMachine(target, os->llvm_triple, cpu, "", LLVMCodeGenLevelDefault,
                               LLVMRelocPIC, LLVMCodeModelDefault);
@@ -384,9 +378,9 @@ static cmz_status emit(const glue *g, const char *path) {
 
 static cmz_status build(const glue *g, const char *path) {
   const char *prefix = g->options->prefix;
-  CMZ_TRY(link_bitcode(g, cmz_runtime_bitcode, cmz_runtime_bitcode_size));
-  if (g->kind == CMZ_OUT_EXECUTABLE)
-    CMZ_TRY(link_bitcode(g, cmz_runner_bitcode, cmz_runner_bitcode_size));
+  const cmz_machine *machine = cmz_machine_find(g->options->target->os);
+  CMZ_TRY(link_bitcode(g, &machine->runtime));
+  if (g->kind == CMZ_OUT_EXECUTABLE) CMZ_TRY(link_bitcode(g, &machine->runner));
   LLVMValueRef described = description(g);
   LLVMValueRef table = api(g, described, program(g, described));
   api_getter(g, cmz_arena_printf(g->ctx->arena, "%s_api", prefix), table);
@@ -396,17 +390,9 @@ static cmz_status build(const glue *g, const char *path) {
   return emit(g, path);
 }
 
-static void initialise_targets(void) {
-  LLVMInitializeX86TargetInfo();
-  LLVMInitializeX86Target();
-  LLVMInitializeX86TargetMC();
-  LLVMInitializeX86AsmPrinter();
-  LLVMInitializeX86AsmParser();
-}
-
 cmz_status cmz_glue_emit(cmz_context *ctx, const cmz_tables *t, const cmz_codegen_options *o,
                          const cmz_kernel_object *kernels, cmz_output_kind kind, const char *path) {
-  initialise_targets();
+  cmz_machine_find(o->target->os)->initialise();
   glue g = {.ctx = ctx, .tables = t, .options = o, .kernels = kernels, .kind = kind};
   g.llvm = LLVMContextCreate();
   g.module = LLVMModuleCreateWithNameInContext("cmz_model", g.llvm);

@@ -3,6 +3,7 @@
  * that the output needs nothing but libc.so.6 and libm.so.6; the stubs that stand for them are made
  * here, no system's own libraries are read. */
 #include "internal.h"
+#include "machine.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -53,10 +54,6 @@ static const char *const libc_names[] = {
     "write",
     "pthread_create",
     "pthread_join",
-    "dladdr",
-    "dlopen",
-    "dlsym",
-    "dlerror",
     "strtod",
     "strtol",
     "strtoll",
@@ -70,10 +67,13 @@ static const char *const libc_names[] = {
     "strerror",
     "__errno_location",
     "__libc_start_main",
+    "__libc_init",
+    "getauxval",
     "abort",
     "access",
     "sysconf",
 };
+static const char *const libdl_names[] = {"dladdr", "dlopen", "dlsym", "dlerror"};
 static const char *const libm_names[] = {
     "fmod",      "fmodf",      "pow",   "powf",   "exp",   "expf",   "exp2",      "exp2f",
     "log",       "logf",       "log2",  "log2f",  "log10", "log10f", "sin",       "sinf",
@@ -84,6 +84,19 @@ static const char *const libm_names[] = {
     "atan2",     "atan2f",     "asin",  "asinf",  "acos",  "acosf",  "sinh",      "sinhf",
     "cosh",      "coshf",      "asinh", "asinhf", "acosh", "acoshf", "atanh",     "atanhf",
     "ldexp",     "ldexpf",
+};
+
+/* The libraries, with the member of the OS row that names each. */
+static const struct import_library {
+  size_t soname; /* offset in cmz_os_row */
+  const char *const *names;
+  size_t count;
+} libraries[] = {
+#define LIBRARY(member, list)                                                                      \
+  { offsetof(cmz_os_row, member), list, CMZ_COUNT_OF(list) }
+    LIBRARY(libc, libc_names),
+    LIBRARY(libdl, libdl_names),
+    LIBRARY(libm, libm_names),
 };
 
 static bool listed(const char *name, const char *const *list, size_t count) {
@@ -164,7 +177,7 @@ static cmz_status make_stub(cmz_context *ctx, const cmz_link *link, const char *
     symbols[i] = (cmz_elf_symbol){.name = names->data[i], .size = 1, .function = true};
   const char *object = cmz_arena_printf(ctx->arena, "%s/%s.stub.o", work, soname);
   *stub = cmz_arena_printf(ctx->arena, "%s/%s", work, soname);
-  cmz_elf_blob blob = {.arch = link->options->target->os->arch,
+  cmz_elf_blob blob = {.machine = cmz_machine_find(link->options->target->os)->elf_machine,
                        .section = ".text",
                        .size = 1,
                        .code = true,
@@ -177,23 +190,51 @@ static cmz_status make_stub(cmz_context *ctx, const cmz_link *link, const char *
   return run_program(ctx, arguments, cmz_arena_printf(ctx->arena, "%s/stub.log", work));
 }
 
-static cmz_status sort_undefined(cmz_context *ctx, const cmz_link *link, cmz_names *from_libc,
-                                 cmz_names *from_libm) {
-  cmz_names defined = {0}, undefined = {0};
-  for (uint32_t i = 0; i < link->object_count; i++) {
-    CMZ_TRY(cmz_elf_undefined(ctx, link->objects[i], &defined, &undefined));
+static const char *soname_of(const cmz_link *link, const char *name) {
+  const cmz_os_row *os = link->options->target->os;
+  for (size_t i = 0; i < CMZ_COUNT_OF(libraries); i++) {
+    if (listed(name, libraries[i].names, libraries[i].count))
+      return *(const char *const *)((const char *)os + libraries[i].soname);
   }
-  for (uint32_t i = 0; i < undefined.count; i++) {
-    const char *name = undefined.data[i];
-    if (listed(name, libc_names, CMZ_COUNT_OF(libc_names))) {
-      cmz_vec_push(ctx->arena, from_libc, name);
-    } else if (listed(name, libm_names, CMZ_COUNT_OF(libm_names))) {
-      cmz_vec_push(ctx->arena, from_libm, name);
-    } else if (strcmp(name, "_GLOBAL_OFFSET_TABLE_") != 0 &&
-               !listed(name, defined.data, defined.count)) {
-      return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.tensor = name},
+  return NULL;
+}
+
+/* The names that LINK's objects take from the library SONAME. */
+static cmz_status names_from(cmz_context *ctx, const cmz_link *link, const cmz_names *undefined,
+                             const char *soname, cmz_names *out) {
+  for (uint32_t i = 0; i < undefined->count; i++) {
+    const char *from = soname_of(link, undefined->data[i]);
+    if (!from) {
+      return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.tensor = undefined->data[i]},
                       "generated code needs a function that nothing provides");
     }
+    if (strcmp(from, soname) == 0) cmz_vec_push(ctx->arena, out, undefined->data[i]);
+  }
+  return CMZ_OK;
+}
+
+static cmz_status add_stubs(cmz_context *ctx, const cmz_link *link, const char *linker,
+                            cmz_names *stubs) {
+  cmz_names defined = {0}, wanted = {0}, undefined = {0};
+  for (uint32_t i = 0; i < link->object_count; i++)
+    CMZ_TRY(cmz_elf_undefined(ctx, link->objects[i], &defined, &wanted));
+  for (uint32_t i = 0; i < wanted.count; i++) {
+    if (strcmp(wanted.data[i], "_GLOBAL_OFFSET_TABLE_") != 0 &&
+        !listed(wanted.data[i], defined.data, defined.count))
+      cmz_vec_push(ctx->arena, &undefined, wanted.data[i]);
+  }
+  cmz_names done = {0};
+  const cmz_os_row *os = link->options->target->os;
+  for (size_t i = 0; i < CMZ_COUNT_OF(libraries); i++) {
+    const char *soname = *(const char *const *)((const char *)os + libraries[i].soname);
+    cmz_names names = {0};
+    if (listed(soname, done.data, done.count)) continue;
+    cmz_vec_push(ctx->arena, &done, soname);
+    CMZ_TRY(names_from(ctx, link, &undefined, soname, &names));
+    if (!names.count) continue;
+    const char *stub;
+    CMZ_TRY(make_stub(ctx, link, linker, soname, &names, &stub));
+    cmz_vec_push(ctx->arena, stubs, stub);
   }
   return CMZ_OK;
 }
@@ -221,17 +262,9 @@ static cmz_status version_script(cmz_context *ctx, const cmz_link *link, const c
 static cmz_status add_dynamic(cmz_context *ctx, const cmz_link *link, const char *linker,
                               arguments *a) {
   const cmz_os_row *os = link->options->target->os;
-  cmz_names from_libc = {0}, from_libm = {0};
-  CMZ_TRY(sort_undefined(ctx, link, &from_libc, &from_libm));
-  const char *stub = NULL;
-  if (from_libc.count) {
-    CMZ_TRY(make_stub(ctx, link, linker, os->libc, &from_libc, &stub));
-    add(a, stub);
-  }
-  if (from_libm.count) {
-    CMZ_TRY(make_stub(ctx, link, linker, "libm.so.6", &from_libm, &stub));
-    add(a, stub);
-  }
+  cmz_names stubs = {0};
+  CMZ_TRY(add_stubs(ctx, link, linker, &stubs));
+  for (uint32_t i = 0; i < stubs.count; i++) add(a, stubs.data[i]);
   const char *script;
   CMZ_TRY(version_script(ctx, link, &script));
   add(a, cmz_arena_printf(ctx->arena, "--version-script=%s", script));

@@ -5,6 +5,7 @@
  * loops. */
 #include "emit.h"
 #include "llvm_write.h"
+#include "machine.h"
 
 #include "mlir-c/Diagnostics.h"
 #include "mlir-c/Pass.h"
@@ -63,10 +64,7 @@ static cmz_status run_passes(cmz_context *ctx, MlirModule module, const char *pi
 
 static LLVMTargetMachineRef create_machine(cmz_context *ctx, const cmz_cpu_row *cpu,
                                            const cmz_os_row *os, int optimise) {
-  LLVMInitializeX86TargetInfo();
-  LLVMInitializeX86Target();
-  LLVMInitializeX86TargetMC();
-  LLVMInitializeX86AsmPrinter();
+  cmz_machine_find(os)->initialise();
   LLVMTargetRef target;
   char *error = NULL;
   if (LLVMGetTargetFromTriple(os->llvm_triple, &target, &error)) {
@@ -145,8 +143,7 @@ cmz_status cmz_lower_write(cmz_context *ctx, LLVMModuleRef m, LLVMTargetMachineR
 
 static cmz_status write_llvm(cmz_context *ctx, LLVMModuleRef m, LLVMTargetMachineRef machine,
                              cmz_output_kind kind, const char *path) {
-  if (kind != CMZ_OUT_LLVM)
-    return cmz_lower_write(ctx, m, machine, kind == CMZ_OUT_ASSEMBLY, path);
+  if (kind != CMZ_OUT_LLVM) return cmz_lower_write(ctx, m, machine, kind == CMZ_OUT_ASSEMBLY, path);
   char *text = LLVMPrintModuleToString(m);
   cmz_status status = cmz_file_write(ctx, path, text, strlen(text));
   LLVMDisposeMessage(text);

@@ -3,7 +3,6 @@
  * (exp, log, tanh, sigmoid, erf) has f32 forms of one to two units in the last place; the other
  * functions of f32 are computed in f64. Always holds: infinities, NaN and denormals give what C's
  * libm gives; nothing here becomes a library call. */
-#include "../runtime/cpu.h"
 #include "builder.h"
 
 #include "mlir-c/BuiltinTypes.h"
@@ -31,7 +30,7 @@ static MlirValue horner(cmz_builder *b, MlirValue x, const double *c, size_t n) 
 /* ---- rounding ---- */
 
 static MlirValue round_even(cmz_builder *b, MlirValue x) {
-  if (b->cpu->features & CMZ_CPU(SSE41)) return cmz_b_1(b, "llvm.intr.roundeven", x);
+  if (b->cpu->rounding) return cmz_b_1(b, "llvm.intr.roundeven", x);
   MlirType t = cmz_b_type(x);
   MlirValue a = abs_(b, x), magic = K(is_f64(x) ? 0x1p52 : 0x1p23);
   MlirValue r = cmz_b_sub(b, cmz_b_add(b, a, magic), magic);
@@ -43,7 +42,7 @@ static MlirValue round_to(cmz_builder *b, cmz_expr_op op, MlirValue x) {
                                       [CMZ_X_CEIL] = "llvm.intr.ceil",
                                       [CMZ_X_TRUNC] = "llvm.intr.trunc"};
   if (op == CMZ_X_ROUND_EVEN) return round_even(b, x);
-  if (b->cpu->features & CMZ_CPU(SSE41)) return cmz_b_1(b, names[op], x);
+  if (b->cpu->rounding) return cmz_b_1(b, names[op], x);
   MlirType t = cmz_b_type(x);
   MlirValue from = op == CMZ_X_TRUNC ? abs_(b, x) : x, r = round_even(b, from);
   bool up = op == CMZ_X_CEIL;

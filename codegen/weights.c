@@ -3,6 +3,7 @@
  * holds: each constant starts at a multiple of 64 bytes; at most one constant that is re-laid lies
  * in memory at a time. */
 #include "internal.h"
+#include "machine.h"
 #include <errno.h>
 #include <stdio.h>
 
@@ -56,8 +57,9 @@ cmz_status cmz_weights_object(cmz_context *ctx, const cmz_plan *plan, const cmz_
                          .size = t->weight_bytes};
   /* A small section may stand among the other read-only data; a large one would push it out of the
    * code's reach. */
-  bool large = t->weight_bytes > (UINT64_C(1) << 30) && strcmp(o->target->os->arch, "x86_64") == 0;
-  cmz_elf_blob blob = {.arch = o->target->os->arch,
+  bool large =
+      t->weight_bytes > (UINT64_C(1) << 30) && cmz_machine_find(o->target->os)->large_sections;
+  cmz_elf_blob blob = {.machine = cmz_machine_find(o->target->os)->elf_machine,
                        .section = large ? ".lrodata.cmz" : ".rodata.cmz",
                        .size = t->weight_bytes,
                        .large = large,

@@ -60,7 +60,31 @@ enum {
 };
 #define CMZ_CPU(name) (UINT64_C(1) << CMZ_CPU_INDEX_##name)
 
+/* X(name, auxiliary vector entry, bit): 64-bit ARM, as Linux reports it; bits of an architecture's rows only ever meet machines of that
+ * architecture. */
+#define CMZ_AUX_HWCAP 16
+#define CMZ_AUX_HWCAP2 26
+#define CMZ_CPU_ARM_FEATURES(X)                                                                    \
+  X(ASIMD, HWCAP, 1)                                                                               \
+  X(ATOMICS, HWCAP, 8)                                                                             \
+  X(FPHP, HWCAP, 9)                                                                                \
+  X(ASIMDHP, HWCAP, 10)                                                                            \
+  X(ASIMDRDM, HWCAP, 12)                                                                           \
+  X(ASIMDDP, HWCAP, 20)                                                                            \
+  X(FHM, HWCAP, 23)                                                                                \
+  X(I8MM, HWCAP2, 13)                                                                              \
+  X(BF16, HWCAP2, 14)
+
+enum {
+#define CMZ_ARM_ENUM(name, word, bit) CMZ_ARM_INDEX_##name,
+  CMZ_CPU_ARM_FEATURES(CMZ_ARM_ENUM)
+#undef CMZ_ARM_ENUM
+      CMZ_ARM_FEATURE_COUNT
+};
+#define CMZ_ARM(name) (UINT64_C(1) << CMZ_ARM_INDEX_##name)
+
 #if defined(__x86_64__)
+#define CMZ_CPU_HOST_ARCH "x86_64"
 static inline void cmz_cpu_id(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
   __asm__ volatile("cpuid"
                    : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])
@@ -98,7 +122,24 @@ static inline uint64_t cmz_cpu_detect(void) {
   }
   return features;
 }
+#elif defined(__aarch64__)
+#define CMZ_CPU_HOST_ARCH "aarch64"
+extern unsigned long getauxval(unsigned long entry);
+static inline uint64_t cmz_cpu_detect(void) {
+  static const struct {
+    uint8_t entry, bit;
+  } rows[] = {
+#define CMZ_ARM_ROW(name, word, bit) {CMZ_AUX_##word, bit},
+      CMZ_CPU_ARM_FEATURES(CMZ_ARM_ROW)
+#undef CMZ_ARM_ROW
+  };
+  uint64_t features = 0;
+  for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    if (getauxval(rows[i].entry) >> rows[i].bit & 1) features |= UINT64_C(1) << i;
+  return features;
+}
 #else
+#define CMZ_CPU_HOST_ARCH ""
 static inline uint64_t cmz_cpu_detect(void) { return 0; }
 #endif
 

@@ -3,27 +3,27 @@
  * and a level never stands before one whose features include its own. */
 #include "../runtime/cpu.h"
 #include "targets.h"
+#include <stdlib.h>
 
-static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus};
-static const cmz_os_row *const os_tables[] = {cmz_x86_64_systems};
+#define HOST_SYSTEM "linux-gnu"
 
-const cmz_cpu_row *cmz_cpu_at(uint32_t index) {
-  for (size_t t = 0; t < CMZ_COUNT_OF(cpu_tables); t++) {
-    for (const cmz_cpu_row *row = cpu_tables[t]; row->name; row++) {
-      if (index-- == 0) return row;
-    }
-  }
-  return NULL;
+static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus, cmz_aarch64_cpus};
+static const cmz_cpu_extension *const extension_tables[] = {cmz_x86_64_extensions,
+                                                            cmz_aarch64_extensions};
+static const cmz_os_row *const os_tables[] = {cmz_x86_64_systems, cmz_aarch64_systems};
+
+/* Row INDEX of several tables, each of which ends with a row whose FIRST member is NULL. */
+#define ROW_AT(type, tables, first, index)                                                         \
+  for (size_t t = 0; t < CMZ_COUNT_OF(tables); t++)                                                \
+    for (const type *row = tables[t]; row->first; row++)                                           \
+      if ((index)-- == 0) return row;                                                              \
+  return NULL
+
+const cmz_cpu_row *cmz_cpu_at(uint32_t index) { ROW_AT(cmz_cpu_row, cpu_tables, name, index); }
+const cmz_cpu_extension *cmz_cpu_extension_at(uint32_t index) {
+  ROW_AT(cmz_cpu_extension, extension_tables, name, index);
 }
-
-const cmz_os_row *cmz_os_at(uint32_t index) {
-  for (size_t t = 0; t < CMZ_COUNT_OF(os_tables); t++) {
-    for (const cmz_os_row *row = os_tables[t]; row->triple; row++) {
-      if (index-- == 0) return row;
-    }
-  }
-  return NULL;
-}
+const cmz_os_row *cmz_os_at(uint32_t index) { ROW_AT(cmz_os_row, os_tables, triple, index); }
 
 const cmz_cpu_row *cmz_cpu_find(const char *name) {
   const cmz_cpu_row *row;
@@ -33,12 +33,41 @@ const cmz_cpu_row *cmz_cpu_find(const char *name) {
   return NULL;
 }
 
-static const cmz_os_row *os_find(const char *name) {
+/* The system called SYSTEM ("linux-gnu") on ARCH. */
+static const cmz_os_row *os_of(const char *arch, const char *system) {
   const cmz_os_row *row;
   for (uint32_t i = 0; (row = cmz_os_at(i)); i++) {
-    if (strcmp(row->triple, name) == 0 || strcmp(row->llvm_triple, name) == 0) return row;
+    if (strcmp(row->arch, arch) == 0 && strcmp(row->system, system) == 0) return row;
   }
   return NULL;
+}
+
+/* The row of a triple; one that ends in a version (aarch64-linux-android24) becomes a row of its
+ * own. */
+static cmz_status os_find(cmz_context *ctx, const char *name, const cmz_os_row **out) {
+  const cmz_os_row *row;
+  size_t length = strlen(name);
+  while (length && name[length - 1] >= '0' && name[length - 1] <= '9') length--;
+  for (uint32_t i = 0; (row = cmz_os_at(i)); i++) {
+    *out = row;
+    if (strcmp(row->triple, name) == 0 || strcmp(row->llvm_triple, name) == 0) return CMZ_OK;
+    if (!row->least_version || strlen(row->triple) != length || !name[length] ||
+        strncmp(row->triple, name, length) != 0)
+      continue;
+    unsigned long version = strtoul(name + length, NULL, 10);
+    if (version < row->least_version || version > 10000) {
+      return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--target"},
+                      "%s: the least version that cmzc compiles for is %u", name,
+                      row->least_version);
+    }
+    cmz_os_row *versioned = CMZ_NEW(ctx->arena, cmz_os_row);
+    *versioned = *row;
+    versioned->llvm_triple = cmz_arena_printf(ctx->arena, "%s%lu", row->llvm_triple, version);
+    *out = versioned;
+    return CMZ_OK;
+  }
+  *out = NULL;
+  return CMZ_OK;
 }
 
 /* The best row of this machine; the tables stand best first. */
@@ -46,7 +75,7 @@ static const cmz_cpu_row *native_cpu(void) {
   uint64_t features = cmz_cpu_detect();
   const cmz_cpu_row *row;
   for (uint32_t i = 0; (row = cmz_cpu_at(i)); i++) {
-    if ((row->features & ~features) == 0) return row;
+    if (strcmp(row->arch, CMZ_CPU_HOST_ARCH) == 0 && (row->features & ~features) == 0) return row;
   }
   return NULL;
 }
@@ -82,12 +111,46 @@ static cmz_status add_level(cmz_context *ctx, cmz_target *out, const cmz_cpu_row
   return CMZ_OK;
 }
 
+/* ROW with the extensions of TEXT ("+dotprod+bf16"), under NAME; NULL when one is unknown. */
+static const cmz_cpu_row *extend(cmz_context *ctx, const cmz_cpu_row *row, const char *text,
+                                 const char *name) {
+  cmz_cpu_row *out = CMZ_NEW(ctx->arena, cmz_cpu_row);
+  *out = *row;
+  out->name = name;
+  while (*text) {
+    size_t length = strcspn(++text, "+");
+    const cmz_cpu_extension *e;
+    for (uint32_t i = 0; (e = cmz_cpu_extension_at(i)); i++) {
+      if (strcmp(e->arch, row->arch) == 0 && strlen(e->name) == length &&
+          strncmp(e->name, text, length) == 0)
+        break;
+    }
+    if (!e) return NULL;
+    out->features |= e->features;
+    out->fma = CMZ_MAX(out->fma, e->fma);
+    out->f16_convert = CMZ_MAX(out->f16_convert, e->f16_convert);
+    out->int8_dot = CMZ_MAX(out->int8_dot, e->int8_dot);
+    out->llvm_features = cmz_arena_printf(ctx->arena, "%s%s%s", out->llvm_features,
+                                          *out->llvm_features ? "," : "", e->llvm_features);
+    text += length;
+  }
+  return out;
+}
+
+/* The row of "native", a CPU's name, or either with +extensions; NULL when there is none. */
+static const cmz_cpu_row *parse_cpu(cmz_context *ctx, const char *name) {
+  size_t length = strcspn(name, "+");
+  const char *plain = cmz_arena_printf(ctx->arena, "%.*s", (int)length, name);
+  const cmz_cpu_row *row = strcmp(plain, "native") == 0 ? native_cpu() : cmz_cpu_find(plain);
+  return row && name[length] ? extend(ctx, row, name + length, name) : row;
+}
+
 static cmz_status add_cpu_names(cmz_context *ctx, const char *option, const char *list,
                                 cmz_target *out) {
   while (*list) {
     size_t length = strcspn(list, ",");
     const char *name = cmz_arena_printf(ctx->arena, "%.*s", (int)length, list);
-    const cmz_cpu_row *row = strcmp(name, "native") == 0 ? native_cpu() : cmz_cpu_find(name);
+    const cmz_cpu_row *row = parse_cpu(ctx, name);
     if (!row) return fail_unknown(ctx, option, name);
     CMZ_TRY(add_level(ctx, out, row));
     list += length;
@@ -100,17 +163,20 @@ cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cp
                             cmz_target *out) {
   memset(out, 0, sizeof *out);
   const cmz_cpu_row *native = native_cpu();
-  out->os = native ? os_find("x86_64-linux-gnu") : NULL;
   if (target && *target && strcmp(target, "native") != 0) {
-    const cmz_os_row *os = os_find(target);
-    if (os) {
-      out->os = os;
-    } else { /* a bare CPU name means this system with that CPU */
+    CMZ_TRY(os_find(ctx, target, &out->os));
+    if (!out->os) { /* a bare CPU name means this system with that CPU */
       CMZ_TRY(add_cpu_names(ctx, "--target", target, out));
+      out->os = os_of(out->levels[0]->arch, HOST_SYSTEM);
+    } else if (!cpu) { /* another machine's code is meant for many: the least common level */
+      cpu = out->os->default_cpu;
     }
-    /* Another machine's code is meant for many machines: its least demanding common level. */
-    if (os && !cpu) cpu = "x86-64-v3";
+  } else if (cpu && *cpu) { /* levels of another architecture: this system there */
+    CMZ_TRY(add_cpu_names(ctx, "--cpu", cpu, out));
+    out->os = os_of(out->levels[0]->arch, HOST_SYSTEM);
+    cpu = NULL;
   }
+  if (!out->os) out->os = os_of(CMZ_CPU_HOST_ARCH, HOST_SYSTEM);
   if (!out->os) out->os = cmz_os_at(0);
   if (cpu && *cpu) CMZ_TRY(add_cpu_names(ctx, "--cpu", cpu, out));
   if (out->level_count == 0) {

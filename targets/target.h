@@ -17,15 +17,28 @@ typedef struct cmz_cpu_row {
   uint16_t masked;           /* 1: cheap masked loads and stores */
   uint16_t int8_dot;         /* 0 none, 1: u8 x s8 pairs (maddubs), 2: u8 x s8 quads (VNNI) */
   uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
+  uint16_t rounding;         /* 1: instructions that round to whole numbers in every mode */
   uint32_t l1_bytes, l2_bytes;
 } cmz_cpu_row;
+
+/* What `+NAME` after a CPU's name adds to its row. */
+typedef struct cmz_cpu_extension {
+  const char *name, *arch;
+  const char *llvm_features; /* "+dotprod" */
+  uint64_t features;
+  uint16_t fma, f16_convert, int8_dot; /* the row's fields become at least these */
+} cmz_cpu_extension;
 
 typedef struct cmz_os_row {
   const char *triple;        /* "x86_64-linux-gnu" */
   const char *llvm_triple;   /* "x86_64-unknown-linux-gnu" */
   const char *arch;
-  const char *dynamic_linker, *libc; /* "/lib64/ld-linux-x86-64.so.2", "libc.so.6" */
+  const char *system;        /* "linux-gnu": what the same system is called on every architecture */
+  const char *default_cpu;   /* the level for a named triple without --cpu */
+  const char *dynamic_linker;        /* "/lib64/ld-linux-x86-64.so.2" */
+  const char *libc, *libm, *libdl;   /* sonames; the same one twice where a library holds both */
   uint32_t page_bytes;
+  uint32_t least_version;    /* of a system whose triple may end in a version (Android's API level); 0: none */
 } cmz_os_row;
 
 #define CMZ_MAX_LEVELS 8
@@ -37,8 +50,10 @@ typedef struct cmz_target {
 
 const cmz_cpu_row *cmz_cpu_at(uint32_t index); /* NULL at the end */
 const cmz_os_row *cmz_os_at(uint32_t index);
+const cmz_cpu_extension *cmz_cpu_extension_at(uint32_t index);
 const cmz_cpu_row *cmz_cpu_find(const char *name);
-/* Parses --target and --cpu (either may be NULL: native). `native` becomes the best row this machine can run. CMZ_E_USAGE lists what exists. */
+/* Parses --target and --cpu (either may be NULL: native). `native` becomes the best row this machine can run; NAME+EXTENSION… becomes a row of
+ * the context's arena. CMZ_E_USAGE lists what exists. */
 cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cpu, cmz_target *out);
 
 #endif

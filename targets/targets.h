@@ -5,6 +5,10 @@
 #include "target.h"
 
 extern const cmz_cpu_row cmz_x86_64_cpus[];
+extern const cmz_cpu_extension cmz_x86_64_extensions[];
 extern const cmz_os_row cmz_x86_64_systems[];
+extern const cmz_cpu_row cmz_aarch64_cpus[];
+extern const cmz_cpu_extension cmz_aarch64_extensions[];
+extern const cmz_os_row cmz_aarch64_systems[];
 
 #endif

@@ -38,8 +38,8 @@
   {                                                                                                \
     .name = (cpu), .arch = "x86_64", .llvm_cpu = (cpu), .llvm_features = "", .features = (bits),   \
     .vector_bytes = (bytes), .vector_registers = (registers), .fma = (has_fma),                    \
-    .masked = (has_mask), .int8_dot = (dot), .f16_convert = (f16), .l1_bytes = KIB(l1),            \
-    .l2_bytes = KIB(l2)                                                                            \
+    .masked = (has_mask), .int8_dot = (dot), .f16_convert = (f16),                                 \
+    .rounding = ((bits)&CMZ_CPU(SSE41)) != 0, .l1_bytes = KIB(l1), .l2_bytes = KIB(l2)             \
   }
 
 const cmz_cpu_row cmz_x86_64_cpus[] = {
@@ -62,12 +62,39 @@ const cmz_cpu_row cmz_x86_64_cpus[] = {
     {.name = NULL},
 };
 
+#define EXTENSION(text, bits, ...)                                                                 \
+  { .name = (text), .arch = "x86_64", .llvm_features = "+" text, .features = (bits), __VA_ARGS__ }
+
+const cmz_cpu_extension cmz_x86_64_extensions[] = {
+    EXTENSION("fma", CMZ_CPU(FMA) | CMZ_CPU(AVX), .fma = 1),
+    EXTENSION("f16c", CMZ_CPU(F16C) | CMZ_CPU(AVX), .f16_convert = 1),
+    EXTENSION("avxvnni", CMZ_CPU(AVXVNNI) | CMZ_CPU(AVX2), .int8_dot = 2),
+    EXTENSION("avx512vnni", CMZ_CPU(AVX512VNNI) | CMZ_CPU(AVX512F), .int8_dot = 2),
+    EXTENSION("avx512bf16", CMZ_CPU(AVX512BF16) | CMZ_CPU(AVX512F), .fma = 0),
+    {.name = NULL},
+};
+
 const cmz_os_row cmz_x86_64_systems[] = {
     {.triple = "x86_64-linux-gnu",
      .llvm_triple = "x86_64-unknown-linux-gnu",
      .arch = "x86_64",
+     .system = "linux-gnu",
+     .default_cpu = "x86-64-v3",
      .dynamic_linker = "/lib64/ld-linux-x86-64.so.2",
      .libc = "libc.so.6",
+     .libm = "libm.so.6",
+     .libdl = "libc.so.6",
      .page_bytes = 4096},
+    {.triple = "x86_64-linux-android",
+     .llvm_triple = "x86_64-unknown-linux-android",
+     .arch = "x86_64",
+     .system = "linux-android",
+     .default_cpu = "x86-64-v2",
+     .dynamic_linker = "/system/bin/linker64",
+     .libc = "libc.so",
+     .libm = "libm.so",
+     .libdl = "libdl.so",
+     .page_bytes = 16384,
+     .least_version = 21},
     {.triple = NULL},
 };

@@ -1,0 +1,87 @@
+/* machine.c - the architectures that code is generated for. In: an OS row. Out: its row. Always
+ * holds: only what a kernel or glue needs of LLVM is initialised, in the process that needs it. */
+#include "machine.h"
+
+#include <elf.h>
+
+#include "llvm-c/Target.h"
+
+extern const uint8_t cmz_runtime_x86_64[], cmz_runner_x86_64[];
+extern const uint8_t cmz_runtime_aarch64[], cmz_runner_aarch64[];
+extern const uint64_t cmz_runtime_x86_64_size, cmz_runner_x86_64_size;
+extern const uint64_t cmz_runtime_aarch64_size, cmz_runner_aarch64_size;
+
+#define INITIALISE(function, Name)                                                                 \
+  static void function(void) {                                                                     \
+    LLVMInitialize##Name##TargetInfo();                                                            \
+    LLVMInitialize##Name##Target();                                                                \
+    LLVMInitialize##Name##TargetMC();                                                              \
+    LLVMInitialize##Name##AsmPrinter();                                                            \
+    LLVMInitialize##Name##AsmParser();                                                             \
+  }
+INITIALISE(initialise_x86, X86)
+INITIALISE(initialise_aarch64, AArch64)
+
+#define START ".globl _start\n.type _start,%function\n_start:\n"
+#define END "\n.size _start, .-_start\n"
+
+/* glibc: __libc_start_main(main, argc, argv, init, fini, rtld_fini, stack end). bionic:
+ * __libc_init(arguments on the stack, unused, main, pointers to constructor arrays), where the
+ * dynamic linker has run the constructors already. */
+static const struct cmz_machine_start x86_64_starts[] = {
+    {"linux-gnu", START " xorl %ebp, %ebp\n movq %rdx, %r9\n popq %rsi\n movq %rsp, %rdx\n"
+                        " andq $-16, %rsp\n pushq %rax\n pushq %rsp\n xorl %r8d, %r8d\n"
+                        " xorl %ecx, %ecx\n leaq main(%rip), %rdi\n"
+                        " call *__libc_start_main@GOTPCREL(%rip)\n hlt" END},
+    {"linux-android",
+     START " xorl %ebp, %ebp\n movq %rsp, %rdi\n andq $-16, %rsp\n"
+           " xorl %esi, %esi\n leaq main(%rip), %rdx\n"
+           " leaq .Lno_constructors(%rip), %rcx\n"
+           " call *__libc_init@GOTPCREL(%rip)\n hlt" END
+           " .section .rodata\n .balign 8\n.Lno_constructors:\n .zero 64\n .text\n"},
+    {NULL, NULL}};
+static const struct cmz_machine_start aarch64_starts[] = {
+    {"linux-gnu", START " mov x29, #0\n mov x30, #0\n mov x5, x0\n ldr x1, [sp]\n add x2, sp, #8\n"
+                        " mov x6, sp\n adrp x0, main\n add x0, x0, :lo12:main\n mov x3, #0\n"
+                        " mov x4, #0\n bl __libc_start_main\n brk #1" END},
+    {"linux-android",
+     START " mov x29, #0\n mov x30, #0\n mov x0, sp\n mov x1, #0\n adrp x2, main\n"
+           " add x2, x2, :lo12:main\n adrp x3, .Lno_constructors\n"
+           " add x3, x3, :lo12:.Lno_constructors\n bl __libc_init\n brk #1" END
+           " .section .rodata\n .balign 8\n.Lno_constructors:\n .zero 64\n .text\n"},
+    {NULL, NULL}};
+
+#define BITCODE(name)                                                                              \
+  { name, &name##_size }
+
+static const cmz_machine machines[] = {
+    {.arch = "x86_64",
+     .baseline_cpu = "x86-64",
+     .elf_machine = EM_X86_64,
+     .large_sections = true,
+     .initialise = initialise_x86,
+     .runtime = BITCODE(cmz_runtime_x86_64),
+     .runner = BITCODE(cmz_runner_x86_64),
+     .starts = x86_64_starts},
+    {.arch = "aarch64",
+     .baseline_cpu = "generic",
+     .elf_machine = EM_AARCH64,
+     .initialise = initialise_aarch64,
+     .runtime = BITCODE(cmz_runtime_aarch64),
+     .runner = BITCODE(cmz_runner_aarch64),
+     .starts = aarch64_starts},
+};
+
+const cmz_machine *cmz_machine_find(const cmz_os_row *os) {
+  for (size_t i = 0; i < CMZ_COUNT_OF(machines); i++) {
+    if (strcmp(machines[i].arch, os->arch) == 0) return &machines[i];
+  }
+  return NULL;
+}
+
+const char *cmz_machine_start(const cmz_os_row *os) {
+  for (const struct cmz_machine_start *s = cmz_machine_find(os)->starts; s->system; s++) {
+    if (strcmp(s->system, os->system) == 0) return s->text;
+  }
+  return NULL;
+}

@@ -1,0 +1,31 @@
+/* machine.h - what code generation has for each architecture beyond its CPU rows: LLVM's part, the runtime's bitcode, the entry of
+ * executables. One row an architecture. */
+#ifndef CMZ_CODEGEN_MACHINE_H
+#define CMZ_CODEGEN_MACHINE_H
+
+#include "../targets/target.h"
+
+typedef struct cmz_bitcode {
+  const uint8_t *data;
+  const uint64_t *size; /* bytes */
+} cmz_bitcode;
+
+typedef struct cmz_machine {
+  const char *arch;         /* as in cmz_os_row */
+  const char *baseline_cpu; /* LLVM's name of the least CPU: for code that runs before a level is chosen */
+  uint16_t elf_machine;     /* EM_* */
+  bool large_sections;      /* data beyond 2 GiB from the code needs sections of its own */
+  void (*initialise)(void); /* LLVM's target, for assembly and objects; cheap when repeated */
+  cmz_bitcode runtime, runner;
+  /* _start of executables, as assembly, for a system's C library; NULL ends the list. */
+  const struct cmz_machine_start {
+    const char *system, *text;
+  } *starts;
+} cmz_machine;
+
+/* The row of OS's architecture; each architecture of targets/ has one. */
+const cmz_machine *cmz_machine_find(const cmz_os_row *os);
+/* The assembly of _start for OS, NULL when executables are not made for it. */
+const char *cmz_machine_start(const cmz_os_row *os);
+
+#endif
