@@ -546,7 +546,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
   for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0};
   out->reduce_lanes = 1;
   out->reduce_unroll = 1;
-  uint16_t last = UINT16_MAX;
+  uint16_t last = UINT16_MAX, row = UINT16_MAX, block = UINT16_MAX;
   for (uint32_t t = 0; t < k->stores.count; t++) {
     const cmz_store *st = &k->stores.data[t];
     /* Strides may add expressions while they are found: leave room. */
@@ -567,6 +567,8 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     if (t > 0 && !shared) continue;
     if (contracts) {
       schedule_contraction(&a, st, &sh, &tiles, &c);
+      row = tiles.row;
+      block = tiles.block;
       last = inner_reduce_axis(&a, sh.contraction);
       if (last != UINT16_MAX && tiles.row != UINT16_MAX) /* the loop's own work counts for less */
         out->axes[last].unroll = (uint16_t)CMZ_MIN(4, extent_of(k, last));
@@ -579,5 +581,11 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
   }
   fit_steps(k, out);
   choose_order(k, out, last);
+  /* Panels outside, rows inside: each panel of the weights is read from far memory once. */
+  if (row != UINT16_MAX && block != UINT16_MAX && out->axes[block].order > out->axes[row].order) {
+    uint8_t order = out->axes[block].order;
+    out->axes[block].order = out->axes[row].order;
+    out->axes[row].order = order;
+  }
   return CMZ_OK;
 }
