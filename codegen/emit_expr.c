@@ -214,9 +214,12 @@ static MlirValue emit_axis(emitter *e, uint32_t axis) {
   MlirValue v = a->is_constant ? cmz_b_i64(b, a->value + plus) : a->base;
   if (!a->is_constant && plus) v = cmz_b_add(b, v, cmz_b_i64(b, plus));
   if (a->lanes > 1 && e->lane > 0 && a->masked) v = cmz_b_min(b, v, a->last, true);
-  if (a->lanes > 1 && e->lane < 0)
+  if (a->lanes > 1 && e->lane < 0) {
     v = cmz_b_add(b, cmz_b_broadcast(b, v, a->lanes),
                   cmz_b_iota(b, cmz_b_vector(b->i64, a->lanes)));
+    /* Lanes past the end repeat the last one, in conditions as in the addresses they guard. */
+    if (a->masked) v = cmz_b_min(b, v, a->last, true);
+  }
   return v;
 }
 

@@ -444,6 +444,8 @@ static void finish(emitter *e, const reduction *r, MlirValue *accs) {
     for (uint32_t c = 1; c < r->copies; c++)
       v = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, v, accs[c * r->instances + i]);
     if (r->lanes > 1) v = horizontal(e, r, v);
+    if (r->argument) /* -1 while nothing has been seen: of nothing, the position is 0 */
+      v = cmz_b_max(&e->b, v, cmz_b_int(&e->b, cmz_b_type(v), 0), true);
     choose_instance(e, r, i);
     cmz_emit_remember(e, cmz_emit_key(e, r->expr), e->depth, v);
   }

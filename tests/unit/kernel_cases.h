@@ -310,7 +310,7 @@ static void bfloat_operands(void) {
 }
 
 static cmz_dtype cast_from, cast_to;
-static void one_cast(void) {
+__attribute__((unused)) static void one_cast(void) {
   bool narrow = cast_from == CMZ_BOOL || cast_from == CMZ_U8 || cast_to == CMZ_BOOL;
   bool is_unsigned = cmz_dtype_info(cast_from)->class_ == CMZ_CLASS_UNSIGNED ||
                      cmz_dtype_info(cast_to)->class_ == CMZ_CLASS_UNSIGNED;
