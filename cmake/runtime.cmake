@@ -11,7 +11,7 @@ list(REMOVE_ITEM CMZ_RUNTIME_SOURCES ${CMZ_RUNNER_SOURCES} ${CMZ_RUN_MAIN})
 file(GLOB CMZ_RUNTIME_HEADERS CONFIGURE_DEPENDS runtime/*.h)
 
 # What the bitcode is made for: ARCH=TRIPLE. codegen/machine.c has a row for each.
-set(CMZ_BITCODE_ARCHITECTURES x86_64=x86_64-linux-gnu aarch64=aarch64-linux-gnu)
+set(CMZ_BITCODE_ARCHITECTURES x86_64=x86_64-linux-gnu aarch64=aarch64-linux-gnu riscv64=riscv64-linux-gnu)
 
 # cmz_bitcode(NAME TRIPLE SOURCES...) makes NAME.bc from C sources.
 function(cmz_bitcode name triple)

@@ -114,6 +114,7 @@ static cmz_status write_object(FILE *f, const cmz_elf_blob *blob, const object_p
       .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
       .e_type = ET_REL,
       .e_machine = blob->machine,
+      .e_flags = blob->flags,
       .e_version = EV_CURRENT,
       .e_ehsize = sizeof header,
       .e_shentsize = sizeof(Elf64_Shdr),

@@ -348,14 +348,11 @@ static cmz_status emit(const glue *g, const char *path) {
   LLVMTargetRef target;
   if (LLVMGetTargetFromTriple(os->llvm_triple, &target, &message))
     return fail_llvm(g, "LLVM", message);
-  const char *cpu = cmz_machine_find(os)->baseline_cpu;
+  const cmz_machine *row = cmz_machine_find(os);
   LLVMTargetMachineRef machine =
-      LLVMCreateTargetMachine(target, os->llvm_triple, cpu, "", LLVMCodeGenLevelDefault,
-                              LLVMRelocPIC, LLVMCodeModelDefault);
-  LLVMSetTarget(g->module, os->llvm_triple);
-  LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
-  LLVMSetModuleDataLayout(g->module, layout);
-  LLVMDisposeTargetData(layout);
+      LLVMCreateTargetMachine(target, os->llvm_triple, row->baseline_cpu, row->baseline_features,
+                              LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelDefault);
+  cmz_machine_prepare(os, g->module, machine);
   cmz_status status = CMZ_OK;
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
   LLVMErrorRef error =

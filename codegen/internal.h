@@ -41,7 +41,8 @@ cmz_status cmz_weights_file(cmz_context *ctx, const cmz_plan *plan, const cmz_ta
 /* elf.c: a relocatable object with one data section (streamed by WRITE) and global symbols in it; also the import stubs. */
 typedef struct cmz_elf_symbol { const char *name; uint64_t value, size; bool function; } cmz_elf_symbol;
 typedef struct cmz_elf_blob {
-  uint16_t machine; /* EM_* */
+  uint16_t machine;     /* EM_* */
+  uint32_t flags;       /* of the ELF header */
   const char *section;
   uint64_t size;
   bool large, code;

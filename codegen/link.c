@@ -177,7 +177,9 @@ static cmz_status make_stub(cmz_context *ctx, const cmz_link *link, const char *
     symbols[i] = (cmz_elf_symbol){.name = names->data[i], .size = 1, .function = true};
   const char *object = cmz_arena_printf(ctx->arena, "%s/%s.stub.o", work, soname);
   *stub = cmz_arena_printf(ctx->arena, "%s/%s", work, soname);
-  cmz_elf_blob blob = {.machine = cmz_machine_find(link->options->target->os)->elf_machine,
+  const cmz_machine *machine = cmz_machine_find(link->options->target->os);
+  cmz_elf_blob blob = {.machine = machine->elf_machine,
+                       .flags = machine->elf_flags,
                        .section = ".text",
                        .size = 1,
                        .code = true,
@@ -270,7 +272,6 @@ static cmz_status add_dynamic(cmz_context *ctx, const cmz_link *link, const char
   add(a, cmz_arena_printf(ctx->arena, "--version-script=%s", script));
   static const char *const common[] = {"--gc-sections",
                                        "--build-id=none",
-                                       "--hash-style=gnu",
                                        "-z",
                                        "relro",
                                        "-z",
@@ -283,6 +284,7 @@ static cmz_status add_dynamic(cmz_context *ctx, const cmz_link *link, const char
                                        "-O1",
                                        "--no-undefined-version"};
   for (size_t i = 0; i < CMZ_COUNT_OF(common); i++) add(a, common[i]);
+  add(a, cmz_arena_printf(ctx->arena, "--hash-style=%s", os->hash_style));
   add(a, "-z");
   add(a, cmz_arena_printf(ctx->arena, "max-page-size=%u", os->page_bytes));
   if (link->kind == CMZ_OUT_EXECUTABLE) {

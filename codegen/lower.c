@@ -87,10 +87,7 @@ static void add_attribute(LLVMModuleRef m, LLVMValueRef f, const char *key, cons
 
 static void prepare(LLVMModuleRef m, LLVMTargetMachineRef machine, const cmz_cpu_row *cpu,
                     const cmz_os_row *os) {
-  LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
-  LLVMSetTarget(m, os->llvm_triple);
-  LLVMSetModuleDataLayout(m, layout);
-  LLVMDisposeTargetData(layout);
+  cmz_machine_prepare(os, m, machine);
   for (LLVMValueRef f = LLVMGetFirstFunction(m); f; f = LLVMGetNextFunction(f)) {
     if (LLVMIsDeclaration(f)) continue;
     add_attribute(m, f, "target-cpu", cpu->llvm_cpu);

@@ -4,10 +4,12 @@
 
 #include <elf.h>
 
-#include "llvm-c/Target.h"
+#include "llvm-c/Core.h"
 
 extern const uint8_t cmz_runtime_x86_64[], cmz_runner_x86_64[];
 extern const uint8_t cmz_runtime_aarch64[], cmz_runner_aarch64[];
+extern const uint8_t cmz_runtime_riscv64[], cmz_runner_riscv64[];
+extern const uint64_t cmz_runtime_riscv64_size, cmz_runner_riscv64_size;
 extern const uint64_t cmz_runtime_x86_64_size, cmz_runner_x86_64_size;
 extern const uint64_t cmz_runtime_aarch64_size, cmz_runner_aarch64_size;
 
@@ -21,6 +23,7 @@ extern const uint64_t cmz_runtime_aarch64_size, cmz_runner_aarch64_size;
   }
 INITIALISE(initialise_x86, X86)
 INITIALISE(initialise_aarch64, AArch64)
+INITIALISE(initialise_riscv, RISCV)
 
 #define START ".globl _start\n.type _start,%function\n_start:\n"
 #define END "\n.size _start, .-_start\n"
@@ -51,12 +54,19 @@ static const struct cmz_machine_start aarch64_starts[] = {
            " .section .rodata\n .balign 8\n.Lno_constructors:\n .zero 64\n .text\n"},
     {NULL, NULL}};
 
+static const struct cmz_machine_start riscv64_starts[] = {
+    {"linux-gnu", START " li s0, 0\n mv a5, a0\n lla a0, main\n ld a1, 0(sp)\n addi a2, sp, 8\n"
+                        " andi sp, sp, -16\n li a3, 0\n li a4, 0\n mv a6, sp\n"
+                        " call __libc_start_main\n ebreak" END},
+    {NULL, NULL}};
+
 #define BITCODE(name)                                                                              \
   { name, &name##_size }
 
 static const cmz_machine machines[] = {
     {.arch = "x86_64",
      .baseline_cpu = "x86-64",
+     .baseline_features = "",
      .elf_machine = EM_X86_64,
      .large_sections = true,
      .initialise = initialise_x86,
@@ -65,11 +75,22 @@ static const cmz_machine machines[] = {
      .starts = x86_64_starts},
     {.arch = "aarch64",
      .baseline_cpu = "generic",
+     .baseline_features = "",
      .elf_machine = EM_AARCH64,
      .initialise = initialise_aarch64,
      .runtime = BITCODE(cmz_runtime_aarch64),
      .runner = BITCODE(cmz_runner_aarch64),
      .starts = aarch64_starts},
+    {.arch = "riscv64",
+     .baseline_cpu = "generic-rv64",
+     .baseline_features = "+m,+a,+f,+d,+c",
+     .elf_machine = EM_RISCV,
+     .elf_flags = EF_RISCV_RVC | EF_RISCV_FLOAT_ABI_DOUBLE,
+     .abi = "lp64d",
+     .initialise = initialise_riscv,
+     .runtime = BITCODE(cmz_runtime_riscv64),
+     .runner = BITCODE(cmz_runner_riscv64),
+     .starts = riscv64_starts},
 };
 
 const cmz_machine *cmz_machine_find(const cmz_os_row *os) {
@@ -84,4 +105,16 @@ const char *cmz_machine_start(const cmz_os_row *os) {
     if (strcmp(s->system, os->system) == 0) return s->text;
   }
   return NULL;
+}
+
+void cmz_machine_prepare(const cmz_os_row *os, LLVMModuleRef module, LLVMTargetMachineRef machine) {
+  static const char flag[] = "target-abi";
+  const char *abi = cmz_machine_find(os)->abi;
+  LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
+  LLVMSetTarget(module, os->llvm_triple);
+  LLVMSetModuleDataLayout(module, layout);
+  LLVMDisposeTargetData(layout);
+  if (!abi || LLVMGetModuleFlag(module, flag, sizeof flag - 1)) return;
+  LLVMMetadataRef text = LLVMMDStringInContext2(LLVMGetModuleContext(module), abi, strlen(abi));
+  LLVMAddModuleFlag(module, LLVMModuleFlagBehaviorError, flag, sizeof flag - 1, text);
 }

@@ -5,6 +5,8 @@
 
 #include "../targets/target.h"
 
+#include "llvm-c/TargetMachine.h"
+
 typedef struct cmz_bitcode {
   const uint8_t *data;
   const uint64_t *size; /* bytes */
@@ -12,8 +14,10 @@ typedef struct cmz_bitcode {
 
 typedef struct cmz_machine {
   const char *arch;         /* as in cmz_os_row */
-  const char *baseline_cpu; /* LLVM's name of the least CPU: for code that runs before a level is chosen */
+  const char *baseline_cpu, *baseline_features; /* LLVM's names of the least CPU: for code that runs before a level is chosen */
   uint16_t elf_machine;     /* EM_* */
+  uint32_t elf_flags;       /* of the header: the floating-point ABI on RISC-V */
+  const char *abi;          /* LLVM's "target-abi" of a module, NULL where there is one only */
   bool large_sections;      /* data beyond 2 GiB from the code needs sections of its own */
   void (*initialise)(void); /* LLVM's target, for assembly and objects; cheap when repeated */
   cmz_bitcode runtime, runner;
@@ -25,6 +29,8 @@ typedef struct cmz_machine {
 
 /* The row of OS's architecture; each architecture of targets/ has one. */
 const cmz_machine *cmz_machine_find(const cmz_os_row *os);
+/* Marks MODULE (an LLVMModuleRef) as being for OS: triple, data layout of MACHINE (an LLVMTargetMachineRef), ABI. */
+void cmz_machine_prepare(const cmz_os_row *os, LLVMModuleRef module, LLVMTargetMachineRef machine);
 /* The assembly of _start for OS, NULL when executables are not made for it. */
 const char *cmz_machine_start(const cmz_os_row *os);
 

@@ -59,7 +59,9 @@ cmz_status cmz_weights_object(cmz_context *ctx, const cmz_plan *plan, const cmz_
    * code's reach. */
   bool large =
       t->weight_bytes > (UINT64_C(1) << 30) && cmz_machine_find(o->target->os)->large_sections;
-  cmz_elf_blob blob = {.machine = cmz_machine_find(o->target->os)->elf_machine,
+  const cmz_machine *machine = cmz_machine_find(o->target->os);
+  cmz_elf_blob blob = {.machine = machine->elf_machine,
+                       .flags = machine->elf_flags,
                        .section = large ? ".lrodata.cmz" : ".rodata.cmz",
                        .size = t->weight_bytes,
                        .large = large,

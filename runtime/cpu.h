@@ -83,6 +83,11 @@ enum {
 };
 #define CMZ_ARM(name) (UINT64_C(1) << CMZ_ARM_INDEX_##name)
 
+/* 64-bit RISC-V: HWCAP has a bit for each letter. */
+#define CMZ_RISCV_V_BIT ('v' - 'a')
+#define CMZ_RISCV_V UINT64_C(1)
+#define CMZ_RISCV(name) CMZ_RISCV_##name
+
 #if defined(__x86_64__)
 #define CMZ_CPU_HOST_ARCH "x86_64"
 static inline void cmz_cpu_id(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
@@ -137,6 +142,12 @@ static inline uint64_t cmz_cpu_detect(void) {
   for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
     if (getauxval(rows[i].entry) >> rows[i].bit & 1) features |= UINT64_C(1) << i;
   return features;
+}
+#elif defined(__riscv) && __riscv_xlen == 64
+#define CMZ_CPU_HOST_ARCH "riscv64"
+extern unsigned long getauxval(unsigned long entry);
+static inline uint64_t cmz_cpu_detect(void) {
+  return getauxval(CMZ_AUX_HWCAP) >> CMZ_RISCV_V_BIT & 1 ? CMZ_RISCV_V : 0;
 }
 #else
 #define CMZ_CPU_HOST_ARCH ""

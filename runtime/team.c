@@ -5,7 +5,7 @@
 #include "instance.h"
 
 enum { SPINS = 4000, CHUNKS = 4, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
-#if defined(__aarch64__)
+#if defined(__aarch64__) || defined(__riscv)
 #define SYS_FUTEX 98L
 #else
 #define SYS_FUTEX 202L

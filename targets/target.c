@@ -7,10 +7,12 @@
 
 #define HOST_SYSTEM "linux-gnu"
 
-static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus, cmz_aarch64_cpus};
+static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus, cmz_aarch64_cpus,
+                                                cmz_riscv64_cpus};
 static const cmz_cpu_extension *const extension_tables[] = {cmz_x86_64_extensions,
                                                             cmz_aarch64_extensions};
-static const cmz_os_row *const os_tables[] = {cmz_x86_64_systems, cmz_aarch64_systems};
+static const cmz_os_row *const os_tables[] = {cmz_x86_64_systems, cmz_aarch64_systems,
+                                              cmz_riscv64_systems};
 
 /* Row INDEX of several tables, each of which ends with a row whose FIRST member is NULL. */
 #define ROW_AT(type, tables, first, index)                                                         \

@@ -37,6 +37,7 @@ typedef struct cmz_os_row {
   const char *default_cpu;   /* the level for a named triple without --cpu */
   const char *dynamic_linker;        /* "/lib64/ld-linux-x86-64.so.2" */
   const char *libc, *libm, *libdl;   /* sonames; the same one twice where a library holds both */
+  const char *hash_style;            /* of the dynamic symbol table, as the oldest dynamic linker wants it */
   uint32_t page_bytes;
   uint32_t least_version;    /* of a system whose triple may end in a version (Android's API level); 0: none */
 } cmz_os_row;

@@ -10,5 +10,7 @@ extern const cmz_os_row cmz_x86_64_systems[];
 extern const cmz_cpu_row cmz_aarch64_cpus[];
 extern const cmz_cpu_extension cmz_aarch64_extensions[];
 extern const cmz_os_row cmz_aarch64_systems[];
+extern const cmz_cpu_row cmz_riscv64_cpus[];
+extern const cmz_os_row cmz_riscv64_systems[];
 
 #endif
