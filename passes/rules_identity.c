@@ -17,11 +17,17 @@ static cmz_status dropout(cmz_module *m, cmz_nid n, bool *changed) {
   return drop(m, n, changed);
 }
 
+/* A cast to the same type. To a float type narrower than what kernels compute in, it drops the further bits that a fused
+ * producer carries, unless that has none. */
 static cmz_status same_cast(cmz_module *m, cmz_nid n, bool *changed) {
   const cmz_node *node = cmz_node_get(m, n);
   const cmz_type *from = &cmz_value_get(m, node->inputs[0])->type;
   const cmz_type *to = &cmz_value_get(m, node->outputs[0])->type;
-  return from->dtype == to->dtype ? drop(m, n, changed) : CMZ_OK;
+  if (from->dtype != to->dtype) return CMZ_OK;
+  bool narrow = cmz_dtype_is_float(to->dtype) && cmz_dtype_info(to->dtype)->compute != to->dtype;
+  bool stored = cmz_value_get(m, node->inputs[0])->producer == 0 ||
+                cmz_pass_producer(m, node->inputs[0], "Cast") != 0;
+  return narrow && !stored ? CMZ_OK : drop(m, n, changed);
 }
 
 /* Whether every element of constant V equals X. */

@@ -89,9 +89,11 @@ static bool masked_at(cmz_describe *d, const cmz_node *n, const cmz_expr *idx, m
   out->score = out->capped = cmz_describe_input(d, 0, idx);
   if (!out->score) return false;
   cmz_expr limit = cmz_x_like(k, out->score, cap);
-  if (cap > 0)
-    out->capped =
-        cmz_x_mul(k, cmz_x1(k, CMZ_X_TANH, cmz_x2(k, CMZ_X_DIV, out->score, limit)), limit);
+  if (cap > 0) {
+    cmz_expr part = cmz_x_cast_through(k, cmz_x2(k, CMZ_X_DIV, out->score, limit), x.dtype);
+    part = cmz_x_cast_through(k, cmz_x1(k, CMZ_X_TANH, part), x.dtype);
+    out->capped = cmz_x_cast_through(k, cmz_x_mul(k, part, limit), x.dtype);
+  }
   cmz_expr allowed = frontier(d, n, &x, idx[0], idx[2], idx[3]);
   cmz_expr added = mask_at(d, n, idx, &allowed, &failed);
   if (cmz_node_input(n, 2)) {
@@ -104,7 +106,9 @@ static bool masked_at(cmz_describe *d, const cmz_node *n, const cmz_expr *idx, m
   cmz_expr none = cmz_x_like(k, out->score, -INFINITY);
   if (allowed)
     out->bias = cmz_x_select(k, allowed, out->bias ? out->bias : cmz_x_like(k, none, 0), none);
-  out->logit = out->bias ? cmz_x_add(k, out->capped, out->bias) : out->capped;
+  out->logit = out->capped;
+  if (out->bias)
+    out->logit = cmz_x_cast_through(k, cmz_x_add(k, out->capped, out->bias), x.dtype);
   return true;
 }
 
@@ -115,6 +119,8 @@ static cmz_expr describe_probabilities(cmz_describe *d, const cmz_node *n, uint3
   const cmz_type x = *cmz_input_type(m, n, 0);
   masked own, a, b, c;
   if (!masked_at(d, n, idx, &own)) return 0;
+  int64_t precision = cmz_node_int(n, "softmax_precision", 0);
+  cmz_dtype type = precision ? (cmz_dtype)precision : x.dtype;
   int64_t mode = output ? cmz_node_int(n, "mode", 3) : 3;
   if (mode < 3) return mode == 0 ? own.score : mode == 1 ? own.capped : own.logit;
   cmz_expr at[4] = {idx[0], idx[1], idx[2], 0}, zero = cmz_x_like(k, own.logit, 0),
@@ -127,9 +133,11 @@ static cmz_expr describe_probabilities(cmz_describe *d, const cmz_node *n, uint3
   at[3] = cmz_reducer_axis(d, &sum, x.shape[3]);
   if (!masked_at(d, n, at, &b)) return 0;
   cmz_expr total = cmz_reducer_finish(d, &sum, CMZ_REDUCE_SUM,
-                                      cmz_x1(k, CMZ_X_EXP, cmz_x_sub(k, b.logit, greatest)));
+                                      cmz_x_softmax_power(k, b.logit, greatest, type));
+  if (!total) return 0;
+  total = cmz_x_softmax_sum(k, total, type);
   total = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, total, zero), cmz_x_like(k, zero, 1), total);
-  cmz_expr p = cmz_x2(k, CMZ_X_DIV, cmz_x1(k, CMZ_X_EXP, cmz_x_sub(k, own.logit, greatest)), total);
+  cmz_expr p = cmz_x2(k, CMZ_X_DIV, cmz_x_softmax_power(k, own.logit, greatest, type), total);
   if (!own.bias) return p;
   at[3] = cmz_reducer_axis(d, &guard, x.shape[3]);
   if (!masked_at(d, n, at, &c)) return 0;
@@ -290,8 +298,23 @@ static cmz_vid probabilities(cmz_module *m, cmz_nid n, const cmz_node *node, cmz
   cmz_node_set_int(m, p, "right_window_size", cmz_node_int(node, "right_window_size", -1));
   cmz_node_set_float(m, p, "softcap", cmz_node_float(node, "softcap", 0));
   cmz_node_set_int(m, p, "mode", cmz_node_int(node, "qk_matmul_output_mode", 0));
+  cmz_node_set_int(m, p, "softmax_precision", cmz_node_int(node, "softmax_precision", 0));
   *extra = outputs[1];
   return cmz_infer_node(m, p) == CMZ_OK ? outputs[0] : 0;
+}
+
+static bool narrow(const cmz_module *m, cmz_vid v) {
+  cmz_dtype type = cmz_value_get(m, v)->type.dtype;
+  return cmz_dtype_info(type)->compute != type;
+}
+
+/* The definition's intermediate results have the type of the operands. Fused operators carry more bits than a 16-bit type
+ * has; a Cast, even to the same type, drops them. The definition also scales both sides of the first product by the root of
+ * the scale, which matters only there. */
+static cmz_vid rounded(cmz_module *m, cmz_nid n, cmz_vid v) {
+  if (!v || !narrow(m, v)) return v;
+  cmz_attr to = cmz_attr_int("to", cmz_value_get(m, v)->type.dtype);
+  return cmz_build_with(m, n, "Cast", 1, &v, 1, &to);
 }
 
 static cmz_status expand_attention(cmz_module *m, cmz_nid n) {
@@ -322,12 +345,16 @@ static cmz_status expand_attention(cmz_module *m, cmz_nid n) {
   static const int64_t swap4[4] = {0, 1, 3, 2}, swap5[5] = {0, 1, 2, 4, 3};
   if (!k || !q) return CMZ_E_INTERNAL;
   k = cmz_build_transpose(m, n, k, groups ? swap5 : swap4, groups ? 5 : 4);
-  q = cmz_build2(m, n, "Mul", q, cmz_build_scalar_like(m, n, q, scale));
-  cmz_vid scores = cmz_build2(m, n, "MatMul", q, k), extra;
+  if (narrow(m, q) && scale >= 0) {
+    scale = sqrt(scale);
+    k = rounded(m, n, cmz_build2(m, n, "Mul", k, cmz_build_scalar_like(m, n, k, scale)));
+  }
+  q = rounded(m, n, cmz_build2(m, n, "Mul", q, cmz_build_scalar_like(m, n, q, scale)));
+  cmz_vid scores = rounded(m, n, cmz_build2(m, n, "MatMul", q, k)), extra;
   cmz_dim flat_scores[4] = {s.batch, s.heads, s.queries, s.all_keys};
   if (groups) scores = cmz_build_reshape(m, n, scores, flat_scores, 4);
   if (!scores) return CMZ_E_INTERNAL;
-  cmz_vid p = probabilities(m, n, &node, scores, &extra);
+  cmz_vid p = rounded(m, n, probabilities(m, n, &node, scores, &extra));
   cmz_dim deep_scores[5] = {s.batch, s.kv_heads, repeat, s.queries, s.all_keys};
   if (groups) p = cmz_build_reshape(m, n, p, deep_scores, 5);
   cmz_vid y = cmz_build2(m, n, "MatMul", p, v);

@@ -108,7 +108,9 @@ static cmz_expr describe_cast(cmz_describe *d, const cmz_node *n, uint32_t outpu
   const cmz_module *m = cmz_describe_module(d);
   cmz_dtype from = cmz_input_type(m, n, 0)->dtype, to = cmz_output_type(m, n, output)->dtype;
   cmz_expr x = cmz_describe_input(d, 0, idx);
-  if (!x || from == to) return x;
+  if (!x) return 0;
+  /* What a fused producer gives may have more bits than its type. */
+  if (from == to) return cmz_dtype_is_float(to) ? cmz_x_cast_through(k, x, to) : x;
   if (to == CMZ_BOOL) return cmz_x1(k, CMZ_X_NOT, cmz_x2(k, CMZ_X_EQ, x, cmz_x_like(k, x, 0)));
   if (cmz_dtype_info(to)->compute == to) return cmz_x_cast(k, x, to);
   if (!cmz_node_int(n, "saturate", 1)) {

@@ -70,6 +70,11 @@ cmz_status cmz_infer_unary(cmz_module *m, cmz_nid n);
 /* Older opsets aligned the second operand with attribute `axis`: inserts the Reshape that says the same. Call from infer. */
 cmz_status cmz_infer_legacy_axis(cmz_module *m, cmz_nid n);
 
+/* exp(X - GREATEST) and the SUM of such as softmax in TYPE has them: 16-bit types round both, as ONNX's definition by simpler
+ * operators does; a sum beyond the type's range keeps its value. Operands have a compute type. */
+cmz_expr cmz_x_softmax_power(cmz_kernel *k, cmz_expr x, cmz_expr greatest, cmz_dtype type);
+cmz_expr cmz_x_softmax_sum(cmz_kernel *k, cmz_expr sum, cmz_dtype type);
+
 /* describe function: output 0 is input 0's elements in row-major order under another shape. */
 cmz_expr cmz_describe_view(cmz_describe *d, const cmz_node *n, uint32_t output, const cmz_expr *idx);
 

@@ -46,9 +46,23 @@ static cmz_expr reduced(cmz_describe *d, const cmz_node *n, const cmz_expr *idx,
   return r->overflow ? 0 : cmz_describe_input(d, 0, at);
 }
 
+/* ---- the steps of softmax in a 16-bit type: the definition rounds the powers and their sum ---- */
+
+cmz_expr cmz_x_softmax_power(cmz_kernel *k, cmz_expr x, cmz_expr greatest, cmz_dtype type) {
+  cmz_expr e = cmz_x1(k, CMZ_X_EXP, cmz_x_sub(k, x, greatest));
+  return cmz_dtype_info(type)->compute == cmz_x_dtype(k, e) ? cmz_x_cast_through(k, e, type) : e;
+}
+
+cmz_expr cmz_x_softmax_sum(cmz_kernel *k, cmz_expr sum, cmz_dtype type) {
+  if (cmz_dtype_info(type)->compute == type) return sum;
+  cmz_expr rounded = cmz_x_cast_through(k, sum, type);
+  return cmz_x_select(k, cmz_x1(k, CMZ_X_IS_INF, rounded), sum, rounded);
+}
+
 /* What the three operators begin with. */
 typedef struct parts {
   cmz_expr x, greatest, sum;
+  cmz_dtype type;
 } parts;
 
 static bool describe_parts(cmz_describe *d, const cmz_node *n, const cmz_expr *idx, parts *p) {
@@ -62,8 +76,10 @@ static bool describe_parts(cmz_describe *d, const cmz_node *n, const cmz_expr *i
       cmz_reducer_finish(d, &greatest, CMZ_REDUCE_MAX, reduced(d, n, idx, first, last, &greatest));
   cmz_expr y = reduced(d, n, idx, first, last, &sum);
   if (!p->x || !p->greatest || !y) return false;
-  y = cmz_x1(k, CMZ_X_EXP, cmz_x_sub(k, y, p->greatest));
+  p->type = cmz_input_type(m, n, 0)->dtype;
+  y = cmz_x_softmax_power(k, y, p->greatest, p->type);
   p->sum = cmz_reducer_finish(d, &sum, CMZ_REDUCE_SUM, y);
+  if (p->sum) p->sum = cmz_x_softmax_sum(k, p->sum, p->type);
   return p->sum != 0;
 }
 
@@ -73,7 +89,7 @@ static cmz_expr describe_softmax(cmz_describe *d, const cmz_node *n, uint32_t ou
   parts p;
   if (!describe_parts(d, n, idx, &p)) return 0;
   cmz_kernel *k = cmz_describe_kernel(d);
-  return cmz_x2(k, CMZ_X_DIV, cmz_x1(k, CMZ_X_EXP, cmz_x_sub(k, p.x, p.greatest)), p.sum);
+  return cmz_x2(k, CMZ_X_DIV, cmz_x_softmax_power(k, p.x, p.greatest, p.type), p.sum);
 }
 
 static cmz_expr describe_log_softmax(cmz_describe *d, const cmz_node *n, uint32_t output,
