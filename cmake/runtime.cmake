@@ -22,7 +22,7 @@ function(cmz_bitcode name triple)
     add_custom_command(
       OUTPUT ${part}
       COMMAND ${CMZ_CLANG} --target=${triple} -std=gnu11 -Os -ffreestanding -fPIC -nostdlibinc -fno-stack-protector
-              -fno-builtin-malloc -fno-ident -fno-strict-aliasing -mno-outline-atomics -Wno-option-ignored
+              -fno-builtin-malloc -fno-builtin-bcmp -fno-ident -fno-strict-aliasing -mno-outline-atomics -Wno-option-ignored
               -fvisibility=hidden -DCMZ_BITCODE -emit-llvm -c ${source} -o ${part}
       DEPENDS ${source} ${CMZ_RUNTIME_HEADERS}
       VERBATIM)

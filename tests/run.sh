@@ -106,6 +106,7 @@ part cli tests/cli/run.sh "$BUILD" "$WORK/cli"
 part output tests/output/run.sh "$BUILD" "$WORK/output"
 if python_environment >"$WORK/venv.log" 2>&1; then
   part onnx onnx_tests
+  part targets tests/targets/run.sh "$BUILD" "$WORK/targets"
   if [ -d "$SHARED/models" ]; then
     part models models_checked --cflags "-O2 --cache-dir $WORK/cache"
     part models-pinned models_checked --pin --cflags "-O2 --cache-dir $WORK/cache"
@@ -116,6 +117,7 @@ if python_environment >"$WORK/venv.log" 2>&1; then
 else
   skip onnx "no virtual environment with PyPI's numpy and onnx (see $WORK/venv.log)"
   skip models "the same"
+  skip targets "the same"
 fi
 
 printf '\n%s passed, %s failed, %s skipped\n' "$PASSED" "$FAILED" "$SKIPPED"

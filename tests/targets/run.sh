@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# run.sh BUILD_DIR WORK_DIR - other architectures and systems: what is written for them, and the same results under qemu.
+# Prints a line a check and `N passed, N failed, N skipped` last. Needs binutils and, to run what it compiles, qemu-user-static with
+# the C libraries of libc6-arm64-cross and libc6-riscv64-cross; parts that lack them are skipped, visibly. ALL=1 runs every model of
+# ../shared/models at every level.
+set -uo pipefail
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+BUILD=$(cd "$1" && pwd)
+mkdir -p "$2"
+WORK=$(cd "$2" && pwd)
+CMZC=$BUILD/bin/cmzc
+MODEL=$ROOT/examples/digits/mnist-8.onnx
+INPUT=$ROOT/examples/digits/input.npy
+SHARED=$(cd "$ROOT/.." && pwd)/shared
+CACHE=$WORK/cache
+PASSED=0 FAILED=0 SKIPPED=0
+cd "$WORK" || exit 1
+
+check() { # WHAT COMMAND…
+  local what=$1
+  shift
+  if "$@" >"$WORK/check.log" 2>&1; then
+    PASSED=$((PASSED + 1))
+    echo "ok: $what"
+  else
+    FAILED=$((FAILED + 1))
+    echo "FAILED: $what"
+    tail -n 20 "$WORK/check.log"
+  fi
+}
+skip() { # WHAT REASON
+  SKIPPED=$((SKIPPED + 1))
+  echo "skipped: $1: $2"
+}
+compile() { "$CMZC" "$MODEL" --cache-dir "$CACHE" "$@"; }
+gcc -O1 -o "$WORK/compare_npy" "$ROOT/tests/output/compare_npy.c" -lm || exit 1
+
+# ---- Android: what the library asks of the system ----
+needed() { readelf -dW "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p'; }
+needs_only_bionic() { ! needed "$1" | grep -vxE 'lib(c|m|dl)\.so'; }
+only_old_names() { # every undefined name stands in the list
+  nm -D --undefined-only "$1" | awk '{print $NF}' | sort >undefined.txt
+  awk '!/^#/ {print $2}' "$ROOT/tests/targets/bionic_api21.txt" | sort >allowed.txt
+  [ -s undefined.txt ] && [ -z "$(comm -23 undefined.txt allowed.txt | tee /dev/stderr)" ]
+}
+aligned_to_16k() { readelf -lW "$1" | awk '$1=="LOAD" {n++; if ($NF != "0x4000") bad=1} END {exit bad || !n}'; }
+for arch in aarch64 x86_64; do
+  for form in so exe; do
+    file=digits-$arch.$form
+    check "$arch Android .$form is made" compile --target $arch-linux-android24 -o "$file"
+    check "$arch Android .$form needs bionic's libraries only" needs_only_bionic "$file"
+    check "$arch Android .$form uses names of API 21 only" only_old_names "$file"
+    check "$arch Android .$form has pages of 16 KiB" aligned_to_16k "$file"
+  done
+  check "$arch Android has both hash tables" sh -c "readelf -dW digits-$arch.so | grep -q '(HASH)' && readelf -dW digits-$arch.so | grep -q '(GNU_HASH)'"
+done
+refused() { ! compile --target aarch64-linux-android20 -o old.so 2>refused.log && grep -q 'least version.*21' refused.log && [ ! -e old.so ]; }
+check "Android before API 21 is refused" refused
+other_arch() { ! compile --target aarch64-linux-gnu --cpu x86-64-v3 -o wrong.so 2>refused.log && grep -q 'not a CPU of' refused.log; }
+check "a CPU of another architecture is refused" other_arch
+same_bytes() { compile --target aarch64-linux-gnu -o one.so && cp one.so first.so && compile --target aarch64-linux-gnu --no-cache -o one.so && cmp first.so one.so; }
+check "the same bytes twice" same_bytes
+
+# ---- the same results under emulation ----
+"$CMZC" "$MODEL" --cache-dir "$CACHE" -o reference || exit 1
+./reference --input "Input3=$INPUT" --output-dir reference-out || exit 1
+same_results() { # TARGET LEVELS EMULATOR… : an executable agrees with this machine's
+  local target=$1 levels=$2
+  shift 2
+  compile --target "$target" --cpu "$levels" -o digits-emulated || return 1
+  rm -rf emulated-out
+  "$@" ./digits-emulated --input "Input3=$INPUT" --output-dir emulated-out || return 1
+  "$WORK/compare_npy" reference-out/Plus214_Output_0.npy emulated-out/Plus214_Output_0.npy
+}
+emulated() { # NAME TARGET ROOT LEVELS EMULATOR…
+  local name=$1 target=$2 root=$3 levels=$4
+  shift 4
+  if ! command -v "$1" >/dev/null; then skip "$name" "no $1"; return; fi
+  if [ ! -d "$root" ]; then skip "$name" "no C library in $root"; return; fi
+  check "mnist-8 on $name" same_results "$target" "$levels" "$@" -L "$root"
+}
+ARM=/usr/aarch64-linux-gnu
+ARM_LEVELS=armv8-a,armv8.2-a+dotprod,armv8.6-a+i8mm+bf16
+emulated "armv8-a" aarch64-linux-gnu $ARM armv8-a qemu-aarch64-static -cpu cortex-a53
+emulated "cortex-a76" aarch64-linux-gnu $ARM cortex-a76 qemu-aarch64-static -cpu cortex-a76
+emulated "three levels, a cortex-a53" aarch64-linux-gnu $ARM $ARM_LEVELS qemu-aarch64-static -cpu cortex-a53
+emulated "three levels, a cortex-a76" aarch64-linux-gnu $ARM $ARM_LEVELS qemu-aarch64-static -cpu cortex-a76
+emulated "three levels, everything" aarch64-linux-gnu $ARM $ARM_LEVELS qemu-aarch64-static -cpu max
+RISCV=/usr/riscv64-linux-gnu
+emulated "rv64gc" riscv64-linux-gnu $RISCV rv64gc qemu-riscv64-static
+emulated "rv64gcv" riscv64-linux-gnu $RISCV rv64gcv,rv64gc qemu-riscv64-static -cpu rv64,v=true,vext_spec=v1.0
+lacks() {
+  compile --target cortex-a76 -o a76 || return 1
+  qemu-aarch64-static -cpu cortex-a53 -L $ARM ./a76 --random 1 --output-dir lacks-out 2>lacks.log
+  [ $? -eq 1 ] && grep -q 'this CPU lacks' lacks.log
+}
+if command -v qemu-aarch64-static >/dev/null && [ -d $ARM ]; then check "a CPU that lacks the level is told so" lacks
+else skip "a CPU that lacks the level is told so" "no qemu-aarch64-static or no $ARM"; fi
+
+# ---- real models ----
+models() { # LEVEL CPU [--only LIST]
+  local level=$1 cpu=$2
+  shift 2
+  PATH="$BUILD/venv/bin:$PATH" python "$SHARED/models/check_models.py" "$BUILD" "$SHARED/models" --exe --runner "qemu-aarch64-static -cpu $cpu -L $ARM" \
+    --timeout 1800 --cflags "-O2 --target aarch64-linux-gnu --cpu $level --cache-dir $CACHE" "$@" | tee models.txt
+  grep -qE '^[0-9]+ of [0-9]+ match$' models.txt || { FAILED=$((FAILED + 1)); echo "FAILED: the checker did not run"; }
+  local name state reason
+  while read -r name state _; do
+    case $state in
+      ok) PASSED=$((PASSED + 1)) ;;
+      WRONG | COMPILE | TIMEOUT)
+        reason=$(awk -F'\t' -v name="$name" '$1=="models" && $2==name {print $3}' "$ROOT/tests/known_failures.tsv")
+        if [ -n "$reason" ]; then skip "$name at $level" "$reason"
+        else FAILED=$((FAILED + 1)); echo "FAILED: $name at $level: $state"; fi ;;
+    esac
+  done <models.txt
+}
+if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $ARM ]; then skip "models on aarch64" "no qemu-aarch64-static or no $ARM"
+elif [ ! -d "$SHARED/models" ]; then skip "models on aarch64" "no ../shared/models beside the checkout"
+elif [ "${ALL:-0}" = 1 ]; then
+  models armv8-a cortex-a53
+  models armv8.2-a+dotprod cortex-a76
+  models armv8.6-a+i8mm+bf16 max
+else
+  models $ARM_LEVELS max --only micro-kws-fp32,micro-kws-qdq,micro-kws-qop,rl-go1,silero-vad-16k,dnsmos-p808,nnsplit-en
+fi
+
+echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+[ "$FAILED" -eq 0 ]
