@@ -211,12 +211,68 @@ cmz_status cmz_pass_take_branch(cmz_module *m, cmz_nid n, bool taken, bool *done
   return CMZ_OK;
 }
 
+enum { RANK_WALK = 8 };
+
+/* The rank that V has or, before its inference, surely gets; 0 when that is not seen at once. */
+static uint32_t rank_to_come(const cmz_module *m, cmz_vid v, int depth) {
+  const cmz_value *value = cmz_value_get(m, v);
+  if (value->type.rank != CMZ_RANK_UNKNOWN) return value->type.rank;
+  if (!value->producer || !depth) return 0;
+  const cmz_node *n = cmz_node_get(m, value->producer);
+  if (cmz_pass_is_op(n, "Range")) return 1;
+  uint32_t rank = 0;
+  if (!(n->op->flags & CMZ_OP_POINTWISE) && !cmz_pass_is_op(n, "CastLike")) return 0;
+  uint32_t inputs = cmz_pass_is_op(n, "CastLike") ? 1 : n->input_count;
+  for (uint32_t i = 0; i < inputs; i++)
+    if (n->inputs[i]) rank = CMZ_MAX(rank, rank_to_come(m, n->inputs[i], depth - 1));
+  return rank;
+}
+
+/* Whether all readers of V broadcast it to RANK dimensions anyway: leading dimensions of 1 are not seen. */
+static bool only_broadcast(const cmz_module *m, cmz_vid v, uint32_t rank) {
+  const cmz_value *value = cmz_value_get(m, v);
+  if (value->output_uses) return false;
+  for (uint32_t i = 0; i < value->uses.count; i++) {
+    const cmz_use use = value->uses.data[i];
+    const cmz_node *n = cmz_node_get(m, use.node);
+    if (cmz_pass_is_op(n, "CastLike") && use.index == 1) continue; /* its type alone is read */
+    if (!(n->op->flags & CMZ_OP_POINTWISE)) return false;
+    uint32_t other = 0;
+    for (uint32_t j = 0; j < n->input_count; j++)
+      if (j != use.index && n->inputs[j] && n->inputs[j] != v)
+        other = CMZ_MAX(other, rank_to_come(m, n->inputs[j], RANK_WALK));
+    if (other < rank) return false;
+  }
+  return true;
+}
+
+/* Output OUTPUT of branch WHICH of N gets leading dimensions of 1 up to RANK. */
+static cmz_status raise_rank(cmz_module *m, cmz_nid n, int which, uint32_t output, uint32_t rank) {
+  cmz_gid g = cmz_node_attr(cmz_node_get(m, n), BRANCHES[which])->graph;
+  cmz_vid old = cmz_graph_get(m, g)->outputs.data[output];
+  int64_t axes[CMZ_MAX_RANK];
+  uint32_t missing = rank - cmz_value_get(m, old)->type.rank;
+  for (uint32_t i = 0; i < missing; i++) axes[i] = i;
+  cmz_vid in[2] = {old, cmz_value_add_i64s(m, g, axes, missing)}, out = cmz_value_add(m, g, NULL);
+  cmz_nid raised = cmz_node_add(m, g, cmz_op_get("Unsqueeze"), NULL, 2, in, 1, &out);
+  cmz_node_add_source(m, raised, n);
+  cmz_value_get(m, old)->output_uses--;
+  cmz_value_get(m, out)->output_uses++;
+  cmz_graph_get(m, g)->outputs.data[output] = out;
+  return cmz_infer_node(m, raised);
+}
+
 cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done) {
   *done = false;
   uint32_t outputs = cmz_node_get(m, n)->output_count;
   for (uint32_t i = 0; i < outputs; i++) {
     uint32_t otherwise = branch_rank(m, n, 0, i), then = branch_rank(m, n, 1, i);
     if (otherwise == then || otherwise == CMZ_RANK_UNKNOWN || then == CMZ_RANK_UNKNOWN) continue;
+    cmz_vid out = cmz_node_output(cmz_node_get(m, n), i);
+    if (!out || only_broadcast(m, out, CMZ_MAX(then, otherwise))) {
+      CMZ_TRY(raise_rank(m, n, then < otherwise, i, CMZ_MAX(then, otherwise)));
+      continue;
+    }
     /* One branch squeezes what the other leaves: what follows was written for the squeezed one. */
     cmz_warn(
         m->ctx, cmz_node_loc(m, n),
