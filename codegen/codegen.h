@@ -21,6 +21,7 @@ typedef struct cmz_codegen_options {
   bool external_weights;
   bool debug_lines;           /* -g */
   const char *listing;        /* path of the .cmz text that lines point to, or NULL */
+  const cmz_text *listing_text; /* what will stand there */
   void (*progress)(void *user, uint32_t done, uint32_t total);
   void *progress_user;
 } cmz_codegen_options;

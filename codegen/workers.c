@@ -73,15 +73,15 @@ static cmz_loc loc_of(const compilation *c, uint32_t kernel) {
 }
 
 /* The line of the listing on which the kernel's node stands. */
-static uint32_t line_of(const compilation *c, const cmz_file *listing, uint32_t kernel) {
+static uint32_t line_of(const compilation *c, uint32_t kernel) {
+  const cmz_text *listing = c->options->debug_lines ? c->options->listing_text : NULL;
   cmz_nid n = node_of(c->plan, kernel);
-  if (!listing || !n) return 1;
+  if (!listing || !listing->length || !n) return 1;
   const char *name = cmz_node_get(c->plan->module, n)->name;
   char *quoted = cmz_arena_printf(c->ctx->arena, "\"%s\"", name);
-  const uint8_t *at =
-      listing->size ? memmem(listing->data, listing->size, quoted, strlen(quoted)) : NULL;
+  const char *at = memmem(listing->data, listing->length, quoted, strlen(quoted));
   uint32_t line = 1;
-  for (const uint8_t *p = listing->data; at && p < at; p++) line += *p == '\n';
+  for (const char *p = listing->data; at && p < at; p++) line += *p == '\n';
   return line;
 }
 
@@ -140,8 +140,8 @@ static const char *log_path(const compilation *c, pid_t pid) {
   return cmz_arena_printf(c->ctx->arena, "%s/worker_%ld.log", c->options->work_dir, (long)pid);
 }
 
-/* A worker ends with the compiler, has no signal handlers of the program around the library, and what LLVM
- * prints before it gives up goes to a file. */
+/* A worker ends with the compiler, has no signal handlers of the program around the library, and
+ * what LLVM prints before it gives up goes to a file. */
 static pid_t start_worker(const compilation *c) {
   pid_t parent = getpid(), pid = fork();
   if (pid != 0) return pid;
@@ -216,8 +216,8 @@ static cmz_status run_workers(const compilation *c, uint32_t workers) {
   return CMZ_OK;
 }
 
-/* Description and schedule of a kernel that could not be compiled, in the work directory: the driver
- * puts them into its reproducer. */
+/* Description and schedule of a kernel that could not be compiled, in the work directory: the
+ * driver puts them into its reproducer. */
 static void write_reproducer(const compilation *c, const job *j) {
   const cmz_plan_kernel *k = &c->plan->kernels.data[j->kernel];
   cmz_text text = {.arena = c->ctx->arena};
@@ -225,8 +225,8 @@ static void write_reproducer(const compilation *c, const job *j) {
   cmz_kernel_print(k->kernel, &text);
   cmz_schedule_print(k->schedule, &text);
   cmz_text_add(&text, "\n");
-  const char *path = cmz_arena_printf(c->ctx->arena, "%s/failed_kernel_%u.txt",
-                                      c->options->work_dir, j->kernel);
+  const char *path =
+      cmz_arena_printf(c->ctx->arena, "%s/failed_kernel_%u.txt", c->options->work_dir, j->kernel);
   cmz_file_write(c->ctx, path, text.data, text.length);
 }
 
@@ -266,8 +266,6 @@ static cmz_status prepare(compilation *c) {
   c->objects = CMZ_NEW_ARRAY(c->ctx->arena, cmz_kernel_object, total + 1);
   bool cached = o->cache_dir && !o->debug_lines;
   if (cached) c->keys = cmz_arena_array(c->ctx->arena, total + 1, sizeof *c->keys);
-  const cmz_file *listing = NULL;
-  if (o->debug_lines && o->listing) CMZ_TRY(cmz_file_map(c->ctx, o->listing, &listing));
   for (uint32_t i = 0; i < total; i++) {
     uint32_t level = i / kernels, kernel = i % kernels;
     const cmz_plan_kernel *k = &c->plan->kernels.data[kernel];
@@ -283,7 +281,7 @@ static cmz_status prepare(compilation *c) {
     job *j = &c->table->jobs[c->table->count++];
     j->level = level;
     j->kernel = kernel;
-    j->line = line_of(c, listing, kernel);
+    j->line = line_of(c, kernel);
   }
   return CMZ_OK;
 }

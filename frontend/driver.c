@@ -219,9 +219,11 @@ static cmz_status write_code(cmz_job *job, const cmz_emit *emit, cmz_codegen_opt
     header = cmz_job_stage(job, with_suffix(job, emit->path, ".h"));
   if (o->debug) {
     code->listing = cmz_arena_printf(job->arena, "%s.cmz", emit->path);
-    cmz_text text = {.arena = job->arena};
-    cmz_module_print(job->module, &text, NULL);
-    CMZ_TRY(cmz_file_write(job->ctx, cmz_job_stage(job, code->listing), text.data, text.length));
+    cmz_text *text = CMZ_NEW(job->arena, cmz_text);
+    text->arena = job->arena;
+    cmz_module_print(job->module, text, NULL);
+    code->listing_text = text;
+    CMZ_TRY(cmz_file_write(job->ctx, cmz_job_stage(job, code->listing), text->data, text->length));
   }
   return cmz_output_write(job->ctx, job->plan, code, emit->kind, cmz_job_stage(job, emit->path),
                           header);

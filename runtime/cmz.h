@@ -73,7 +73,7 @@ typedef struct cmz_description {
   const cmz_port *inputs, *outputs, *states;
   const cmz_symbolic_dim *dims;
   uint64_t weight_bytes;
-  uint32_t default_threads;
+  uint32_t default_threads; /* 0: one a physical core */
 } cmz_description;
 
 /* The caller's own parallel loop: calls body(user, i) for 0 <= i < count, in any order and thread, and returns when all are done. */

@@ -424,7 +424,7 @@ static int with_api(const options *o, const cmz_api *api) {
   }
   const cmz_description *d = api->description;
   session s = {.o = o, .api = api};
-  s.threads = o->threads ? (uint32_t)o->threads : d->default_threads ? d->default_threads : 1;
+  s.threads = o->threads ? (uint32_t)o->threads : d->default_threads ? d->default_threads : cmz_core_count();
   s.inputs = calloc(d->input_count + 1u, sizeof *s.inputs);
   s.outputs = calloc(d->output_count + 1u, sizeof *s.outputs);
   int rc = s.inputs && s.outputs ? run_session(&s) : cmz_complain(1, "no memory");

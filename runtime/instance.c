@@ -157,7 +157,7 @@ static int create(cmz_model *m, const cmz_program *p) {
   }
   set_constant_pointers(m);
   uint32_t threads = m->config.threads ? m->config.threads : p->description->default_threads;
-  m->threads = threads ? threads : 1;
+  m->threads = threads ? threads : cmz_core_count();
   if (m->config.parallel_for) {
     m->threads = m->config.parallel_count ? m->config.parallel_count : m->threads;
   } else if (m->threads > 1) {

@@ -49,4 +49,26 @@ static inline uint64_t cmz_now(void) {
   return (uint64_t)now.seconds * 1000000000u + (uint64_t)now.nanoseconds;
 }
 
+/* Processors that this process may use, hyper-threads of one core counted once: what a model uses when nobody says how many. */
+static inline uint32_t cmz_core_count(void) {
+#if defined(__x86_64__)
+  const long get_affinity = 204;
+#else
+  const long get_affinity = 123;
+#endif
+  uint64_t mask[128];
+  long bytes = syscall(get_affinity, 0, sizeof mask, mask);
+  uint32_t count = 0, siblings = 1;
+  for (long i = 0; i < bytes / 8; i++) count += (uint32_t)__builtin_popcountll(mask[i]);
+#if defined(__x86_64__)
+  uint32_t a, b, c, d;
+  __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0), "c"(0));
+  if (a >= 0xb) { /* extended topology: the lowest level is the threads of a core */
+    __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0xb), "c"(0));
+    if ((c >> 8 & 0xff) == 1 && (b & 0xffff) > 1) siblings = b & 0xffff;
+  }
+#endif
+  return count > siblings ? count / siblings : 1;
+}
+
 #endif
