@@ -9,6 +9,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* In a build with AddressSanitizer every allocation ends in a guard, and what is not allocated, was
+ * given back by restore, or was left behind by a growing array, may not be touched. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+enum { GUARD = 16 };
+#define HIDE(memory, size) ASAN_POISON_MEMORY_REGION(memory, size)
+#define SHOW(memory, size) ASAN_UNPOISON_MEMORY_REGION(memory, size)
+#else
+enum { GUARD = 0 };
+#define HIDE(memory, size) ((void)(memory), (void)(size))
+#define SHOW(memory, size) ((void)(memory), (void)(size))
+#endif
+
 enum { FIRST_BLOCK = 4096, LARGEST_GROWTH = 4 << 20, ALIGNMENT = 16 };
 
 typedef struct block {
@@ -49,6 +62,7 @@ static void free_block(cmz_arena *arena, block *b) {
   size_t size = b->capacity + sizeof(block);
   arena->bytes -= size;
   arena->ctx->memory_bytes -= size;
+  SHOW(payload(b), b->capacity);
   free(b);
 }
 
@@ -83,6 +97,7 @@ static void add_block(cmz_arena *arena, size_t size) {
     b = calloc(1, total);
     if (!b) out_of_memory(arena->ctx);
     b->capacity = capacity;
+    HIDE(payload(b), capacity);
     arena->bytes += total;
     arena->ctx->memory_bytes = all;
   }
@@ -92,16 +107,19 @@ static void add_block(cmz_arena *arena, size_t size) {
 
 void *cmz_arena_alloc(cmz_arena *arena, size_t size) {
   if (size > SIZE_MAX / 2) out_of_memory(arena->ctx);
-  size = cmz_align_up(size ? size : 1, ALIGNMENT);
+  size_t asked = size;
+  size = cmz_align_up(size ? size : 1, ALIGNMENT) + GUARD;
   block *b = arena->newest;
   if (!b || b->capacity - b->used < size) {
     add_block(arena, size);
     b = arena->newest;
   }
   uint8_t *memory = payload(b) + b->used;
+  SHOW(memory, size);
   if (b->used < b->dirty) memset(memory, 0, CMZ_MIN(size, b->dirty - b->used));
   b->used += size;
   if (b->dirty < b->used) b->dirty = b->used;
+  HIDE(memory + asked, size - asked);
   return memory;
 }
 
@@ -150,6 +168,7 @@ void cmz_arena_restore(cmz_arena *arena, cmz_arena_mark mark) {
   while (arena->newest && arena->newest != mark.block) {
     block *b = arena->newest;
     arena->newest = b->older;
+    HIDE(payload(b), b->capacity);
     if (arena->spare && arena->spare->capacity >= b->capacity) {
       free_block(arena, b);
     } else {
@@ -157,7 +176,9 @@ void cmz_arena_restore(cmz_arena *arena, cmz_arena_mark mark) {
       arena->spare = b;
     }
   }
-  if (arena->newest) arena->newest->used = mark.used;
+  if (!arena->newest) return;
+  arena->newest->used = mark.used;
+  HIDE(payload(arena->newest) + mark.used, arena->newest->capacity - mark.used);
 }
 
 /* The layout that CMZ_VEC(T) has for every T. */
@@ -170,6 +191,7 @@ void cmz_vec_reserve_one(cmz_arena *arena, void *vec, size_t item_size) {
   uint32_t capacity = v->capacity > UINT32_MAX / 2 ? UINT32_MAX : CMZ_MAX(4u, v->capacity * 2);
   void *data = cmz_arena_array(arena, capacity, item_size);
   if (v->count) memcpy(data, v->data, (size_t)v->count * item_size);
+  HIDE(v->data, (size_t)v->capacity * item_size);
   v->data = data;
   v->capacity = capacity;
 }

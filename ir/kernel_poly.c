@@ -355,8 +355,10 @@ static cmz_expr quotient_atom(cmz_kernel *k, cmz_poly *r, cmz_expr divisor) {
   const cmz_expr_node *n = cmz_x_get(k, a);
   if (n->op == CMZ_X_FLOORDIV && cmz_x_info(k, n->args[1])->low >= 0 &&
       cmz_x_info(k, divisor)->low >= 0 && !cmz_x_info(k, n->args[1])->has_load &&
-      !cmz_x_info(k, divisor)->has_load)
-    return cmz_x2(k, CMZ_X_FLOORDIV, n->args[0], cmz_x2(k, CMZ_X_MUL, n->args[1], divisor));
+      !cmz_x_info(k, divisor)->has_load) {
+    cmz_expr inner = n->args[0]; /* N moves when expressions are added */
+    return cmz_x2(k, CMZ_X_FLOORDIV, inner, cmz_x2(k, CMZ_X_MUL, n->args[1], divisor));
+  }
   return cmz_x_raw2(k, CMZ_X_FLOORDIV, CMZ_I64, a, divisor);
 }
 

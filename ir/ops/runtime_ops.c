@@ -33,7 +33,8 @@ static cmz_status normalize_top_k(cmz_module *m, cmz_nid n) {
 static cmz_status infer_top_k(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
   uint32_t axis, count = 0;
-  const cmz_dim *k = cmz_value_demand_elements(m, node->inputs[1], &count);
+  cmz_vid wanted_count = cmz_node_input(node, 1); /* opset 1 has an attribute instead, or nothing */
+  const cmz_dim *k = wanted_count ? cmz_value_demand_elements(m, wanted_count, &count) : NULL;
   if (!k || count != 1) return cmz_node_fail(m, n, CMZ_E_INPUT, "K is not one number");
   const cmz_type x = *cmz_input_type(m, cmz_node_get(m, n), 0);
   CMZ_TRY(cmz_infer_axis(m, n, cmz_node_int(cmz_node_get(m, n), "axis", -1), x.rank, &axis));
