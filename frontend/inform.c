@@ -107,8 +107,9 @@ static void list_ops(cmz_text *text) {
     if (!strcmp(op->domain, "cmz")) continue; /* made by passes */
     const char *domain = *op->domain ? op->domain : "ai.onnx";
     cmz_text_add(text, "%-16s %-28s opset %u", domain, op->name, op->since);
-    if (op->until) cmz_text_add(text, " to %u\n", op->until);
-    else cmz_text_add(text, " on\n");
+    if (op->until) cmz_text_add(text, " to %u", op->until);
+    else cmz_text_add(text, " on");
+    cmz_text_add(text, "%s%s\n", op->attributes ? "  " : "", op->attributes ? op->attributes : "");
   }
 }
 

@@ -2,6 +2,8 @@
  * that defines it. Always holds: the tables are constant data; nothing is built at run time. */
 #include "ops/ops.h"
 
+#include <stdlib.h>
+
 #define FAMILY_ROW(family) cmz_ops_##family,
 static const cmz_op *const families[] = {CMZ_OP_FAMILIES(FAMILY_ROW)};
 #undef FAMILY_ROW
@@ -41,4 +43,21 @@ const cmz_op *cmz_op_at(uint32_t index) {
     for (const cmz_op *op = families[f]; op->name; op++)
       if (index-- == 0) return op;
   return NULL;
+}
+
+bool cmz_op_attr_next(const char **at, uint32_t opset, cmz_op_attr *out) {
+  while (*at && **at) {
+    const char *colon = strchr(*at, ':'), *c = colon + 2;
+    *out = (cmz_op_attr){.name = *at, .length = (size_t)(colon - *at), .kind = colon[1]};
+    unsigned long since = 0, until = UINT32_MAX;
+    for (char *end; *c && *c != ' '; c = end) {
+      end = (char *)(uintptr_t)c + 1;
+      if (*c == '!') out->required = true;
+      else if (*c == '@') since = strtoul(c + 1, &end, 10);
+      else if (*c == '<') until = strtoul(c + 1, &end, 10);
+    }
+    *at = *c ? c + 1 : c;
+    if (opset >= since && opset < until) return true;
+  }
+  return false;
 }

@@ -65,7 +65,20 @@ typedef struct cmz_op {
   /* What the operands must be, checked before `infer`: one letter per input; inputs with the same letter have the same
    * element type, '.' takes any; a digit after it is the rank. "TTT1": Conv. NULL or past its end: not checked. */
   const char *operands;
+  /* The attributes that models may give, with blanks between them: NAME:KIND, then '!' when it must be there, '@' and the
+   * first opset that has it, '<' and the first that has it no more. KIND is one of the letters of cmz_op_attr.
+   * "axes:I<13 keepdims:i". NULL: none. Checked where models are read, not in passes. */
+  const char *attributes;
 } cmz_op;
+
+/* One entry of a row's `attributes`. */
+typedef struct cmz_op_attr {
+  const char *name; /* LENGTH long, not terminated */
+  size_t length;
+  /* i f s t g: an int, a float, a string, a tensor, a graph; I F S T G: lists of them; x, X: sparse tensors; p, P: types. */
+  char kind;
+  bool required;
+} cmz_op_attr;
 
 /* The row for an operator at an opset version of its domain; NULL when unknown (distinguish by cmz_op_known). */
 const cmz_op *cmz_op_find(const char *domain, const char *name, uint32_t opset);
@@ -74,6 +87,9 @@ bool cmz_op_known(const char *domain, const char *name);
 const cmz_op *cmz_op_get(const char *name);
 /* All rows, for --list-ops and tests: index from 0, NULL at the end. */
 const cmz_op *cmz_op_at(uint32_t index);
+
+/* Walks the attributes that OP has at OPSET: *AT starts at op->attributes; false at the end. */
+bool cmz_op_attr_next(const char **at, uint32_t opset, cmz_op_attr *out);
 
 /* ---- inference helpers (infer.c) ---- */
 /* Infers the types of node N / of every node of graph G and its subgraphs, in order. */

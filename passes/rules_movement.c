@@ -36,8 +36,12 @@ static bool permutation(const cmz_module *m, cmz_nid n, int64_t *perm, uint32_t 
   uint32_t count;
   const int64_t *p = cmz_node_ints(node, "perm", &count);
   *rank = type_of(m, node->inputs[0])->rank;
-  for (uint32_t i = 0; i < *rank; i++) perm[i] = p != NULL ? p[i] : (int64_t)*rank - 1 - i;
-  return *rank <= CMZ_MAX_RANK && (p == NULL || count == *rank);
+  if (*rank > CMZ_MAX_RANK || (p != NULL && count != *rank)) return false;
+  for (uint32_t i = 0; i < *rank; i++) {
+    perm[i] = p != NULL ? p[i] : (int64_t)*rank - 1 - i;
+    if (perm[i] < 0) perm[i] += *rank; /* inference has checked that it is a permutation then */
+  }
+  return true;
 }
 
 static cmz_status transpose_of_transpose(cmz_module *m, cmz_nid n, bool *changed) {

@@ -105,6 +105,7 @@ part layers tests/layers.sh
 part cli tests/cli/run.sh "$BUILD" "$WORK/cli"
 part output tests/output/run.sh "$BUILD" "$WORK/output"
 if python_environment >"$WORK/venv.log" 2>&1; then
+  part attributes "$BUILD/venv/bin/python" tests/onnx/check_attributes.py "$BUILD"
   part onnx onnx_tests
   part targets tests/targets/run.sh "$BUILD" "$WORK/targets"
   if [ -d "$SHARED/models" ]; then

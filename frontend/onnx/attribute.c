@@ -161,14 +161,66 @@ static cmz_status convert(cmz_onnx_importer *im, cmz_scope *scope, const Onnx__A
   }
 }
 
+/* By AttributeProto.type: the letters of cmz_op_attr, and words for messages. */
+static const char kind_letters[] = "?fistgFISTGxXpP";
+static const char *const kind_names[] = {
+    "unknown", "float",   "int",    "string",        "tensor",         "graph", "floats", "ints",
+    "strings", "tensors", "graphs", "sparse tensor", "sparse tensors", "type",  "types"};
+
+static unsigned kind_of_letter(char letter) {
+  return (unsigned)(strchr(kind_letters, letter) - kind_letters);
+}
+
+static bool attribute_named(const char *row, uint32_t version, const char *name, cmz_op_attr *out) {
+  while (cmz_op_attr_next(&row, version, out))
+    if (strlen(name) == out->length && !memcmp(name, out->name, out->length)) return true;
+  return false;
+}
+
+static cmz_status check_attribute(cmz_onnx_importer *im, const Onnx__NodeProto *node, size_t index,
+                                  cmz_scope *scope, const cmz_op *op, uint32_t version,
+                                  cmz_loc loc) {
+  const Onnx__AttributeProto *written = node->attribute[index];
+  const char *name = written->name;
+  if (!name || !*name) return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "an attribute without a name");
+  for (size_t i = 0; i < index; i++)
+    if (!strcmp(node->attribute[i]->name, name))
+      return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "attribute \"%s\" is given twice", name);
+  cmz_op_attr row;
+  if (!attribute_named(op->attributes, version, name, &row))
+    return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "attribute \"%s\" is not known for %s at opset %u",
+                    name, op->name, version);
+  const Onnx__AttributeProto *a = cmz_onnx_attribute_resolve(&scope, written);
+  if (!a) return CMZ_OK; /* the call leaves it out */
+  int type = attribute_type(a);
+  bool known = type > 0 && type < (int)CMZ_COUNT_OF(kind_names);
+  if (known && kind_letters[type] == row.kind) return CMZ_OK;
+  if (!a->type && type == A_INTS && !a->n_ints) return CMZ_OK; /* says neither kind nor value */
+  return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "attribute \"%s\" is of kind %s; %s takes %s", name,
+                  known ? kind_names[type] : "unknown", op->name,
+                  kind_names[kind_of_letter(row.kind)]);
+}
+
+cmz_status cmz_onnx_attributes_check(cmz_onnx_importer *im, cmz_scope *scope,
+                                     const Onnx__NodeProto *node, const cmz_op *op,
+                                     uint32_t version, cmz_loc loc) {
+  for (size_t i = 0; i < node->n_attribute; i++)
+    CMZ_TRY(check_attribute(im, node, i, scope, op, version, loc));
+  const char *at = op->attributes;
+  for (cmz_op_attr row; cmz_op_attr_next(&at, version, &row);) {
+    if (!row.required) continue;
+    const char *name = cmz_arena_printf(im->arena, "%.*s", (int)row.length, row.name);
+    if (!cmz_onnx_attribute_find(scope, node, name))
+      return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "attribute \"%s\" is missing; %s needs it", name,
+                      op->name);
+  }
+  return CMZ_OK;
+}
+
 cmz_status cmz_onnx_attributes_add(cmz_onnx_importer *im, cmz_scope *scope,
                                    const Onnx__NodeProto *node, cmz_nid n, cmz_loc loc) {
   for (size_t i = 0; i < node->n_attribute; i++) {
     const Onnx__AttributeProto *written = node->attribute[i];
-    if (!written->name || !*written->name)
-      return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "an attribute without a name");
-    if (cmz_node_attr(cmz_node_get(im->m, n), written->name))
-      return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "attribute \"%s\" is given twice", written->name);
     cmz_scope *where = scope;
     const Onnx__AttributeProto *a = cmz_onnx_attribute_resolve(&where, written);
     if (!a) continue; /* refers to an attribute that the call leaves out */

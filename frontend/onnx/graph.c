@@ -140,6 +140,16 @@ static const char *value_name(cmz_onnx_importer *im, const cmz_scope *scope, con
                         : cmz_arena_string(im->arena, name);
 }
 
+static cmz_status read_constant(cmz_onnx_importer *im, cmz_scope *scope,
+                                const Onnx__NodeProto *node, cmz_loc loc, cmz_onnx_tensor *out) {
+  const cmz_op *op = cmz_op_get("Constant");
+  int64_t version = cmz_onnx_opset_of(scope->opsets, op->domain);
+  if (!version)
+    return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "the model imports no opset of ai.onnx");
+  CMZ_TRY(cmz_onnx_attributes_check(im, scope, node, op, (uint32_t)version, loc));
+  return cmz_onnx_constant_read(im, scope, node, loc, out);
+}
+
 /* Gives every output of NODE a value; what a function's call has for an output is kept. */
 static cmz_status declare_outputs(cmz_onnx_importer *im, cmz_scope *scope,
                                   const Onnx__NodeProto *node) {
@@ -156,7 +166,7 @@ static cmz_status declare_outputs(cmz_onnx_importer *im, cmz_scope *scope,
     entry->declared = true;
     if (is_constant(im, node) && !bound) {
       cmz_onnx_tensor t;
-      CMZ_TRY(cmz_onnx_constant_read(im, scope, node, loc, &t));
+      CMZ_TRY(read_constant(im, scope, node, loc, &t));
       entry->value = cmz_value_add_constant(im->m, g, value_name(im, scope, name), t.dtype, t.rank,
                                             t.shape, t.data, t.bytes);
       entry->available = true;
@@ -231,6 +241,7 @@ static cmz_status add_node(cmz_onnx_importer *im, cmz_scope *scope, const Onnx__
   uint32_t input_count = used_count(node->input, node->n_input),
            output_count = used_count(node->output, node->n_output);
   CMZ_TRY(check_arity(im, op, input_count, output_count, loc));
+  CMZ_TRY(cmz_onnx_attributes_check(im, scope, node, op, (uint32_t)version, loc));
   cmz_vid *inputs = CMZ_NEW_ARRAY(im->arena, cmz_vid, input_count),
           *outputs = CMZ_NEW_ARRAY(im->arena, cmz_vid, output_count);
   for (uint32_t i = 0; i < input_count; i++)
@@ -248,7 +259,7 @@ static cmz_status add_bound_constant(cmz_onnx_importer *im, cmz_scope *scope,
                                      const Onnx__NodeProto *node, cmz_name_entry *entry) {
   cmz_loc loc = cmz_onnx_loc(im, scope, node);
   cmz_onnx_tensor t;
-  CMZ_TRY(cmz_onnx_constant_read(im, scope, node, loc, &t));
+  CMZ_TRY(read_constant(im, scope, node, loc, &t));
   cmz_vid from = cmz_value_add_constant(im->m, scope->state->graph, NULL, t.dtype, t.rank, t.shape,
                                         t.data, t.bytes);
   cmz_node_add(im->m, scope->state->graph, cmz_op_get("Identity"), loc.node, 1, &from, 1,

@@ -80,7 +80,11 @@ cmz_status cmz_onnx_sparse_read(cmz_onnx_importer *im, const Onnx__SparseTensorP
 const Onnx__AttributeProto *cmz_onnx_attribute_resolve(cmz_scope **scope, const Onnx__AttributeProto *attribute);
 /* The attribute of NODE called NAME, resolved; NULL when absent. */
 const Onnx__AttributeProto *cmz_onnx_attribute_find(cmz_scope *scope, const Onnx__NodeProto *node, const char *name);
-/* Adds all attributes of NODE to N, subgraphs included. */
+/* What NODE gives against the attributes that OP has at opset VERSION: none that is not known, of another kind, or given
+ * twice, and all that must be there. */
+cmz_status cmz_onnx_attributes_check(cmz_onnx_importer *im, cmz_scope *scope, const Onnx__NodeProto *node, const cmz_op *op,
+                                     uint32_t version, cmz_loc loc);
+/* Adds all attributes of NODE to N, subgraphs included; they are checked before. */
 cmz_status cmz_onnx_attributes_add(cmz_onnx_importer *im, cmz_scope *scope, const Onnx__NodeProto *node, cmz_nid n, cmz_loc loc);
 /* The value of a Constant node. */
 cmz_status cmz_onnx_constant_read(cmz_onnx_importer *im, cmz_scope *scope, const Onnx__NodeProto *node, cmz_loc loc, cmz_onnx_tensor *out);

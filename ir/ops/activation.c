@@ -323,29 +323,31 @@ static cmz_status expand_biased(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-#define ACTIVATION(DOMAIN, NAME, SINCE, FLAGS)                                                     \
+#define ACTIVATION(DOMAIN, NAME, SINCE, FLAGS, ...)                                                \
   {                                                                                                \
     .domain = DOMAIN, .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,            \
     .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_POINTWISE | (FLAGS),                         \
-    .infer = infer_activation, .eval = eval_activation, .describe = describe_activation            \
+    .infer = infer_activation, .eval = eval_activation, .describe = describe_activation,           \
+    ##__VA_ARGS__                                                                                  \
   }
 
 const cmz_op cmz_ops_activation[] = {
-    ACTIVATION("", "LeakyRelu", 1, CMZ_OP_CHEAP),
-    ACTIVATION("", "Elu", 1, 0),
-    ACTIVATION("", "Selu", 1, 0),
-    ACTIVATION("", "Celu", 12, 0),
-    ACTIVATION("", "ThresholdedRelu", 1, CMZ_OP_CHEAP),
-    ACTIVATION("", "HardSigmoid", 1, CMZ_OP_CHEAP),
-    ACTIVATION("", "Shrink", 9, CMZ_OP_CHEAP),
-    ACTIVATION("", "Swish", 24, 0),
-    ACTIVATION("", "Gelu", 20, 0),
-    ACTIVATION("", "Affine", 1, CMZ_OP_CHEAP),
-    ACTIVATION("", "Scale", 1, CMZ_OP_CHEAP),
-    ACTIVATION("", "ScaledTanh", 1, 0),
-    ACTIVATION("", "ParametricSoftplus", 1, 0),
+    ACTIVATION("", "LeakyRelu", 1, CMZ_OP_CHEAP, .attributes = "alpha:f consumed_inputs:I<6"),
+    ACTIVATION("", "Elu", 1, 0, .attributes = "alpha:f consumed_inputs:I<6"),
+    ACTIVATION("", "Selu", 1, 0, .attributes = "alpha:f consumed_inputs:I<6 gamma:f"),
+    ACTIVATION("", "Celu", 12, 0, .attributes = "alpha:f"),
+    ACTIVATION("", "ThresholdedRelu", 1, CMZ_OP_CHEAP, .attributes = "alpha:f"),
+    ACTIVATION("", "HardSigmoid", 1, CMZ_OP_CHEAP,
+               .attributes = "alpha:f beta:f consumed_inputs:I<6"),
+    ACTIVATION("", "Shrink", 9, CMZ_OP_CHEAP, .attributes = "bias:f lambd:f"),
+    ACTIVATION("", "Swish", 24, 0, .attributes = "alpha:f"),
+    ACTIVATION("", "Gelu", 20, 0, .attributes = "approximate:s"),
+    ACTIVATION("", "Affine", 1, CMZ_OP_CHEAP, .attributes = "alpha:f beta:f"),
+    ACTIVATION("", "Scale", 1, CMZ_OP_CHEAP, .attributes = "scale:f"),
+    ACTIVATION("", "ScaledTanh", 1, 0, .attributes = "alpha:f beta:f"),
+    ACTIVATION("", "ParametricSoftplus", 1, 0, .attributes = "alpha:f beta:f"),
     ACTIVATION("com.microsoft", "Gelu", 1, 0),
-    ACTIVATION("com.microsoft", "QuickGelu", 1, 0),
+    ACTIVATION("com.microsoft", "QuickGelu", 1, 0, .attributes = "alpha:f"),
     {.domain = "com.microsoft",
      .name = "BiasGelu",
      .min_inputs = 2,
@@ -376,7 +378,8 @@ const cmz_op cmz_ops_activation[] = {
      .normalize = normalize_prelu,
      .infer = infer_prelu,
      .eval = eval_prelu,
-     .describe = describe_prelu},
+     .describe = describe_prelu,
+     .attributes = "consumed_inputs:I<6"},
     {.domain = "",
      .name = "Clip",
      .min_inputs = 1,
@@ -387,6 +390,7 @@ const cmz_op cmz_ops_activation[] = {
      .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
      .infer = infer_clip,
      .eval = eval_clip,
-     .describe = describe_clip},
+     .describe = describe_clip,
+     .attributes = "consumed_inputs:I<6 max:f<11 min:f<11"},
     {.name = NULL},
 };

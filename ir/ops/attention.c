@@ -555,7 +555,10 @@ const cmz_op cmz_ops_attention[] = {
      .max_outputs = 4,
      .since = 23,
      .infer = infer_attention,
-     .expand = expand_attention},
+     .expand = expand_attention,
+     .attributes =
+         "is_causal:i kv_num_heads:i left_window_size:i@25 q_num_heads:i qk_matmul_output_mode:i "
+         "right_window_size:i@25 scale:f softcap:f softmax_precision:i"},
     {.name = "MultiHeadAttention",
      .domain = "com.microsoft",
      .min_inputs = 3,
@@ -564,7 +567,8 @@ const cmz_op cmz_ops_attention[] = {
      .max_outputs = 3,
      .since = 1,
      .infer = infer_multi_head,
-     .expand = expand_multi_head},
+     .expand = expand_multi_head,
+     .attributes = "mask_filter_value:f num_heads:i! scale:f unidirectional:i"},
     {.name = "AttentionProbabilities",
      .domain = "cmz",
      .min_inputs = 1,
@@ -585,6 +589,7 @@ const cmz_op cmz_ops_attention[] = {
      .since = 23,
      .infer = infer_rotary,
      .eval = eval_rotary,
-     .describe = describe_rotary},
+     .describe = describe_rotary,
+     .attributes = "interleaved:i num_heads:i rotary_embedding_dim:i"},
     {.name = NULL},
 };

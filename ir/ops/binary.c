@@ -306,33 +306,35 @@ static cmz_status infer_shift(cmz_module *m, cmz_nid n) {
   return cmz_infer_pointwise(m, n);
 }
 
-#define FOLD(NAME, MIN, MAX, FLAGS)                                                                \
+#define FOLD(NAME, MIN, MAX, FLAGS, ...)                                                           \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = infer_fold,        \
-    .eval = eval_fold, .describe = describe_fold                                                   \
+    .eval = eval_fold, .describe = describe_fold, ##__VA_ARGS__                                    \
   }
-#define BINARY(NAME, FLAGS, INFER, EVAL, DESCRIBE)                                                 \
+#define BINARY(NAME, FLAGS, INFER, EVAL, DESCRIBE, ...)                                            \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = 2, .max_inputs = 2, .min_outputs = 1,                \
     .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = INFER,             \
-    .eval = EVAL, .describe = DESCRIBE                                                             \
+    .eval = EVAL, .describe = DESCRIBE, ##__VA_ARGS__                                              \
   }
 
 const cmz_op cmz_ops_binary[] = {
-    FOLD("Add", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE),
-    FOLD("Sub", 2, 2, CMZ_OP_CHEAP),
-    FOLD("Mul", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE),
-    FOLD("Div", 2, 2, 0),
-    FOLD("Min", 1, 255, CMZ_OP_CHEAP),
-    FOLD("Max", 1, 255, CMZ_OP_CHEAP),
-    FOLD("Sum", 1, 255, CMZ_OP_CHEAP),
-    FOLD("Mean", 1, 255, CMZ_OP_CHEAP),
+    FOLD("Add", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE,
+         .attributes = "axis:i<7 broadcast:i<7 consumed_inputs:I<6"),
+    FOLD("Sub", 2, 2, CMZ_OP_CHEAP, .attributes = "axis:i<7 broadcast:i<7 consumed_inputs:I<6"),
+    FOLD("Mul", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE,
+         .attributes = "axis:i<7 broadcast:i<7 consumed_inputs:I<6"),
+    FOLD("Div", 2, 2, 0, .attributes = "axis:i<7 broadcast:i<7 consumed_inputs:I<6"),
+    FOLD("Min", 1, 255, CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
+    FOLD("Max", 1, 255, CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
+    FOLD("Sum", 1, 255, CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
+    FOLD("Mean", 1, 255, CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
     FOLD("BitwiseAnd", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE),
     FOLD("BitwiseOr", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE),
     FOLD("BitwiseXor", 2, 2, CMZ_OP_CHEAP | CMZ_OP_COMMUTATIVE),
-    BINARY("Mod", 0, infer_mod, eval_mod, describe_mod),
-    BINARY("Pow", 0, infer_pow, eval_pow, describe_pow),
-    BINARY("BitShift", 0, infer_shift, eval_shift, describe_shift),
+    BINARY("Mod", 0, infer_mod, eval_mod, describe_mod, .attributes = "fmod:i"),
+    BINARY("Pow", 0, infer_pow, eval_pow, describe_pow, .attributes = "axis:i<7 broadcast:i<7"),
+    BINARY("BitShift", 0, infer_shift, eval_shift, describe_shift, .attributes = "direction:s!"),
     {.name = NULL},
 };

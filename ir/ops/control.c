@@ -507,16 +507,18 @@ static cmz_status expand_scan(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-#define ROW(NAME, MIN_INPUTS, SINCE, FUNCTION, EXPAND)                                             \
+#define ROW(NAME, MIN_INPUTS, SINCE, FUNCTION, EXPAND, ...)                                        \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = MIN_INPUTS, .max_inputs = 255, .min_outputs = 0,     \
     .max_outputs = 255, .since = SINCE, .flags = CMZ_OP_CONTROL, .infer = infer_##FUNCTION,        \
-    .eval = eval_##FUNCTION, .expand = EXPAND                                                      \
+    .eval = eval_##FUNCTION, .expand = EXPAND, ##__VA_ARGS__                                       \
   }
 
 const cmz_op cmz_ops_control[] = {
-    ROW("If", 1, 1, if, NULL),
-    ROW("Loop", 0, 1, loop, NULL),
-    ROW("Scan", 1, 9, scan, expand_scan),
+    ROW("If", 1, 1, if, NULL, .attributes = "else_branch:g! then_branch:g!"),
+    ROW("Loop", 0, 1, loop, NULL, .attributes = "body:g!"),
+    ROW("Scan", 1, 9, scan, expand_scan,
+        .attributes = "body:g! directions:I<9 num_scan_inputs:i! scan_input_axes:I@9 "
+                      "scan_input_directions:I@9 scan_output_axes:I@9 scan_output_directions:I@9"),
     {.name = NULL},
 };

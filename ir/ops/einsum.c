@@ -224,6 +224,7 @@ const cmz_op cmz_ops_einsum[] = {
      .flags = CMZ_OP_CONTRACTION,
      .infer = infer,
      .eval = eval,
-     .describe = describe},
+     .describe = describe,
+     .attributes = "equation:s!"},
     {.name = NULL},
 };

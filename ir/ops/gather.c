@@ -320,17 +320,19 @@ static cmz_status eval_one_hot(cmz_eval *e, const cmz_node *n, const cmz_array *
   return CMZ_OK;
 }
 
-#define ROW(NAME, INPUTS, SINCE, FUNCTION, FLAGS)                                                  \
+#define ROW(NAME, INPUTS, SINCE, FUNCTION, FLAGS, ...)                                             \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = INPUTS, .max_inputs = INPUTS, .min_outputs = 1,      \
     .max_outputs = 1, .since = SINCE, .flags = FLAGS, .infer = infer_##FUNCTION,                   \
-    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION                                       \
+    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION, ##__VA_ARGS__                        \
   }
 
 const cmz_op cmz_ops_gather[] = {
-    ROW("Gather", 2, 1, gather, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP),
-    ROW("GatherElements", 2, 11, gather_elements, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP),
-    ROW("GatherND", 2, 11, gather_nd, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP),
-    ROW("OneHot", 3, 9, one_hot, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP),
+    ROW("Gather", 2, 1, gather, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP, .attributes = "axis:i"),
+    ROW("GatherElements", 2, 11, gather_elements, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP,
+        .attributes = "axis:i"),
+    ROW("GatherND", 2, 11, gather_nd, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP,
+        .attributes = "batch_dims:i@12"),
+    ROW("OneHot", 3, 9, one_hot, CMZ_OP_MOVEMENT | CMZ_OP_CHEAP, .attributes = "axis:i"),
     {.name = NULL},
 };

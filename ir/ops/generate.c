@@ -264,17 +264,22 @@ static cmz_expr describe_eye(cmz_describe *d, const cmz_node *n, uint32_t output
                       cmz_x_const(k, compute, 0));
 }
 
-#define MAKE(NAME, COUNT, SINCE, NORMALIZE, INFER, EVAL, DESCRIBE)                                 \
+#define MAKE(NAME, COUNT, SINCE, NORMALIZE, INFER, EVAL, DESCRIBE, ...)                            \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = COUNT, .max_inputs = COUNT, .min_outputs = 1,        \
     .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_CHEAP, .normalize = NORMALIZE,               \
-    .infer = INFER, .eval = EVAL, .describe = DESCRIBE                                             \
+    .infer = INFER, .eval = EVAL, .describe = DESCRIBE, ##__VA_ARGS__                              \
   }
 
 const cmz_op cmz_ops_generate[] = {
-    MAKE("Constant", 0, 1, normalize_constant, infer_constant, NULL, NULL),
-    MAKE("ConstantOfShape", 1, 9, NULL, infer_fill, eval_fill, describe_fill),
-    MAKE("Range", 3, 11, NULL, infer_range, eval_range, describe_range),
-    MAKE("EyeLike", 1, 9, NULL, infer_eye, eval_eye, describe_eye),
+    MAKE("Constant", 0, 1, normalize_constant, infer_constant, NULL, NULL,
+         .attributes =
+             "sparse_value:x@11 value:t!<11 value:t@11 value_float:f@12 value_floats:F@12 "
+             "value_int:i@12 value_ints:I@12 value_string:s@12 value_strings:S@12"),
+    MAKE("ConstantOfShape", 1, 9, NULL, infer_fill, eval_fill, describe_fill,
+         .attributes = "value:t"),
+    MAKE("Range", 3, 11, NULL, infer_range, eval_range, describe_range,
+         .attributes = "stash_type:i@27"),
+    MAKE("EyeLike", 1, 9, NULL, infer_eye, eval_eye, describe_eye, .attributes = "dtype:i k:i"),
     {.name = NULL},
 };

@@ -437,16 +437,17 @@ static cmz_status eval_deform(cmz_eval *e, const cmz_node *n, const cmz_array *i
   return CMZ_OK;
 }
 
-#define ROW(NAME, MIN, MAX, SINCE, FUNCTION)                                                       \
+#define ROW(NAME, MIN, MAX, SINCE, FUNCTION, ...)                                                  \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = 1, .since = SINCE, .infer = infer_##FUNCTION, .eval = eval_##FUNCTION,          \
-    .describe = describe_##FUNCTION                                                                \
+    .describe = describe_##FUNCTION, ##__VA_ARGS__                                                 \
   }
 
 const cmz_op cmz_ops_grid[] = {
-    ROW("GridSample", 2, 2, 16, grid_sample),
-    ROW("AffineGrid", 2, 2, 20, affine),
-    ROW("DeformConv", 3, 5, 19, deform),
+    ROW("GridSample", 2, 2, 16, grid_sample, .attributes = "align_corners:i mode:s padding_mode:s"),
+    ROW("AffineGrid", 2, 2, 20, affine, .attributes = "align_corners:i"),
+    ROW("DeformConv", 3, 5, 19, deform,
+        .attributes = "dilations:I group:i kernel_shape:I offset_group:i pads:I strides:I"),
     {.name = NULL},
 };

@@ -83,14 +83,14 @@ static cmz_status expand_scaler(cmz_module *m, cmz_nid n) {
   return done(m, n, v);
 }
 
-#define LEGACY(NAME, INFER, EXPAND)                                                                \
+#define LEGACY(NAME, INFER, EXPAND, ...)                                                           \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
-    .max_outputs = 1, .since = 1, .infer = INFER, .expand = EXPAND                                 \
+    .max_outputs = 1, .since = 1, .infer = INFER, .expand = EXPAND, ##__VA_ARGS__                  \
   }
 
 const cmz_op cmz_ops_legacy[] = {
-    LEGACY("Crop", infer_crop, expand_crop),
-    LEGACY("ImageScaler", infer_scaler, expand_scaler),
+    LEGACY("Crop", infer_crop, expand_crop, .attributes = "border:I scale:I"),
+    LEGACY("ImageScaler", infer_scaler, expand_scaler, .attributes = "bias:F scale:f"),
     {.name = NULL},
 };

@@ -225,28 +225,29 @@ static cmz_expr describe_where(cmz_describe *d, const cmz_node *n, uint32_t outp
   return cmz_x_select(cmz_describe_kernel(d), x[0], x[1], x[2]);
 }
 
-#define LOGIC(NAME, COUNT, SINCE, FLAGS, INFER, EVAL, DESCRIBE)                                    \
+#define LOGIC(NAME, COUNT, SINCE, FLAGS, INFER, EVAL, DESCRIBE, ...)                               \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = COUNT, .max_inputs = COUNT, .min_outputs = 1,        \
     .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP | (FLAGS),          \
-    .infer = INFER, .eval = EVAL, .describe = DESCRIBE                                             \
+    .infer = INFER, .eval = EVAL, .describe = DESCRIBE, ##__VA_ARGS__                              \
   }
-#define COMPARE(NAME, SINCE, FLAGS)                                                                \
-  LOGIC(NAME, 2, SINCE, FLAGS, infer_compare, eval_compare, describe_compare)
+#define COMPARE(NAME, SINCE, FLAGS, ...)                                                           \
+  LOGIC(NAME, 2, SINCE, FLAGS, infer_compare, eval_compare, describe_compare, ##__VA_ARGS__)
 
 const cmz_op cmz_ops_logical[] = {
-    COMPARE("Equal", 1, CMZ_OP_COMMUTATIVE),
-    COMPARE("Less", 1, 0),
+    COMPARE("Equal", 1, CMZ_OP_COMMUTATIVE, .attributes = "axis:i<7 broadcast:i<7"),
+    COMPARE("Less", 1, 0, .attributes = "axis:i<7 broadcast:i<7"),
     COMPARE("LessOrEqual", 12, 0),
-    COMPARE("Greater", 1, 0),
+    COMPARE("Greater", 1, 0, .attributes = "axis:i<7 broadcast:i<7"),
     COMPARE("GreaterOrEqual", 12, 0),
-    COMPARE("And", 1, CMZ_OP_COMMUTATIVE),
-    COMPARE("Or", 1, CMZ_OP_COMMUTATIVE),
-    COMPARE("Xor", 1, CMZ_OP_COMMUTATIVE),
+    COMPARE("And", 1, CMZ_OP_COMMUTATIVE, .attributes = "axis:i<7 broadcast:i<7"),
+    COMPARE("Or", 1, CMZ_OP_COMMUTATIVE, .attributes = "axis:i<7 broadcast:i<7"),
+    COMPARE("Xor", 1, CMZ_OP_COMMUTATIVE, .attributes = "axis:i<7 broadcast:i<7"),
     LOGIC("Not", 1, 1, 0, infer_not, eval_not, describe_not),
     LOGIC("BitwiseNot", 1, 18, 0, infer_not, eval_not, describe_not),
     LOGIC("IsNaN", 1, 9, 0, infer_test, eval_test, describe_test),
-    LOGIC("IsInf", 1, 10, 0, infer_test, eval_test, describe_test),
+    LOGIC("IsInf", 1, 10, 0, infer_test, eval_test, describe_test,
+          .attributes = "detect_negative:i detect_positive:i"),
     LOGIC("Where", 3, 9, 0, infer_where, eval_where, describe_where),
     {.name = NULL},
 };

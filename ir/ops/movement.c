@@ -560,22 +560,29 @@ static cmz_expr describe_trilu(cmz_describe *d, const cmz_node *n, uint32_t outp
   return cmz_x_select(k, keep, x, cmz_x_like(k, x, 0));
 }
 
-#define MOVE(NAME, MIN, MAX, OUTPUTS, SINCE, NORMALIZE, INFER, EVAL, DESCRIBE)                     \
+#define MOVE(NAME, MIN, MAX, OUTPUTS, SINCE, NORMALIZE, INFER, EVAL, DESCRIBE, ...)                \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = OUTPUTS, .since = SINCE, .flags = CMZ_OP_MOVEMENT | CMZ_OP_CHEAP,               \
-    .normalize = NORMALIZE, .infer = INFER, .eval = EVAL, .describe = DESCRIBE                     \
+    .normalize = NORMALIZE, .infer = INFER, .eval = EVAL, .describe = DESCRIBE, ##__VA_ARGS__      \
   }
 
 const cmz_op cmz_ops_movement[] = {
-    MOVE("Transpose", 1, 1, 1, 1, NULL, infer_transpose, eval_transpose, describe_transpose),
-    MOVE("Concat", 1, 255, 1, 1, normalize_concat, infer_concat, eval_concat, describe_concat),
-    MOVE("Split", 1, 2, 255, 1, normalize_split, infer_split, eval_split, describe_split),
+    MOVE("Transpose", 1, 1, 1, 1, NULL, infer_transpose, eval_transpose, describe_transpose,
+         .attributes = "perm:I"),
+    MOVE("Concat", 1, 255, 1, 1, normalize_concat, infer_concat, eval_concat, describe_concat,
+         .attributes = "axis:i<4 axis:i!@4"),
+    MOVE("Split", 1, 2, 255, 1, normalize_split, infer_split, eval_split, describe_split,
+         .attributes = "axis:i num_outputs:i@18 split:I<13"),
     MOVE("Expand", 2, 2, 1, 8, NULL, infer_expand, eval_expand, describe_expand),
     MOVE("Tile", 2, 2, 1, 6, NULL, infer_tile, eval_tile, describe_tile),
-    MOVE("DepthToSpace", 1, 1, 1, 1, NULL, infer_blocks, eval_blocks, describe_blocks),
-    MOVE("SpaceToDepth", 1, 1, 1, 1, NULL, infer_blocks, eval_blocks, describe_blocks),
-    MOVE("ReverseSequence", 2, 2, 1, 10, NULL, infer_reverse, eval_reverse, describe_reverse),
-    MOVE("Trilu", 1, 2, 1, 14, NULL, infer_trilu, eval_trilu, describe_trilu),
+    MOVE("DepthToSpace", 1, 1, 1, 1, NULL, infer_blocks, eval_blocks, describe_blocks,
+         .attributes = "blocksize:i! mode:s@11"),
+    MOVE("SpaceToDepth", 1, 1, 1, 1, NULL, infer_blocks, eval_blocks, describe_blocks,
+         .attributes = "blocksize:i! mode:s@28"),
+    MOVE("ReverseSequence", 2, 2, 1, 10, NULL, infer_reverse, eval_reverse, describe_reverse,
+         .attributes = "batch_axis:i time_axis:i"),
+    MOVE("Trilu", 1, 2, 1, 14, NULL, infer_trilu, eval_trilu, describe_trilu,
+         .attributes = "upper:i"),
     {.name = NULL},
 };

@@ -144,23 +144,23 @@ static cmz_expr describe_unary(cmz_describe *d, const cmz_node *n, uint32_t outp
   return row->build ? row->build(k, x) : cmz_x1(k, row->op, x);
 }
 
-#define UNARY(NAME, FLAGS)                                                                         \
+#define UNARY(NAME, FLAGS, ...)                                                                    \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
     .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = infer_unary,       \
-    .eval = eval_unary, .describe = describe_unary                                                 \
+    .eval = eval_unary, .describe = describe_unary, ##__VA_ARGS__                                  \
   }
 
 const cmz_op cmz_ops_pointwise[] = {
-    UNARY("Abs", CMZ_OP_CHEAP),
-    UNARY("Neg", CMZ_OP_CHEAP),
+    UNARY("Abs", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
+    UNARY("Neg", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
     UNARY("Sign", CMZ_OP_CHEAP),
-    UNARY("Floor", CMZ_OP_CHEAP),
-    UNARY("Ceil", CMZ_OP_CHEAP),
+    UNARY("Floor", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
+    UNARY("Ceil", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
     UNARY("Round", CMZ_OP_CHEAP),
-    UNARY("Sqrt", 0),
-    UNARY("Exp", 0),
-    UNARY("Log", 0),
+    UNARY("Sqrt", 0, .attributes = "consumed_inputs:I<6"),
+    UNARY("Exp", 0, .attributes = "consumed_inputs:I<6"),
+    UNARY("Log", 0, .attributes = "consumed_inputs:I<6"),
     UNARY("Sin", 0),
     UNARY("Cos", 0),
     UNARY("Tan", 0),
@@ -169,14 +169,14 @@ const cmz_op cmz_ops_pointwise[] = {
     UNARY("Atan", 0),
     UNARY("Sinh", 0),
     UNARY("Cosh", 0),
-    UNARY("Tanh", 0),
+    UNARY("Tanh", 0, .attributes = "consumed_inputs:I<6"),
     UNARY("Asinh", 0),
     UNARY("Acosh", 0),
     UNARY("Atanh", 0),
     UNARY("Erf", 0),
-    UNARY("Sigmoid", 0),
-    UNARY("Reciprocal", 0),
-    UNARY("Relu", CMZ_OP_CHEAP),
+    UNARY("Sigmoid", 0, .attributes = "consumed_inputs:I<6"),
+    UNARY("Reciprocal", 0, .attributes = "consumed_inputs:I<6"),
+    UNARY("Relu", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
     UNARY("Softplus", 0),
     UNARY("Softsign", 0),
     UNARY("Mish", 0),

@@ -302,19 +302,25 @@ EVAL(global_max, global, MAX)
 EVAL(global_average, global, AVERAGE)
 EVAL(global_lp, global, LP)
 
-#define ROW(NAME, OUTPUTS, INFER, FUNCTION)                                                        \
+#define ROW(NAME, OUTPUTS, INFER, FUNCTION, ...)                                                   \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
     .max_outputs = OUTPUTS, .since = 1, .flags = CMZ_OP_REDUCTION, .infer = INFER,                 \
-    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION                                       \
+    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION, ##__VA_ARGS__                        \
   }
 
 const cmz_op cmz_ops_pooling[] = {
-    ROW("MaxPool", 2, infer_pool, max_pool),
-    ROW("AveragePool", 1, infer_pool, average_pool),
-    ROW("LpPool", 1, infer_pool, lp_pool),
+    ROW("MaxPool", 2, infer_pool, max_pool,
+        .attributes = "auto_pad:s ceil_mode:i@10 dilations:I@10 kernel_shape:I! pads:I "
+                      "storage_order:i@8 strides:I"),
+    ROW("AveragePool", 1, infer_pool, average_pool,
+        .attributes = "auto_pad:s ceil_mode:i@10 count_include_pad:i@7 dilations:I@19 "
+                      "kernel_shape:I! pads:I strides:I"),
+    ROW("LpPool", 1, infer_pool, lp_pool,
+        .attributes = "auto_pad:s ceil_mode:i@18 dilations:I@18 kernel_shape:I<2 kernel_shape:I!@2 "
+                      "p:f<2 p:i@2 pads:I strides:I"),
     ROW("GlobalMaxPool", 1, infer_global, global_max),
     ROW("GlobalAveragePool", 1, infer_global, global_average),
-    ROW("GlobalLpPool", 1, infer_global, global_lp),
+    ROW("GlobalLpPool", 1, infer_global, global_lp, .attributes = "p:f<2 p:i@2"),
     {.name = NULL},
 };

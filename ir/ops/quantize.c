@@ -346,24 +346,28 @@ static cmz_status eval_qlinear_matmul(cmz_eval *e, const cmz_node *n, const cmz_
   return CMZ_OK;
 }
 
-#define Q(DOMAIN, NAME, MIN, MAX, SINCE, FUNCTION, FLAGS)                                          \
+#define Q(DOMAIN, NAME, MIN, MAX, SINCE, FUNCTION, FLAGS, ...)                                     \
   {                                                                                                \
     .name = NAME, .domain = DOMAIN, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,        \
     .max_outputs = 1, .since = SINCE, .flags = FLAGS, .infer = infer_##FUNCTION,                   \
-    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION                                       \
+    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION, ##__VA_ARGS__                        \
   }
-#define M(NAME, MIN, MAX)                                                                          \
+#define M(NAME, MIN, MAX, ...)                                                                     \
   {                                                                                                \
     .name = NAME, .domain = "com.microsoft", .min_inputs = MIN, .max_inputs = MAX,                 \
     .min_outputs = 1, .max_outputs = 1, .since = 1, .infer = cmz_infer_microsoft,                  \
-    .expand = cmz_expand_microsoft                                                                 \
+    .expand = cmz_expand_microsoft, ##__VA_ARGS__                                                  \
   }
 
 const cmz_op cmz_ops_quantize[] = {
-    Q("", "QuantizeLinear", 2, 3, 10, quantize, CMZ_OP_CHEAP),
-    Q("com.microsoft", "QuantizeLinear", 2, 3, 1, quantize, CMZ_OP_CHEAP),
-    Q("", "DequantizeLinear", 2, 3, 10, dequantize, CMZ_OP_CHEAP),
-    Q("com.microsoft", "DequantizeLinear", 2, 3, 1, dequantize, CMZ_OP_CHEAP),
+    Q("", "QuantizeLinear", 2, 3, 10, quantize, CMZ_OP_CHEAP,
+      .attributes = "axis:i@13 block_size:i@21 output_dtype:i@21 precision:i@23 saturate:i@19"),
+    Q("com.microsoft", "QuantizeLinear", 2, 3, 1, quantize, CMZ_OP_CHEAP,
+      .attributes = "axis:i block_size:i saturate:i"),
+    Q("", "DequantizeLinear", 2, 3, 10, dequantize, CMZ_OP_CHEAP,
+      .attributes = "axis:i@13 block_size:i@21 output_dtype:i@23"),
+    Q("com.microsoft", "DequantizeLinear", 2, 3, 1, dequantize, CMZ_OP_CHEAP,
+      .attributes = "axis:i block_size:i"),
     {.name = "DynamicQuantizeLinear",
      .domain = "",
      .min_inputs = 1,
@@ -373,18 +377,21 @@ const cmz_op cmz_ops_quantize[] = {
      .since = 11,
      .infer = infer_dynamic,
      .expand = expand_dynamic},
-    Q("", "QLinearConv", 8, 9, 10, qlinear_conv, CMZ_OP_CONTRACTION),
+    Q("", "QLinearConv", 8, 9, 10, qlinear_conv, CMZ_OP_CONTRACTION,
+      .attributes = "auto_pad:s dilations:I group:i kernel_shape:I pads:I strides:I"),
     Q("", "QLinearMatMul", 8, 8, 10, qlinear_matmul, CMZ_OP_CONTRACTION),
     M("QLinearAdd", 7, 8),
     M("QLinearMul", 7, 8),
     M("QLinearSigmoid", 4, 5),
-    M("QLinearLeakyRelu", 4, 5),
-    M("QLinearSoftmax", 5, 5),
-    M("QLinearAveragePool", 4, 5),
-    M("QLinearGlobalAveragePool", 5, 5),
-    M("QLinearConcat", 3, 255),
+    M("QLinearLeakyRelu", 4, 5, .attributes = "alpha:f"),
+    M("QLinearSoftmax", 5, 5, .attributes = "axis:i opset:i!"),
+    M("QLinearAveragePool", 4, 5,
+      .attributes = "auto_pad:s ceil_mode:i channels_last:i count_include_pad:i kernel_shape:I! "
+                    "pads:I strides:I"),
+    M("QLinearGlobalAveragePool", 5, 5, .attributes = "channels_last:i"),
+    M("QLinearConcat", 3, 255, .attributes = "axis:i!"),
     M("MatMulIntegerToFloat", 4, 7),
     M("DynamicQuantizeMatMul", 3, 5),
-    M("QGemm", 6, 9),
+    M("QGemm", 6, 9, .attributes = "alpha:f transA:i transB:i"),
     {.name = NULL},
 };

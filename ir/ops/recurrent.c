@@ -528,15 +528,22 @@ static cmz_status expand_lstm(cmz_module *m, cmz_nid n) { return expand(m, n, LS
 static cmz_status expand_gru(cmz_module *m, cmz_nid n) { return expand(m, n, GRU, 3); }
 static cmz_status expand_rnn(cmz_module *m, cmz_nid n) { return expand(m, n, RNN, 1); }
 
-#define ROW(NAME, INPUTS, OUTPUTS, FUNCTION)                                                       \
+#define ROW(NAME, INPUTS, OUTPUTS, FUNCTION, ...)                                                  \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = 3, .max_inputs = INPUTS, .min_outputs = 0,           \
-    .max_outputs = OUTPUTS, .since = 7, .infer = infer_##FUNCTION, .expand = expand_##FUNCTION     \
+    .max_outputs = OUTPUTS, .since = 7, .infer = infer_##FUNCTION, .expand = expand_##FUNCTION,    \
+    ##__VA_ARGS__                                                                                  \
   }
 
 const cmz_op cmz_ops_recurrent[] = {
-    ROW("LSTM", 8, 3, lstm),
-    ROW("GRU", 6, 2, gru),
-    ROW("RNN", 6, 2, rnn),
+    ROW("LSTM", 8, 3, lstm,
+        .attributes = "activation_alpha:F activation_beta:F activations:S clip:f direction:s "
+                      "hidden_size:i input_forget:i layout:i@14 output_sequence:i<7"),
+    ROW("GRU", 6, 2, gru,
+        .attributes = "activation_alpha:F activation_beta:F activations:S clip:f direction:s "
+                      "hidden_size:i layout:i@14 linear_before_reset:i@3 output_sequence:i<7"),
+    ROW("RNN", 6, 2, rnn,
+        .attributes = "activation_alpha:F activation_beta:F activations:S clip:f direction:s "
+                      "hidden_size:i layout:i@14 output_sequence:i<7"),
     {.name = NULL},
 };

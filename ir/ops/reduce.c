@@ -533,33 +533,38 @@ static cmz_status eval_cum_prod(cmz_eval *e, const cmz_node *n, const cmz_array 
   return eval_cum(e, n, inputs, outputs, true);
 }
 
-#define ROW(NAME, FUNCTION)                                                                        \
+#define ROW(NAME, FUNCTION, ...)                                                                   \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = 1, .max_inputs = 2, .min_outputs = 1,                \
     .max_outputs = 1, .since = 1, .flags = CMZ_OP_REDUCTION, .normalize = normalize,               \
-    .infer = infer_##FUNCTION, .eval = eval_##FUNCTION, .describe = describe_##FUNCTION            \
+    .infer = infer_##FUNCTION, .eval = eval_##FUNCTION, .describe = describe_##FUNCTION,           \
+    ##__VA_ARGS__                                                                                  \
   }
-#define OTHER(NAME, INPUTS, SINCE, INFER, FUNCTION)                                                \
+#define OTHER(NAME, INPUTS, SINCE, INFER, FUNCTION, ...)                                           \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = INPUTS, .max_inputs = INPUTS, .min_outputs = 1,      \
     .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_REDUCTION, .infer = INFER,                   \
-    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION                                       \
+    .eval = eval_##FUNCTION, .describe = describe_##FUNCTION, ##__VA_ARGS__                        \
   }
 
 const cmz_op cmz_ops_reduce[] = {
-    ROW("ReduceSum", sum),
-    ROW("ReduceMean", mean),
-    ROW("ReduceMax", max),
-    ROW("ReduceMin", min),
-    ROW("ReduceProd", prod),
-    ROW("ReduceL1", l1),
-    ROW("ReduceL2", l2),
-    ROW("ReduceLogSum", log_sum),
-    ROW("ReduceLogSumExp", log_sum_exp),
-    ROW("ReduceSumSquare", sum_square),
-    OTHER("ArgMax", 1, 1, infer_arg, arg_max),
-    OTHER("ArgMin", 1, 1, infer_arg, arg_min),
-    OTHER("CumSum", 2, 11, infer_cum_sum, cum_sum),
-    OTHER("CumProd", 2, 26, infer_cum_sum, cum_prod),
+    ROW("ReduceSum", sum, .attributes = "axes:I<13 keepdims:i noop_with_empty_axes:i@13"),
+    ROW("ReduceMean", mean, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceMax", max, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceMin", min, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceProd", prod, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceL1", l1, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceL2", l2, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceLogSum", log_sum, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceLogSumExp", log_sum_exp,
+        .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    ROW("ReduceSumSquare", sum_square,
+        .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
+    OTHER("ArgMax", 1, 1, infer_arg, arg_max,
+          .attributes = "axis:i keepdims:i select_last_index:i@12"),
+    OTHER("ArgMin", 1, 1, infer_arg, arg_min,
+          .attributes = "axis:i keepdims:i select_last_index:i@12"),
+    OTHER("CumSum", 2, 11, infer_cum_sum, cum_sum, .attributes = "exclusive:i reverse:i"),
+    OTHER("CumProd", 2, 26, infer_cum_sum, cum_prod, .attributes = "exclusive:i reverse:i"),
     {.name = NULL},
 };

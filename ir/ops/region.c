@@ -287,7 +287,8 @@ const cmz_op cmz_ops_region[] = {
      .since = 9,
      .infer = infer_unpool,
      .eval = eval_unpool,
-     .describe_kernel = describe_unpool},
+     .describe_kernel = describe_unpool,
+     .attributes = "kernel_shape:I! pads:I strides:I"},
     {.name = "RoiAlign",
      .domain = "",
      .min_inputs = 3,
@@ -298,6 +299,8 @@ const cmz_op cmz_ops_region[] = {
      .normalize = normalize_roi,
      .infer = infer_roi,
      .eval = eval_roi,
-     .describe = describe_roi},
+     .describe = describe_roi,
+     .attributes = "coordinate_transformation_mode:s@16 mode:s output_height:i output_width:i "
+                   "sampling_ratio:i spatial_scale:f"},
     {.name = NULL},
 };

@@ -756,7 +756,10 @@ const cmz_op cmz_ops_resize[] = {
      .normalize = normalize_resize,
      .infer = infer,
      .eval = eval,
-     .describe = describe},
+     .describe = describe,
+     .attributes = "antialias:i@18 axes:I@18 coordinate_transformation_mode:s@11 "
+                   "cubic_coeff_a:f@11 exclude_outside:i@11 extrapolation_value:f@11 "
+                   "keep_aspect_ratio_policy:s@18 mode:s nearest_mode:s@11"},
     {.name = "Upsample",
      .domain = "",
      .min_inputs = 1,
@@ -765,6 +768,7 @@ const cmz_op cmz_ops_resize[] = {
      .max_outputs = 1,
      .since = 7,
      .normalize = normalize_upsample,
-     .infer = infer_upsample},
+     .infer = infer_upsample,
+     .attributes = "height_scale:f!<7 mode:s scales:F!@7<9 width_scale:f!<7"},
     {.name = NULL},
 };

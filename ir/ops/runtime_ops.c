@@ -371,18 +371,20 @@ static cmz_status eval_suppression(cmz_eval *e, const cmz_node *n, const cmz_arr
   return CMZ_OK;
 }
 
-#define ROW(NAME, MIN, MAX, OUTPUTS, SINCE, NORMALIZE, FUNCTION, RUNTIME)                          \
+#define ROW(NAME, MIN, MAX, OUTPUTS, SINCE, NORMALIZE, FUNCTION, RUNTIME, ...)                     \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = OUTPUTS, .since = SINCE, .flags = CMZ_OP_RUNTIME, .normalize = NORMALIZE,       \
-    .infer = infer_##FUNCTION, .eval = eval_##FUNCTION, .runtime = RUNTIME                         \
+    .infer = infer_##FUNCTION, .eval = eval_##FUNCTION, .runtime = RUNTIME, ##__VA_ARGS__          \
   }
 
 const cmz_op cmz_ops_runtime_ops[] = {
-    ROW("TopK", 1, 2, 2, 1, normalize_top_k, top_k, "top_k"),
+    ROW("TopK", 1, 2, 2, 1, normalize_top_k, top_k, "top_k",
+        .attributes = "axis:i k:i!<10 largest:i@11 sorted:i@11"),
     ROW("NonZero", 1, 1, 1, 9, NULL, non_zero, "non_zero"),
-    ROW("Compress", 2, 2, 1, 9, NULL, compress, "compress"),
-    ROW("Unique", 1, 1, 4, 11, NULL, unique, "unique"),
-    ROW("NonMaxSuppression", 2, 5, 1, 10, NULL, suppression, "non_max_suppression"),
+    ROW("Compress", 2, 2, 1, 9, NULL, compress, "compress", .attributes = "axis:i"),
+    ROW("Unique", 1, 1, 4, 11, NULL, unique, "unique", .attributes = "axis:i sorted:i"),
+    ROW("NonMaxSuppression", 2, 5, 1, 10, NULL, suppression, "non_max_suppression",
+        .attributes = "center_point_box:i"),
     {.name = NULL},
 };

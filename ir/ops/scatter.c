@@ -286,17 +286,17 @@ static cmz_status eval_tensor_scatter(cmz_eval *e, const cmz_node *n, const cmz_
   return CMZ_OK;
 }
 
-#define ROW(NAME, SINCE, NORMALIZE, EVAL)                                                          \
+#define ROW(NAME, SINCE, NORMALIZE, EVAL, ...)                                                     \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = 3, .max_inputs = 3, .min_outputs = 1,                \
     .max_outputs = 1, .since = SINCE, .normalize = NORMALIZE, .infer = infer_scatter,              \
-    .eval = EVAL, .describe_kernel = describe_scatter                                              \
+    .eval = EVAL, .describe_kernel = describe_scatter, ##__VA_ARGS__                               \
   }
 
 const cmz_op cmz_ops_scatter[] = {
-    ROW("ScatterElements", 11, NULL, eval_scatter_elements),
-    ROW("Scatter", 9, normalize_scatter, eval_scatter_elements),
-    ROW("ScatterND", 11, NULL, eval_scatter_nd),
+    ROW("ScatterElements", 11, NULL, eval_scatter_elements, .attributes = "axis:i reduction:s@16"),
+    ROW("Scatter", 9, normalize_scatter, eval_scatter_elements, .attributes = "axis:i"),
+    ROW("ScatterND", 11, NULL, eval_scatter_nd, .attributes = "reduction:s@16"),
     {.name = "TensorScatter",
      .domain = "",
      .min_inputs = 2,
@@ -306,6 +306,7 @@ const cmz_op cmz_ops_scatter[] = {
      .since = 24,
      .infer = infer_tensor_scatter,
      .eval = eval_tensor_scatter,
-     .describe = describe_tensor_scatter},
+     .describe = describe_tensor_scatter,
+     .attributes = "axis:i mode:s"},
     {.name = NULL},
 };

@@ -490,11 +490,12 @@ static cmz_status eval_unsqueeze(cmz_eval *e, const cmz_node *n, const cmz_array
   return eval_view(e, &inputs[0], &outputs[0]);
 }
 
-#define VIEW(NAME, MIN, MAX, NORMALIZE, INFER, EVAL)                                               \
+#define VIEW(NAME, MIN, MAX, NORMALIZE, INFER, EVAL, ...)                                          \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = 1, .since = 1, .flags = CMZ_OP_MOVEMENT | CMZ_OP_VIEW | CMZ_OP_CHEAP,           \
-    .normalize = NORMALIZE, .infer = INFER, .eval = EVAL, .describe = cmz_describe_view            \
+    .normalize = NORMALIZE, .infer = INFER, .eval = EVAL, .describe = cmz_describe_view,           \
+    ##__VA_ARGS__                                                                                  \
   }
 
 const cmz_op cmz_ops_shape[] = {
@@ -508,7 +509,8 @@ const cmz_op cmz_ops_shape[] = {
      .flags = CMZ_OP_CHEAP,
      .infer = infer_shape,
      .eval = eval_shape,
-     .describe = describe_elements},
+     .describe = describe_elements,
+     .attributes = "end:i@15 start:i@15"},
     {.domain = "",
      .name = "Size",
      .min_inputs = 1,
@@ -531,9 +533,11 @@ const cmz_op cmz_ops_shape[] = {
      .infer = infer_dims,
      .eval = eval_dims,
      .describe = describe_elements},
-    VIEW("Reshape", 1, 2, normalize_reshape, infer_reshape, eval_reshape),
-    VIEW("Flatten", 1, 1, NULL, infer_flatten, eval_flatten),
-    VIEW("Squeeze", 1, 2, normalize_axes, infer_squeeze, eval_squeeze),
-    VIEW("Unsqueeze", 1, 2, normalize_axes, infer_unsqueeze, eval_unsqueeze),
+    VIEW("Reshape", 1, 2, normalize_reshape, infer_reshape, eval_reshape,
+         .attributes = "allowzero:i@14 consumed_inputs:I<5 shape:I<5"),
+    VIEW("Flatten", 1, 1, NULL, infer_flatten, eval_flatten, .attributes = "axis:i"),
+    VIEW("Squeeze", 1, 2, normalize_axes, infer_squeeze, eval_squeeze, .attributes = "axes:I<13"),
+    VIEW("Unsqueeze", 1, 2, normalize_axes, infer_unsqueeze, eval_unsqueeze,
+         .attributes = "axes:I!<13"),
     {.name = NULL},
 };

@@ -441,17 +441,17 @@ static cmz_status expand_stft(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-#define WINDOW(NAME)                                                                               \
+#define WINDOW(NAME, ...)                                                                          \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
     .max_outputs = 1, .since = 17, .infer = infer_window, .eval = eval_window,                     \
-    .describe = describe_window                                                                    \
+    .describe = describe_window, ##__VA_ARGS__                                                     \
   }
 
 const cmz_op cmz_ops_signal[] = {
-    WINDOW("HannWindow"),
-    WINDOW("HammingWindow"),
-    WINDOW("BlackmanWindow"),
+    WINDOW("HannWindow", .attributes = "output_datatype:i periodic:i"),
+    WINDOW("HammingWindow", .attributes = "output_datatype:i periodic:i"),
+    WINDOW("BlackmanWindow", .attributes = "output_datatype:i periodic:i"),
     {.domain = "",
      .name = "MelWeightMatrix",
      .min_inputs = 5,
@@ -461,7 +461,8 @@ const cmz_op cmz_ops_signal[] = {
      .since = 17,
      .infer = infer_mel,
      .eval = eval_mel,
-     .expand = expand_mel},
+     .expand = expand_mel,
+     .attributes = "output_datatype:i"},
     {.domain = "",
      .name = "DFT",
      .min_inputs = 1,
@@ -473,7 +474,8 @@ const cmz_op cmz_ops_signal[] = {
      .infer = infer_dft,
      .eval = eval_dft,
      .expand = expand_dft,
-     .describe = describe_dft},
+     .describe = describe_dft,
+     .attributes = "axis:i<20 inverse:i onesided:i"},
     {.domain = "",
      .name = "STFT",
      .min_inputs = 2,
@@ -482,6 +484,7 @@ const cmz_op cmz_ops_signal[] = {
      .max_outputs = 1,
      .since = 17,
      .infer = infer_stft,
-     .expand = expand_stft},
+     .expand = expand_stft,
+     .attributes = "onesided:i"},
     {.name = NULL},
 };

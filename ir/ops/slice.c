@@ -426,16 +426,19 @@ static cmz_expr describe_crop(cmz_describe *d, const cmz_node *n, uint32_t outpu
   return describe_padded(d, n, &s, PAD_CONSTANT, idx);
 }
 
-#define PART(NAME, MIN, MAX, SINCE, FLAGS, NORMALIZE, INFER, EVAL, DESCRIBE)                       \
+#define PART(NAME, MIN, MAX, SINCE, FLAGS, NORMALIZE, INFER, EVAL, DESCRIBE, ...)                  \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_MOVEMENT | (FLAGS), .normalize = NORMALIZE,  \
-    .infer = INFER, .eval = EVAL, .describe = DESCRIBE                                             \
+    .infer = INFER, .eval = EVAL, .describe = DESCRIBE, ##__VA_ARGS__                              \
   }
 
 const cmz_op cmz_ops_slice[] = {
-    PART("Slice", 1, 5, 1, CMZ_OP_CHEAP, normalize_slice, infer_slice, eval_slice, describe_slice),
-    PART("Pad", 1, 4, 1, CMZ_OP_CHEAP, normalize_pad, infer_pad, eval_pad, describe_pad),
-    PART("CenterCropPad", 2, 2, 18, CMZ_OP_CHEAP, NULL, infer_crop, eval_crop, describe_crop),
+    PART("Slice", 1, 5, 1, CMZ_OP_CHEAP, normalize_slice, infer_slice, eval_slice, describe_slice,
+         .attributes = "axes:I<10 ends:I!<10 starts:I!<10"),
+    PART("Pad", 1, 4, 1, CMZ_OP_CHEAP, normalize_pad, infer_pad, eval_pad, describe_pad,
+         .attributes = "mode:s paddings:I!<2 pads:I!@2<11 value:f<11"),
+    PART("CenterCropPad", 2, 2, 18, CMZ_OP_CHEAP, NULL, infer_crop, eval_crop, describe_crop,
+         .attributes = "axes:I"),
     {.name = NULL},
 };

@@ -168,16 +168,16 @@ static cmz_status eval_hardmax(cmz_eval *e, const cmz_node *n, const cmz_array *
   return eval(e, inputs, outputs, HARDMAX);
 }
 
-#define ROW(NAME, FUNCTION)                                                                        \
+#define ROW(NAME, FUNCTION, ...)                                                                   \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
     .max_outputs = 1, .since = 1, .flags = CMZ_OP_REDUCTION, .normalize = normalize,               \
-    .infer = infer, .eval = eval_##FUNCTION, .describe = describe_##FUNCTION                       \
+    .infer = infer, .eval = eval_##FUNCTION, .describe = describe_##FUNCTION, ##__VA_ARGS__        \
   }
 
 const cmz_op cmz_ops_softmax[] = {
-    ROW("Softmax", softmax),
-    ROW("LogSoftmax", log_softmax),
-    ROW("Hardmax", hardmax),
+    ROW("Softmax", softmax, .attributes = "axis:i"),
+    ROW("LogSoftmax", log_softmax, .attributes = "axis:i"),
+    ROW("Hardmax", hardmax, .attributes = "axis:i"),
     {.name = NULL},
 };

@@ -1,5 +1,5 @@
-/* make_models.c - writes the small ONNX files, right and wrong, that tests/cli/run.sh feeds to cmzc.
- * usage: make_models FOLDER */
+/* make_models.c - writes the small ONNX files, right and wrong, that tests/cli/run.sh feeds to
+ * cmzc. usage: make_models FOLDER */
 #include "../unit/onnx_writer.h"
 #include <unistd.h>
 
@@ -61,6 +61,13 @@ int main(int argc, char **argv) {
   put_message(&g, 1, node("Relu", "x", "y"));
   put_message(&g, 1, node("Neg", "x", "y"));
   save("duplicate.onnx", g, 13);
+  message a = {0}, odd = node("Elu", "x", "y");
+  put_text(&a, 1, "slope"), put_int(&a, 3, 1), put_int(&a, 20, 2);
+  put_text(&odd, 3, "the node"), put_message(&odd, 5, a);
+  g = graph();
+  put_message(&g, 1, odd);
+  save("attribute.onnx", g, 13);
+  save_one("no_attribute.onnx", "Cast", "x", "y", 13);
   g = graph();
   put_message(&g, 1, node("Foo", "x", "a"));
   put_message(&g, 1, node("Bar", "a", "b"));

@@ -77,6 +77,8 @@ refuse arity "has 2 inputs"
 refuse unknown "operator Frobnicate of domain ai.onnx is not known"
 refuse two_unknown "operator Foo of domain ai.onnx is not known (2 nodes)"
 refuse two_unknown "operator Bar of domain ai.onnx is not known"
+refuse attribute 'node "the node" (Elu): error: attribute "slope" is not known for Elu at opset 13'
+refuse no_attribute 'attribute "to" is missing'
 refuse future "opset 99 of ai.onnx is newer than 28"
 refuse overflow "overflow"
 refuse shapes "(Add): error"

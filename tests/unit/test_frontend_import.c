@@ -301,6 +301,56 @@ static void test_constants(void **state) {
   done(f);
 }
 
+/* y = OP(x) at OPSET with attribute NAME, an int (kind 2) or ints (kind 7) of value 1. */
+static message with_attribute(const char *op, int opset, const char *name, int kind) {
+  message g = small_graph(), n = node(op, "x", "y"), a = {0};
+  put_text(&a, 1, name), put_int(&a, kind == 2 ? 3 : 8, 1), put_int(&a, 20, (uint64_t)kind);
+  put_message(&n, 5, a);
+  put_message(&g, 1, n);
+  return model(g, opset);
+}
+
+static void test_attributes(void **state) {
+  (void)state;
+  expect(with_attribute("Relu", 13, "slope", 2), CMZ_E_INPUT,
+         "attribute \"slope\" is not known for Relu at opset 13");
+  expect(with_attribute("Softmax", 13, "axis", 7), CMZ_E_INPUT,
+         "attribute \"axis\" is of kind ints; Softmax takes int");
+  expect(with_attribute("Softmax", 13, "axis", 2), CMZ_OK, "");
+  /* what old versions had, where they had it */
+  expect(with_attribute("Relu", 5, "consumed_inputs", 7), CMZ_OK, "");
+  expect(with_attribute("Relu", 6, "consumed_inputs", 7), CMZ_E_INPUT, "consumed_inputs");
+  expect(with_attribute("ReduceSum", 12, "axes", 7), CMZ_OK, "");
+  expect(with_attribute("ReduceSum", 13, "axes", 7), CMZ_E_INPUT, "axes");
+  expect(with_attribute("ReduceSum", 12, "noop_with_empty_axes", 2), CMZ_E_INPUT, "noop");
+  expect(with_attribute("DepthToSpace", 13, "mode", 2), CMZ_E_INPUT, "is of kind int");
+  message g = small_graph();
+  put_message(&g, 1, node("Cast", "x", "y"));
+  expect(model(g, 13), CMZ_E_INPUT, "attribute \"to\" is missing");
+  message c = node("Constant", "", "k"), a = {0};
+  put_text(&a, 1, "value_ints"), put_int(&a, 8, 7), put_int(&a, 20, 7);
+  put_message(&c, 5, a);
+  g = small_graph();
+  put_message(&g, 1, c);
+  put_message(&g, 1, node("Reshape", "x k", "y"));
+  expect(model(g, 11), CMZ_E_INPUT, "\"value_ints\" is not known for Constant");
+  /* every row reads as op.h says */
+  const cmz_op *op;
+  for (uint32_t i = 0; (op = cmz_op_at(i)); i++) {
+    if (!op->attributes) continue;
+    uint32_t words = 1, entries = 0;
+    for (const char *t = op->attributes; *t; t++) words += *t == ' ';
+    for (uint32_t opset = 1; opset <= 30; opset++) {
+      const char *at = op->attributes;
+      for (cmz_op_attr row; cmz_op_attr_next(&at, opset, &row); entries++) {
+        assert_true(row.length > 0 && strchr("fistgFISTGxXpP", row.kind));
+        assert_null(memchr(row.name, ' ', row.length));
+      }
+    }
+    assert_true(entries >= words);
+  }
+}
+
 static int make_folder(void **state) {
   (void)state;
   snprintf(folder, sizeof folder, "/tmp/cmz_import_XXXXXX");
@@ -318,6 +368,6 @@ int main(void) {
       cmocka_unit_test(test_tensor_fields), cmocka_unit_test(test_bad_tensors),
       cmocka_unit_test(test_external),      cmocka_unit_test(test_bad_graphs),
       cmocka_unit_test(test_damaged),       cmocka_unit_test(test_functions),
-      cmocka_unit_test(test_constants)};
+      cmocka_unit_test(test_constants),     cmocka_unit_test(test_attributes)};
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
