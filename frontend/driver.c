@@ -110,6 +110,14 @@ static cmz_status check_options(cmz_job *job) {
 static cmz_status settle_compression(cmz_job *job) {
   cmz_options *o = &job->options;
   if (!o->rule_set && !o->recipe && !o->report) return CMZ_OK;
+  const char *word = o->rule.group_size      ? "--group-size"
+                     : o->rule.symmetric > 0 ? "--symmetric"
+                     : o->rule.symmetric < 0 ? "--asymmetric"
+                                             : NULL;
+  if (word && !o->rule.bits && !o->recipe)
+    return usage(
+        job, word,
+        "says how weights are quantised, but nothing asks for that: add --w4a16 or the like");
   job->compression = CMZ_NEW(job->arena, cmz_compression);
   if (o->rule_set) cmz_vec_push(job->arena, &job->compression->rules, o->rule);
   if (o->recipe) CMZ_TRY(cmz_recipe_read(job->ctx, job->arena, o->recipe, job->compression));

@@ -202,12 +202,16 @@ static cmz_status set_width(cmz_options *o, const cmz_option_row *row, const cha
 
 static cmz_status set_quantizer(cmz_options *o, const cmz_option_row *row, const char *argument) {
   if (!strcmp(argument, "rtn")) return CMZ_OK;
-  return usage(o, row->word, "rtn", "quantizer \"%s\" is not supported yet", argument);
+  if (word_in(argument, "gptq|awq|awq+gptq|hqq|smoothquant|llm.int8|quip|aqlm"))
+    return usage(o, row->word, "rtn", "--quantizer %s is not supported yet", argument);
+  return usage(o, row->word, "rtn", "unknown quantizer \"%s\"", argument);
 }
 
 static cmz_status set_pruner(cmz_options *o, const cmz_option_row *row, const char *argument) {
   if (!strcmp(argument, "magnitude")) return CMZ_OK;
-  return usage(o, row->word, "magnitude", "pruner \"%s\" is not supported yet", argument);
+  if (word_in(argument, "wanda|sparsegpt"))
+    return usage(o, row->word, "magnitude", "--pruner %s is not supported yet", argument);
+  return usage(o, row->word, "magnitude", "unknown pruner \"%s\"", argument);
 }
 
 static cmz_status set_group_size(cmz_options *o, const cmz_option_row *row, const char *argument) {
@@ -227,10 +231,22 @@ static cmz_status set_symmetric(cmz_options *o, const cmz_option_row *row, const
   return CMZ_OK;
 }
 
+/* A share, or a structure with its share or size: 0.5, heads:0.25, blocks:2. */
+static bool is_planned_sparsity(const char *word) {
+  static const char *const structures[] = {"heads:", "channels:", "blocks:"};
+  for (size_t i = 0; i < CMZ_COUNT_OF(structures); i++)
+    if (!strncmp(word, structures[i], strlen(structures[i]))) word += strlen(structures[i]);
+  char *end;
+  if (!strcmp(word, "4:8")) return true;
+  return *word >= '0' && *word <= '9' && strtod(word, &end) > 0 && !*end;
+}
+
 static cmz_status set_prune(cmz_options *o, const cmz_option_row *row, const char *argument) {
   o->rule_set = true;
   if (cmz_rule_set_prune(&o->rule, argument)) return CMZ_OK;
-  return usage(o, row->word, "2:4", "--prune %s is not supported yet", argument);
+  if (is_planned_sparsity(argument))
+    return usage(o, row->word, "2:4", "--prune %s is not supported yet", argument);
+  return usage(o, row->word, "2:4", "unknown sparsity \"%s\"", argument);
 }
 
 static cmz_status set_low_rank(cmz_options *o, const cmz_option_row *row, const char *argument) {

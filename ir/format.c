@@ -4,9 +4,10 @@
 #include "format.h"
 
 static const cmz_format_row formats[] = {
-    {"f32", 32, true, false, false, CMZ_F32},
-    {"i8", 8, false, true, false, CMZ_I8},
-    {"u4", 4, false, false, true, CMZ_U8},
+    {"f32", 32, true, false, false, CMZ_F32},   {"f16", 16, true, false, false, CMZ_F16},
+    {"bf16", 16, true, false, false, CMZ_BF16}, {"i8", 8, false, true, false, CMZ_I8},
+    {"u8", 8, false, false, true, CMZ_U8},      {"i4", 4, false, true, false, CMZ_U8},
+    {"u4", 4, false, false, true, CMZ_U8},      {"i2", 2, false, true, false, CMZ_U8},
     {"u2", 2, false, false, true, CMZ_U8},
 };
 
@@ -43,6 +44,10 @@ static uint32_t value_lines(const cmz_format_shape *s) {
   return (cmz_format_kept(s) + per_element(s) - 1) / per_element(s);
 }
 
+int32_t cmz_format_bias(const cmz_format_row *f) {
+  return f->is_signed && f->bits < 8 ? 1 << (f->bits - 1) : 0;
+}
+
 size_t cmz_format_value_count(const cmz_format_shape *s) { return padded_rows(s) * value_lines(s); }
 
 size_t cmz_format_scale_count(const cmz_format_shape *s) {
@@ -67,6 +72,7 @@ void cmz_format_set_code(const cmz_format_shape *s, cmz_format_data *d, uint32_t
   uint32_t per = per_element(s), bits = s->format->bits;
   uint8_t *byte = (uint8_t *)d->values + panel_element(s, row, value_lines(s), kept / per);
   uint32_t mask = (1u << bits) - 1, shift = kept % per * bits;
+  code += cmz_format_bias(s->format);
   *byte = (uint8_t)((*byte & ~(mask << shift)) | (((uint32_t)code & mask) << shift));
 }
 
@@ -75,7 +81,12 @@ int32_t cmz_format_code(const cmz_format_shape *s, const cmz_format_data *d, uin
   uint32_t per = per_element(s), bits = s->format->bits;
   uint32_t byte = ((const uint8_t *)d->values)[panel_element(s, row, value_lines(s), kept / per)];
   uint32_t code = byte >> (kept % per * bits) & ((1u << bits) - 1);
-  return s->format->is_signed ? (int32_t)(code << (32 - bits)) >> (32 - bits) : (int32_t)code;
+  if (s->format->is_signed && bits == 8) return (int8_t)code;
+  return (int32_t)code - cmz_format_bias(s->format);
+}
+
+size_t cmz_format_value_index(const cmz_format_shape *s, uint32_t row, uint32_t kept) {
+  return panel_element(s, row, value_lines(s), kept / per_element(s));
 }
 
 size_t cmz_format_group_index(const cmz_format_shape *s, uint32_t row, uint32_t kept) {
@@ -85,7 +96,8 @@ size_t cmz_format_group_index(const cmz_format_shape *s, uint32_t row, uint32_t 
 static float decode_kept(const cmz_format_shape *s, const cmz_format_data *d, uint32_t row,
                          uint32_t kept) {
   if (s->format->is_float)
-    return ((const float *)d->values)[panel_element(s, row, value_lines(s), kept)];
+    return (float)cmz_dtype_get_f64(s->format->dtype, d->values,
+                                    cmz_format_value_index(s, row, kept));
   size_t group = cmz_format_group_index(s, row, kept);
   int32_t zero_point = s->format->zero_points ? d->zero_points[group] : 0;
   float scale = (float)cmz_dtype_get_f64(d->scale_dtype, d->scales, group);

@@ -125,6 +125,8 @@ static cmz_expr describe_kept(cmz_describe *d, const decode_info *info, cmz_expr
   cmz_expr code = packed_load(d, s, VALUES, row, cmz_format_kept(s), kept, s->format->bits);
   if (s->format->is_float) return code;
   code = cmz_x_cast(k, code, CMZ_F32);
+  int32_t bias = cmz_format_bias(s->format);
+  if (bias) code = cmz_x2(k, CMZ_X_SUB, code, cmz_x_float(k, CMZ_F32, (double)bias));
   cmz_expr group = s->group_size ? cmz_x2(k, CMZ_X_FLOORDIV, kept, cmz_x_index(k, s->group_size))
                                  : cmz_x_index(k, 0);
   uint32_t groups = cmz_format_groups(s);

@@ -11,19 +11,26 @@ typedef struct grid {
   int32_t zero_point, low, high;
 } grid;
 
-/* The grid of one group: symmetric about zero, or the range [min, max] widened to contain zero. */
-static grid choose_grid(const cmz_format_row *f, float low, float high, bool symmetric,
-                        cmz_dtype scale_dtype) {
-  int32_t levels = (1 << f->bits) - 1, half = 1 << (f->bits - 1);
-  grid g = {.scale = 0, .low = f->is_signed ? -half : 0, .high = f->is_signed ? half - 1 : levels};
-  low = fminf(low, 0), high = fmaxf(high, 0);
-  float amplitude = fmaxf(-low, high), range = high - low;
-  if (f->is_signed) g.scale = amplitude / (float)(half - 1);
-  else g.scale = symmetric ? amplitude / (float)(half - 1) : range / (float)levels;
-  if (f->is_signed) g.low = -(half - 1);
+/* The scale of one group before it is stored: symmetric about zero, or for the range [low, high],
+ * widened to contain zero. */
+static float wanted_scale(const cmz_format_row *f, float low, float high, bool symmetric) {
+  float levels = (float)((1 << f->bits) - 1), half = (float)(1 << (f->bits - 1));
+  if (f->is_signed || symmetric) return fmaxf(-low, high) / (half - 1);
+  return high / levels - low / levels; /* high - low might overflow */
+}
+
+static float stored_scale(float scale, cmz_dtype type) {
   uint8_t stored[8];
-  cmz_dtype_set_f64(scale_dtype, stored, 0, (double)g.scale);
-  g.scale = (float)cmz_dtype_get_f64(scale_dtype, stored, 0);
+  cmz_dtype_set_f64(type, stored, 0, (double)scale);
+  return (float)cmz_dtype_get_f64(type, stored, 0);
+}
+
+static grid choose_grid(const cmz_format_row *f, float low, float high, bool symmetric,
+                        cmz_dtype scale_type) {
+  int32_t levels = (1 << f->bits) - 1, half = 1 << (f->bits - 1);
+  grid g = {.high = levels};
+  if (f->is_signed) g.low = -(half - 1), g.high = half - 1;
+  g.scale = stored_scale(wanted_scale(f, low, high, symmetric), scale_type);
   if (f->zero_points && symmetric) g.zero_point = half;
   else if (f->zero_points && g.scale > 0)
     g.zero_point = (int32_t)fminf(fmaxf(rintf(-low / g.scale), 0), (float)levels);
@@ -64,13 +71,19 @@ static void keep_row(const cmz_matrix *w, const cmz_format_shape *s, cmz_format_
   }
 }
 
+/* The range of kept columns BEGIN to END, widened to contain zero. */
+static void find_range(const float *kept, uint32_t begin, uint32_t end, float *low, float *high) {
+  *low = *high = 0;
+  for (uint32_t i = begin; i < end; i++) *low = fminf(*low, kept[i]), *high = fmaxf(*high, kept[i]);
+}
+
 static void encode_row(const cmz_format_shape *s, cmz_format_data *d, uint32_t r, const float *kept,
                        bool symmetric) {
   uint32_t count = cmz_format_kept(s), group_size = s->group_size ? s->group_size : count;
   for (uint32_t begin = 0; begin < count; begin += group_size) {
     uint32_t end = CMZ_MIN(begin + group_size, count);
-    float low = 0, high = 0;
-    for (uint32_t i = begin; i < end; i++) low = fminf(low, kept[i]), high = fmaxf(high, kept[i]);
+    float low, high;
+    find_range(kept, begin, end, &low, &high);
     grid g = choose_grid(s->format, low, high, symmetric, d->scale_dtype);
     size_t index = cmz_format_group_index(s, r, begin);
     cmz_dtype_set_f64(d->scale_dtype, d->scales, index, (double)g.scale);
@@ -79,19 +92,48 @@ static void encode_row(const cmz_format_shape *s, cmz_format_data *d, uint32_t r
   }
 }
 
-void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_format_shape *s,
-                          bool symmetric, cmz_format_data *out) {
+/* Below 2^-14 an f16 loses bits, above 65504 it has no value. A group's range may be cut by a 64th,
+ * a quarter of a step of 15, and more where the group hardly counts beside LARGEST of the others.
+ */
+static bool fits_f16(float scale, float largest) {
+  return fabsf(stored_scale(scale, CMZ_F16) - scale) <= fmaxf(scale / 64, largest / 4096);
+}
+
+static void empty_parts(cmz_arena *arena, const cmz_format_shape *s, cmz_dtype scale_type,
+                        cmz_format_data *d) {
   size_t bytes = 0;
   cmz_dtype_bytes(s->format->dtype, cmz_format_value_count(s), &bytes);
-  *out = (cmz_format_data){.values = cmz_arena_alloc(arena, bytes)};
-  if (s->sparse) out->indices = cmz_arena_alloc(arena, cmz_format_index_count(s));
-  if (!s->format->is_float) {
-    /* A row's single scale costs little as f32; a group's is f16. */
-    out->scale_dtype = s->group_size ? CMZ_F16 : CMZ_F32;
-    out->scales = cmz_arena_array(arena, cmz_format_scale_count(s), s->group_size ? 2 : 4);
-    if (s->format->zero_points)
-      out->zero_points = cmz_arena_alloc(arena, cmz_format_scale_count(s));
+  *d = (cmz_format_data){.values = cmz_arena_alloc(arena, bytes), .scale_dtype = scale_type};
+  if (s->sparse) d->indices = cmz_arena_alloc(arena, cmz_format_index_count(s));
+  if (s->format->is_float) return;
+  cmz_dtype_bytes(scale_type, cmz_format_scale_count(s), &bytes);
+  d->scales = cmz_arena_alloc(arena, bytes);
+  if (s->format->zero_points) d->zero_points = cmz_arena_alloc(arena, cmz_format_scale_count(s));
+}
+
+cmz_dtype cmz_quantise_scale_type(cmz_arena *arena, const cmz_matrix *w, const cmz_format_shape *s,
+                                  bool symmetric) {
+  /* A row's single scale costs little as f32. */
+  if (s->format->is_float || !s->group_size) return CMZ_F32;
+  cmz_format_data d;
+  empty_parts(arena, s, CMZ_F32, &d);
+  uint32_t count = cmz_format_kept(s);
+  float *kept = CMZ_NEW_ARRAY(arena, float, (size_t)count + 4), low, high;
+  find_range(w->data, 0, w->rows * w->columns, &low, &high);
+  float largest = wanted_scale(s->format, low, high, symmetric);
+  for (uint32_t r = 0; r < w->rows; r++) {
+    keep_row(w, s, &d, r, kept);
+    for (uint32_t begin = 0; begin < count; begin += s->group_size) {
+      find_range(kept, begin, CMZ_MIN(begin + s->group_size, count), &low, &high);
+      if (!fits_f16(wanted_scale(s->format, low, high, symmetric), largest)) return CMZ_F32;
+    }
   }
+  return CMZ_F16;
+}
+
+void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_format_shape *s,
+                          bool symmetric, cmz_format_data *out) {
+  empty_parts(arena, s, cmz_quantise_scale_type(arena, w, s, symmetric), out);
   uint32_t count = cmz_format_kept(s);
   float *kept = CMZ_NEW_ARRAY(arena, float, (size_t)count + 4);
   for (uint32_t r = 0; r < w->rows; r++) {
@@ -100,8 +142,8 @@ void cmz_quantise_nearest(cmz_arena *arena, const cmz_matrix *w, const cmz_forma
       encode_row(s, out, r, kept, symmetric);
       continue;
     }
-    uint32_t panel = cmz_format_panel(s);
-    float *values = (float *)out->values + (size_t)(r / panel) * count * panel;
-    for (uint32_t i = 0; i < count; i++) values[(size_t)i * panel + r % panel] = kept[i];
+    for (uint32_t i = 0; i < count; i++)
+      cmz_dtype_set_f64(s->format->dtype, out->values, cmz_format_value_index(s, r, i),
+                        (double)kept[i]);
   }
 }

@@ -26,12 +26,22 @@ bool cmz_rule_set_prune(cmz_compression_rule *rule, const char *word) {
 
 bool cmz_rule_set_low_rank(cmz_compression_rule *rule, const char *word) {
   char *end;
-  if (!strcmp(word, "none")) return rule->low_rank_energy = -1, true;
-  double value = strtod(word, &end);
-  if (end == word || !(value > 0)) return false;
-  if (!strcmp(end, "%") && value <= 100) return rule->low_rank_energy = value / 100, true;
-  if (*end || value > 1e9 || value != (double)(uint32_t)value) return false;
-  return rule->low_rank = (uint32_t)value, true;
+  uint32_t rank = 0;
+  double value = strtod(word, &end), energy = -1;
+  if (!strcmp(word, "none")) {
+    energy = -1;
+  } else if (*word < '0' || *word > '9' || !(value > 0)) {
+    return false;
+  } else if (!strcmp(end, "%") && value <= 100) {
+    energy = value / 100;
+  } else if (!*end && value <= 1e9 && value == (double)(uint32_t)value) {
+    rank = (uint32_t)value, energy = 0;
+  } else {
+    return false;
+  }
+  rule->low_rank = rank;
+  rule->low_rank_energy = energy;
+  return true;
 }
 
 typedef struct reader {
@@ -85,6 +95,9 @@ static cmz_status read_layers(const reader *r, json_t *root, cmz_compression *co
                      value)) return cmz_fail(r->ctx, CMZ_E_INPUT, (cmz_loc){.file = r->path},
                                              "unknown key or wrong type of value: \"%s\"", key);
   json_t *layers = json_object_get(root, "layers"), *layer;
+  if (!layers)
+    return cmz_fail(r->ctx, CMZ_E_INPUT, (cmz_loc){.file = r->path},
+                    "a recipe is an object with the list \"layers\"");
   size_t i;
   json_array_foreach(layers, i, layer) {
     cmz_compression_rule rule = {0};
@@ -118,6 +131,17 @@ static void add_json(cmz_text *text, json_t *value) {
   json_decref(value);
 }
 
+/* The share as the words of --low-rank, with as many digits as give the same share back. */
+static json_t *energy_word(double energy) {
+  char word[40];
+  if (energy < 0) return json_string("none");
+  for (int digits = 4; digits <= 17; digits++) {
+    snprintf(word, sizeof word, "%.*g%%", digits, energy * 100);
+    if (strtod(word, NULL) / 100 == energy) break;
+  }
+  return json_string(word);
+}
+
 cmz_status cmz_recipe_print(const cmz_compression *compression, cmz_text *text) {
   json_t *layers = json_array();
   for (uint32_t i = 0; i < compression->rules.count; i++) {
@@ -132,33 +156,80 @@ cmz_status cmz_recipe_print(const cmz_compression *compression, cmz_text *text) 
     if (r->sparsity)
       json_object_set_new(layer, "prune",
                           json_string(r->sparsity == CMZ_SPARSITY_2_4 ? "2:4" : "none"));
-    char energy[32];
-    snprintf(energy, sizeof energy, r->low_rank_energy > 0 ? "%.10g%%" : "none",
-             r->low_rank_energy * 100);
     if (r->low_rank) json_object_set_new(layer, "low_rank", json_integer(r->low_rank));
-    else if (r->low_rank_energy != 0) json_object_set_new(layer, "low_rank", json_string(energy));
+    else if (r->low_rank_energy != 0)
+      json_object_set_new(layer, "low_rank", energy_word(r->low_rank_energy));
     json_array_append_new(layers, layer);
   }
   add_json(text, json_pack("{s:o}", "layers", layers));
   return CMZ_OK;
 }
 
+/* ---- the report ---- */
+
+/* A name from the model: bytes that are no UTF-8 become '?'. */
+static json_t *name_json(const char *name) {
+  json_t *string = json_string(name);
+  if (string) return string;
+  char clean[256];
+  size_t length = 0;
+  for (; name[length] && length + 1 < sizeof clean; length++)
+    clean[length] = (unsigned char)name[length] < 128 ? name[length] : '?';
+  clean[length] = 0;
+  return json_string(clean);
+}
+
+static void set_part(json_t *to, const cmz_layer_part *part) {
+  json_object_set_new(to, "rows", json_integer(part->rows));
+  json_object_set_new(to, "columns", json_integer(part->columns));
+  json_object_set_new(to, "format", json_string(part->format));
+  json_object_set_new(to, "bits", json_integer(part->bits));
+  json_object_set_new(to, "group_size", json_integer(part->group_size));
+  json_object_set_new(to, "sparse_2_4", json_boolean(part->sparse));
+}
+
+static json_t *layer_json(const cmz_layer_result *r) {
+  json_t *layer = json_object(), *shape = json_array(), *factors = json_array();
+  for (uint32_t i = 0; i < r->dims_count; i++)
+    json_array_append_new(shape, json_integer(r->dims[i]));
+  const cmz_layer_part *largest = &r->parts[0];
+  for (uint32_t i = 0; i < r->part_count; i++) {
+    json_t *factor = json_object();
+    set_part(factor, &r->parts[i]);
+    json_object_set_new(factor, "bytes", json_integer((json_int_t)r->parts[i].bytes));
+    json_array_append_new(factors, factor);
+    if (r->parts[i].bytes > largest->bytes) largest = &r->parts[i];
+  }
+  json_object_set_new(layer, "name", name_json(r->name));
+  json_object_set_new(layer, "op", json_string(r->op));
+  json_object_set_new(layer, "weight", name_json(r->weight));
+  json_object_set_new(layer, "shape", shape);
+  set_part(layer, largest);
+  json_object_set_new(layer, "rows", json_integer(r->rows));
+  json_object_set_new(layer, "columns", json_integer(r->columns));
+  json_object_set_new(layer, "rank", json_integer(r->rank));
+  json_object_set_new(layer, "energy", json_real(r->energy));
+  json_object_set_new(layer, "relative_error", json_real(r->relative_error));
+  json_object_set_new(layer, "bytes_before", json_integer((json_int_t)r->bytes_before));
+  json_object_set_new(layer, "bytes_after", json_integer((json_int_t)r->bytes_after));
+  if (r->rank) json_object_set(layer, "factors", factors);
+  if (r->note) json_object_set_new(layer, "note", json_string(r->note));
+  json_decref(factors);
+  return layer;
+}
+
 void cmz_report_print(const cmz_compression *compression, const char *model, cmz_text *text) {
-  json_t *layers = json_array();
+  json_t *layers = json_array(), *report = json_object();
   json_int_t before = 0, after = 0;
   for (uint32_t i = 0; i < compression->results.count; i++) {
     const cmz_layer_result *r = &compression->results.data[i];
     before += (json_int_t)r->bytes_before;
     after += (json_int_t)r->bytes_after;
-    json_t *layer = json_pack(
-        "{s:s, s:s, s:i, s:i, s:s, s:i, s:i, s:b, s:i, s:f, s:f, s:I, s:I}", "name", r->name, "op",
-        r->op, "rows", (int)r->rows, "columns", (int)r->columns, "format", r->format, "bits",
-        (int)r->bits, "group_size", (int)r->group_size, "sparse_2_4", (int)r->sparse, "rank",
-        (int)r->rank, "energy", r->energy, "relative_error", r->relative_error, "bytes_before",
-        (json_int_t)r->bytes_before, "bytes_after", (json_int_t)r->bytes_after);
-    if (r->reason) json_object_set_new(layer, "left_alone", json_string(r->reason));
-    json_array_append_new(layers, layer);
+    json_array_append_new(layers, layer_json(r));
   }
-  add_json(text, json_pack("{s:s, s:I, s:I, s:o}", "model", model, "weight_bytes_before", before,
-                           "weight_bytes_after", after, "layers", layers));
+  json_object_set_new(report, "model", name_json(model));
+  json_object_set_new(report, "weight_bytes_before", json_integer(before));
+  json_object_set_new(report, "weight_bytes_after", json_integer(after));
+  json_object_set_new(report, "layers", layers);
+  add_json(text, report);
 }
