@@ -9,6 +9,7 @@
 
 #include "../../ir/op.h"
 
+#include <float.h>
 #include <fnmatch.h>
 #include <math.h>
 
@@ -228,9 +229,10 @@ static uint64_t new_bytes(work *c, cmz_vid constant, bool after) {
   return cmz_value_constant(c->m, constant)->bytes;
 }
 
+/* Finite, with room for a grid's range around them. */
 static bool all_finite(const cmz_matrix *w) {
   for (size_t i = 0; i < (size_t)w->rows * w->columns; i++)
-    if (!isfinite(w->data[i])) return false;
+    if (!(fabsf(w->data[i]) <= FLT_MAX / 8)) return false;
   return true;
 }
 
@@ -413,7 +415,7 @@ static const char *reason_to_leave(work *c, const cmz_weight *w, const cmz_compr
   if (w->note) return w->note;
   if (!all_readers_compress(c, w)) return "something else reads the weight as it is";
   cmz_matrix matrix = cmz_weight_matrix(c->m, c->layer, w);
-  return all_finite(&matrix) ? NULL : "it has values that are not finite";
+  return all_finite(&matrix) ? NULL : "it has values that are not finite, or too large";
 }
 
 static void leave(work *c, const cmz_weight *w, cmz_layer_result *result) {
