@@ -239,7 +239,8 @@ static MlirValue narrow_bf16(cmz_builder *b, MlirValue v) {
   return cmz_b_cast(b, "arith.trunci", r, b->i16);
 }
 
-/* f32 to the bits of a float8 type: round to nearest even, beyond the largest number the largest. Denormals are
+/* f32 to the bits of a float8 type: round to nearest even, beyond the largest number the largest, infinity where the type has
+ * it. Denormals are
  * rounded by adding the power of two whose last bit is theirs. */
 static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
   static const struct { cmz_dtype dtype; int32_t bias; float most; int32_t nan; bool unsigned_zero; } rows[] = {
@@ -247,6 +248,10 @@ static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
       {CMZ_F8E4M3FNUZ, 8, 240, 0x80, true},
       {CMZ_F8E5M2, 15, 57344, 0x7e, false},
       {CMZ_F8E5M2FNUZ, 16, 57344, 0x80, true}};
+  if (stored == CMZ_F8E8M0) { /* a power of two or NaN: kernels round before */
+    MlirValue exponent = shr_c(b, and_c(b, cmz_b_bitcast(b, v, b->i32), 0x7f800000), 23);
+    return cmz_b_cast(b, "arith.trunci", exponent, b->i8);
+  }
   uint32_t row = 0;
   while (row < CMZ_COUNT_OF(rows) && rows[row].dtype != stored) row++;
   if (row == CMZ_COUNT_OF(rows)) return (MlirValue){NULL};
@@ -256,6 +261,7 @@ static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
   MlirType t = cmz_b_type(bits);
   MlirValue sign = shr_c(b, and_c(b, bits, (int64_t)0x80000000), 24), body = and_c(b, bits, 0x7fffffff);
   MlirValue nan = cmz_b_icmp(b, CMZ_B_UGT, body, cmz_b_int(b, t, 0x7f800000)), largest = cmz_b_int(b, t, most);
+  MlirValue infinite = cmz_b_icmp(b, CMZ_B_IEQ, body, cmz_b_int(b, t, 0x7f800000));
   body = cmz_b_select(b, cmz_b_icmp(b, CMZ_B_UGT, body, largest), largest, body);
   MlirValue odd = and_c(b, shr_c(b, body, shift), 1);
   MlirValue rounded = cmz_b_add(b, cmz_b_add(b, body, cmz_b_int(b, t, (1 << (shift - 1)) - 1)), odd);
@@ -266,6 +272,7 @@ static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
   MlirValue low = cmz_b_sub(b, cmz_b_bitcast(b, sum, b->i32), magic_bits);
   MlirValue small = cmz_b_icmp(b, CMZ_B_ULT, body, cmz_b_int(b, t, (int64_t)(128 - bias) << 23));
   r = cmz_b_select(b, small, low, r);
+  if (stored == CMZ_F8E5M2) r = cmz_b_select(b, infinite, cmz_b_int(b, t, 0x7c), r);
   MlirValue with_sign = cmz_b_2(b, "arith.ori", r, sign);
   if (rows[row].unsigned_zero)
     with_sign = cmz_b_select(b, cmz_b_icmp(b, CMZ_B_INE, r, cmz_b_int(b, t, 0)), with_sign, r);

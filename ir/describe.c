@@ -161,14 +161,13 @@ static cmz_expr value_index(cmz_describe *d, cmz_vid v, const cmz_expr *idx) {
 static cmz_expr load_packed(cmz_describe *d, uint16_t operand, cmz_dtype dtype, cmz_expr index) {
   cmz_kernel *k = d->kernel;
   const cmz_dtype_row *row = cmz_dtype_info(dtype);
-  if (row->class_ == CMZ_CLASS_FLOAT)
-    return cmz_describe_fail(d, "elements of type %s cannot be read by kernels yet", row->name);
   int64_t each = 8 / row->bits;
   cmz_expr byte = cmz_x_load(k, operand, cmz_x2(k, CMZ_X_FLOORDIV, index, cmz_x_index(k, each)));
   cmz_expr position = cmz_x2(k, CMZ_X_MOD, index, cmz_x_index(k, each));
   cmz_expr shift =
       cmz_x_cast(k, cmz_x2(k, CMZ_X_MUL, position, cmz_x_index(k, row->bits)), CMZ_I32);
   cmz_expr bits = cmz_x2(k, CMZ_X_SHR, byte, shift);
+  if (row->class_ == CMZ_CLASS_FLOAT) return cmz_x_f4_of_code(k, cmz_x_cast(k, bits, CMZ_I32));
   return cmz_x_cast(k, cmz_x_cast_through(k, bits, dtype), row->compute);
 }
 
@@ -348,14 +347,14 @@ static void store_domain(cmz_describe *d, cmz_vid v, const domain *before, domai
         cmz_kernel_add_axis(d->kernel, CMZ_AXIS_PARALLEL, cmz_describe_dim(d, out->extents[i]));
 }
 
-/* Packed integers: a store writes a byte, which holds several elements, lowest first; what lies past the last
+/* Packed elements: a store writes a byte, which holds several elements, lowest first; what lies past the last
  * element is zero. */
 static cmz_status store_packed(cmz_describe *d, cmz_nid n, uint32_t output, cmz_vid v) {
   cmz_kernel *k = d->kernel;
   const cmz_type type = cmz_value_get(d->module, v)->type;
   const cmz_dtype_row *row = cmz_dtype_info(type.dtype);
   int64_t each = 8 / row->bits;
-  if (row->class_ == CMZ_CLASS_FLOAT || cmz_value_get(d->module, v)->layout.count) {
+  if (cmz_value_get(d->module, v)->layout.count) {
     cmz_describe_fail(d, "a tensor of type %s cannot be written by a kernel", row->name);
     return d->status;
   }
@@ -371,7 +370,8 @@ static cmz_status store_packed(cmz_describe *d, cmz_nid n, uint32_t output, cmz_
     cmz_describe_delinear(d, type.shape, type.rank, linear, idx);
     cmz_expr value = describe_output(d, n, output, idx);
     CMZ_TRY(d->status);
-    value = cmz_x2(k, CMZ_X_AND, cmz_x_cast(k, value, CMZ_I32), cmz_x_int(k, CMZ_I32, (1 << row->bits) - 1));
+    value = row->class_ == CMZ_CLASS_FLOAT ? cmz_x_code_of_f4(k, value) : cmz_x_cast(k, value, CMZ_I32);
+    value = cmz_x2(k, CMZ_X_AND, value, cmz_x_int(k, CMZ_I32, (1 << row->bits) - 1));
     value = cmz_x2(k, CMZ_X_SHL, value, cmz_x_int(k, CMZ_I32, i * row->bits));
     cmz_expr inside = cmz_x2(k, CMZ_X_LT, linear, total);
     byte = cmz_x2(k, CMZ_X_OR, byte, cmz_x_select(k, inside, value, cmz_x_int(k, CMZ_I32, 0)));

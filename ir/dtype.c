@@ -156,7 +156,7 @@ static uint32_t encode_narrow(cmz_dtype dtype, double value, bool saturate) {
   uint32_t sign = signbit(value) ? 1u << (row->bits - 1) : 0;
   if (isnan(value)) {
     if (f->unsigned_zero) return f->nan;
-    return f->nan ? sign | f->nan : f->largest; /* f4e2m1 has no NaN */
+    return f->nan ? sign | f->nan : 1u << (row->bits - 1); /* f4e2m1 has no NaN: -0 */
   }
   double magnitude = fabs(value);
   int64_t code = INT64_MAX;

@@ -41,6 +41,8 @@ double cmz_dtype_get_f64(cmz_dtype dtype, const void *base, size_t index);
 int64_t cmz_dtype_get_i64(cmz_dtype dtype, const void *base, size_t index);
 void cmz_dtype_set_f64(cmz_dtype dtype, void *base, size_t index, double value);
 void cmz_dtype_set_f64_mode(cmz_dtype dtype, void *base, size_t index, double value, bool saturate);
+/* Kernels store infinities as they are in float8 types that have them; a cast that saturates says so itself. */
+static inline bool cmz_keeps_infinity(cmz_dtype to, double value) { return to == CMZ_F8E5M2 && value - value != 0 && value == value; }
 void cmz_dtype_set_i64(cmz_dtype dtype, void *base, size_t index, int64_t value);
 
 #endif

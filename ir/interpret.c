@@ -287,7 +287,7 @@ static scalar cast(cmz_dtype from, cmz_dtype to, cmz_dtype through, scalar v) {
     }
     if (!through) return (scalar){.f = round_to(to, v.f)};
     uint64_t stored = 0;
-    cmz_dtype_set_f64(through, &stored, 0, v.f);
+    cmz_dtype_set_f64_mode(through, &stored, 0, v.f, !cmz_keeps_infinity(through, v.f));
     return (scalar){.f = cmz_dtype_get_f64(through, &stored, 0)};
   }
   if (cmz_dtype_is_float(from)) {
@@ -514,7 +514,7 @@ static void store(machine *m, const cmz_store *s) {
     else before.i = cmz_dtype_get_i64(stored, base, at);
   }
   v = combine(m, s->mode, type, before, v);
-  if (cmz_dtype_is_float(type)) cmz_dtype_set_f64(stored, base, at, v.f);
+  if (cmz_dtype_is_float(type)) cmz_dtype_set_f64_mode(stored, base, at, v.f, !cmz_keeps_infinity(stored, v.f));
   else cmz_dtype_set_i64(stored, base, at, v.i);
   m->axis_stamps[m->k->axes.count] = ++m->clock;
 }

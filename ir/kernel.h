@@ -140,6 +140,16 @@ cmz_expr cmz_x_cast(cmz_kernel *k, cmz_expr a, cmz_dtype to);    /* to a compute
 cmz_expr cmz_x_cast_through(cmz_kernel *k, cmz_expr a, cmz_dtype to);
 /* The same bits as a number of type TO (f32 <-> i32/u32, f64 <-> i64/u64). */
 cmz_expr cmz_x_bitcast(cmz_kernel *k, cmz_expr a, cmz_dtype to);
+/* Narrow floats by integer arithmetic (kernel_narrow.c). Codes are i32. X is f32. */
+cmz_expr cmz_x_f4_of_code(cmz_kernel *k, cmz_expr code);          /* the f4e2m1 number of the low 4 bits of CODE */
+cmz_expr cmz_x_code_of_f4(cmz_kernel *k, cmz_expr x);             /* rounded to nearest even; NaN, which it lacks, is -0 */
+typedef enum cmz_e8m0_rounding { CMZ_E8M0_UP, CMZ_E8M0_DOWN, CMZ_E8M0_NEAREST } cmz_e8m0_rounding;
+/* |X| as a power of two from 2^-127 to 2^127; beyond: the largest (SATURATE) or NaN. */
+cmz_expr cmz_x_round_e8m0(cmz_kernel *k, cmz_expr x, cmz_e8m0_rounding rounding, bool saturate);
+/* The bits that X has when it is stored as STORED, as i32 (i64 where that has 64), and the number that BITS are as STORED.
+ * 0: not done for that type. */
+cmz_expr cmz_x_bits_of(cmz_kernel *k, cmz_expr x, cmz_dtype stored);
+cmz_expr cmz_x_of_bits(cmz_kernel *k, cmz_expr bits, cmz_dtype stored);
 static inline const cmz_expr_node *cmz_x_get(const cmz_kernel *k, cmz_expr e) { return &k->exprs.data[e]; }
 bool cmz_x_is_int(const cmz_kernel *k, cmz_expr e, int64_t *value);
 /* Bounds of an integer expression over all axis values (params are in [0, INT64_MAX]); INT64_MIN/MAX when unknown. */

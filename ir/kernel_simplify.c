@@ -440,12 +440,14 @@ cmz_expr cmz_x_cast_through(cmz_kernel *k, cmz_expr a, cmz_dtype to) {
     const cmz_expr_node *n = cmz_x_get(k, a);
     if (n->op == CMZ_X_CONST_FLOAT && !cmz_pool(k)->raw) {
       uint64_t stored = 0;
-      cmz_dtype_set_f64(to, &stored, 0, n->f);
+      cmz_dtype_set_f64_mode(to, &stored, 0, n->f, !cmz_keeps_infinity(to, n->f));
       return cmz_x_float(k, row->compute, cmz_dtype_get_f64(to, &stored, 0));
     }
     if ((n->op == CMZ_X_CAST && n->i == to) ||
         (n->op == CMZ_X_LOAD && k->operands.data[n->i].dtype == to))
       return a;
+    if (to == CMZ_F4E2M1) return cmz_x_f4_of_code(k, cmz_x_code_of_f4(k, a));
+    if (to == CMZ_F8E8M0) return cmz_x_round_e8m0(k, a, CMZ_E8M0_UP, true);
     cmz_expr_node cast = {.op = CMZ_X_CAST, .dtype = (uint8_t)row->compute, .args = {a}};
     cast.i = to;
     return cmz_x_intern(k, &cast);

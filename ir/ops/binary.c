@@ -269,11 +269,14 @@ static cmz_expr describe_pow(cmz_describe *d, const cmz_node *n, uint32_t output
 
 /* ---- BitShift ---- */
 
+/* Shifts by a negative number or by the type's width and more leave the sign, or zero. */
 static cmz_scalar scalar_shift(const cmz_scalar_call *call, const cmz_scalar *args) {
   bool left = *(const bool *)call->user;
+  bool negative = cmz_dtype_info(call->in)->class_ == CMZ_CLASS_SIGNED && args[0].i < 0;
   uint64_t a = (uint64_t)args[0].i, b = (uint64_t)args[1].i, bits = cmz_dtype_info(call->in)->bits;
-  if (b >= bits) return (cmz_scalar){0};
-  return (cmz_scalar){.i = (int64_t)(left ? a << b : a >> b)};
+  if (b >= bits) return (cmz_scalar){.i = negative && !left ? -1 : 0};
+  if (left) return (cmz_scalar){.i = (int64_t)(a << b)};
+  return (cmz_scalar){.i = negative ? args[0].i >> b : (int64_t)(a >> b)};
 }
 
 static bool shift_left(const cmz_node *n) {
@@ -292,17 +295,20 @@ static cmz_expr describe_shift(cmz_describe *d, const cmz_node *n, uint32_t outp
   cmz_dtype dtype = cmz_input_type(cmz_describe_module(d), n, 0)->dtype;
   cmz_expr x[2];
   if (!cmz_describe_broadcast_all(d, n, output, idx, x, 2)) return 0;
+  bool left = shift_left(n), has_sign = cmz_dtype_info(dtype)->class_ == CMZ_CLASS_SIGNED;
   cmz_expr bits = cmz_x_like(k, x[1], cmz_dtype_info(dtype)->bits), zero = cmz_x_like(k, x[1], 0);
   cmz_expr fits = cmz_x2(k, CMZ_X_LT, x[1], bits);
-  cmz_expr r =
-      cmz_x2(k, shift_left(n) ? CMZ_X_SHL : CMZ_X_SHR, x[0], cmz_x_select(k, fits, x[1], zero));
-  return cmz_x_select(k, fits, r, cmz_x_like(k, r, 0));
+  if (has_sign) fits = cmz_x_and(k, fits, cmz_x2(k, CMZ_X_LE, zero, x[1]));
+  cmz_expr r = cmz_x2(k, left ? CMZ_X_SHL : CMZ_X_SHR, x[0], cmz_x_select(k, fits, x[1], zero));
+  cmz_expr rest = cmz_x_like(k, x[0], 0);
+  if (has_sign && !left)
+    rest = cmz_x_select(k, x_is_negative(k, x[0]), cmz_x_like(k, x[0], -1), rest);
+  return cmz_x_select(k, fits, r, rest);
 }
 
 static cmz_status infer_shift(cmz_module *m, cmz_nid n) {
   cmz_dtype dtype = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
-  if (cmz_dtype_info(dtype)->class_ != CMZ_CLASS_UNSIGNED)
-    return cmz_node_fail(m, n, CMZ_E_INPUT, "needs unsigned integers");
+  if (!cmz_dtype_is_int(dtype)) return cmz_node_fail(m, n, CMZ_E_INPUT, "needs integers");
   return cmz_infer_pointwise(m, n);
 }
 

@@ -26,7 +26,7 @@ static cmz_dim dims_cast(cmz_module *m, cmz_nid n, const cmz_dim *args, uint32_t
 
 static cmz_status infer_cast_to(cmz_module *m, cmz_nid n, cmz_dtype to) {
   cmz_dtype from = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
-  if (!castable(from) || !castable(to) || to == CMZ_F8E8M0 || to == CMZ_F4E2M1)
+  if (!castable(from) || !castable(to))
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "a cast from %s to %s is not supported yet",
                          cmz_dtype_info(from)->name, cmz_dtype_info(to)->name);
   CMZ_TRY(cmz_infer_same(m, n, 0, 0, to));
@@ -81,25 +81,45 @@ static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   return CMZ_OK;
 }
 
-/* Without saturation what rounds beyond the largest float8 becomes NaN, or infinity where there is
- * one. */
+/* Without saturation what rounds beyond the largest float8 becomes NaN, or infinity where there is one. */
 static cmz_expr unsaturated(cmz_describe *d, cmz_expr x, cmz_dtype to) {
   static const struct {
     cmz_dtype dtype;
     double limit;
-    bool open;
-  } rows[] = {
-      {CMZ_F8E4M3FN, 464, true}, {CMZ_F8E4M3FNUZ, 248, false}, {CMZ_F8E5M2FNUZ, 61440, false}};
+    bool open, infinity;
+  } rows[] = {{CMZ_F8E4M3FN, 464, true, false},
+              {CMZ_F8E4M3FNUZ, 248, false, false},
+              {CMZ_F8E5M2, 61440, false, true},
+              {CMZ_F8E5M2FNUZ, 61440, false, false}};
   cmz_kernel *k = cmz_describe_kernel(d);
   for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++) {
     if (rows[i].dtype != to) continue;
     cmz_expr size = cmz_x1(k, CMZ_X_ABS, x), limit = cmz_x_like(k, x, rows[i].limit);
-    cmz_expr fits = cmz_x2(k, rows[i].open ? CMZ_X_LE : CMZ_X_LT, size, limit);
-    return cmz_x_select(k, fits, x, cmz_x_like(k, x, NAN));
+    cmz_expr beyond = cmz_x2(k, rows[i].open ? CMZ_X_LT : CMZ_X_LE, limit, size);
+    cmz_expr low = cmz_x_like(k, x, -INFINITY), high = cmz_x_like(k, x, INFINITY);
+    cmz_expr other = rows[i].infinity
+                         ? cmz_x_select(k, cmz_x2(k, CMZ_X_LT, x, cmz_x_like(k, x, 0)), low, high)
+                         : cmz_x_like(k, x, NAN);
+    return cmz_x_select(k, beyond, other, x);
   }
-  return to == CMZ_F8E5M2 || to == CMZ_F8E8M0
-             ? cmz_describe_fail(d, "saturate 0 is not supported for %s", cmz_dtype_info(to)->name)
-             : x;
+  return x;
+}
+
+/* X, of TO's compute type, as the narrow float TO has it. */
+static cmz_expr to_narrow(cmz_describe *d, const cmz_node *n, cmz_expr x, cmz_dtype to) {
+  cmz_kernel *k = cmz_describe_kernel(d);
+  bool saturate = cmz_node_int(n, "saturate", 1) != 0;
+  const char *mode = cmz_node_string(n, "round_mode", "up");
+  if (to == CMZ_F8E8M0)
+    return cmz_x_round_e8m0(k, x,
+                            mode[0] == 'u'   ? CMZ_E8M0_UP
+                            : mode[0] == 'd' ? CMZ_E8M0_DOWN
+                                             : CMZ_E8M0_NEAREST,
+                            saturate);
+  if (!saturate) x = unsaturated(d, x, to);
+  else if (to == CMZ_F8E5M2) /* the one type that would keep an infinity */
+    x = cmz_x_clamp(k, x, cmz_x_like(k, x, -57344), cmz_x_like(k, x, 57344));
+  return cmz_x_cast_through(k, x, to);
 }
 
 static cmz_expr describe_cast(cmz_describe *d, const cmz_node *n, uint32_t output,
@@ -113,12 +133,45 @@ static cmz_expr describe_cast(cmz_describe *d, const cmz_node *n, uint32_t outpu
   if (from == to) return cmz_dtype_is_float(to) ? cmz_x_cast_through(k, x, to) : x;
   if (to == CMZ_BOOL) return cmz_x1(k, CMZ_X_NOT, cmz_x2(k, CMZ_X_EQ, x, cmz_x_like(k, x, 0)));
   if (cmz_dtype_info(to)->compute == to) return cmz_x_cast(k, x, to);
-  if (!cmz_node_int(n, "saturate", 1)) {
-    x = cmz_x_cast(k, x, cmz_dtype_info(to)->compute);
-    x = unsaturated(d, x, to);
-    if (!x) return 0;
-  }
-  return cmz_x_cast_through(k, x, to);
+  if (!cmz_dtype_is_float(to)) return cmz_x_cast_through(k, x, to);
+  return to_narrow(d, n, cmz_x_cast(k, x, cmz_dtype_info(to)->compute), to);
+}
+
+/* ---- BitCast ---- */
+
+static cmz_status infer_bit_cast(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  const cmz_dtype_row *from = cmz_dtype_info(cmz_input_type(m, node, 0)->dtype);
+  int64_t to = cmz_node_int(node, "to", 0);
+  if (to <= 0 || to >= CMZ_DTYPE_COUNT || cmz_dtype_info((cmz_dtype)to)->bits != from->bits ||
+      !from->bits)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "%s has another width than %s", from->name,
+                         cmz_dtype_info(to > 0 && to < CMZ_DTYPE_COUNT ? (cmz_dtype)to : 0)->name);
+  return cmz_infer_same(m, n, 0, 0, (cmz_dtype)to);
+}
+
+static cmz_status eval_bit_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                                cmz_array *outputs) {
+  size_t bytes;
+  if (!n->outputs[0]) return CMZ_OK;
+  CMZ_TRY(cmz_eval_output_like(e, &outputs[0], &inputs[0]));
+  if (!cmz_dtype_bytes(inputs[0].dtype, cmz_array_count(&inputs[0]), &bytes))
+    return cmz_eval_fail(e, "the tensor is too large");
+  memcpy(outputs[0].data, inputs[0].data, bytes);
+  return CMZ_OK;
+}
+
+static cmz_expr describe_bit_cast(cmz_describe *d, const cmz_node *n, uint32_t output,
+                                  const cmz_expr *idx) {
+  cmz_kernel *k = cmz_describe_kernel(d);
+  const cmz_module *m = cmz_describe_module(d);
+  cmz_dtype from = cmz_input_type(m, n, 0)->dtype, to = cmz_output_type(m, n, output)->dtype;
+  cmz_expr x = cmz_describe_input(d, 0, idx);
+  if (!x || from == to) return x;
+  cmz_expr bits = cmz_x_bits_of(k, x, from), y = bits ? cmz_x_of_bits(k, bits, to) : 0;
+  return y ? y
+           : cmz_describe_fail(d, "from %s to %s is not supported yet", cmz_dtype_info(from)->name,
+                               cmz_dtype_info(to)->name);
 }
 
 /* ---- Identity, Dropout ---- */
@@ -221,6 +274,17 @@ const cmz_op cmz_ops_cast[] = {
      .eval = eval_cast,
      .describe = describe_cast,
      .attributes = "round_mode:s@24 saturate:i@19"},
+    {.domain = "",
+     .name = "BitCast",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 26,
+     .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
+     .infer = infer_bit_cast,
+     .eval = eval_bit_cast,
+     .describe = describe_bit_cast},
     {.domain = "",
      .name = "Identity",
      .min_inputs = 1,

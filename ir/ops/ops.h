@@ -13,7 +13,7 @@
 #define CMZ_OP_FAMILIES(X)                                                                         \
   X(pointwise) X(binary) X(activation) X(logical) X(cast) X(legacy)                                \
   X(shape) X(slice) X(movement) X(generate)                                                        \
-  X(reduce) X(softmax) X(attention) X(loss) X(einsum) X(grid) X(region) X(normalization) X(contraction) X(convolution) X(pooling) X(resize)         \
+  X(reduce) X(softmax) X(attention) X(linear_attention) X(loss) X(einsum) X(grid) X(region) X(normalization) X(contraction) X(convolution) X(pooling) X(resize)         \
   X(gather) X(scatter) X(recurrent) X(quantize) X(decode) X(control) X(runtime_ops) X(signal)
 
 #define CMZ_OP_FAMILY_EXTERN(family) extern const cmz_op cmz_ops_##family[];
