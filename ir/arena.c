@@ -22,7 +22,7 @@ enum { GUARD = 0 };
 #define SHOW(memory, size) ((void)(memory), (void)(size))
 #endif
 
-enum { FIRST_BLOCK = 4096, LARGEST_GROWTH = 4 << 20, ALIGNMENT = 16 };
+enum { FIRST_BLOCK = 4096, LARGEST_GROWTH = GUARD ? 128 << 10 : 4 << 20, ALIGNMENT = 16 };
 
 typedef struct block {
   struct block *older;

@@ -19,6 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* What a mutant has freed is soon used again: most of the time would go into fresh pages else. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+  return "quarantine_size_mb=1:allocator_release_to_os_interval_ms=-1:detect_leaks=0";
+}
+
 /* ---- what the schema says: which fields hold messages, strings, numbers ---- */
 
 typedef enum content {
@@ -190,32 +196,48 @@ static bool parse_message(cmz_arena *arena, message kind, const uint8_t *at, con
   return true;
 }
 
-static void write_varint(cmz_text *out, uint64_t value) {
-  uint8_t bytes[10];
-  size_t count = 0;
-  do {
-    bytes[count++] = (uint8_t)((value & 0x7f) | (value > 0x7f ? 0x80 : 0));
-    value >>= 7;
-  } while (value);
-  cmz_text_add_bytes(out, bytes, count);
+static size_t varint_size(uint64_t value) {
+  size_t size = 1;
+  while (value >>= 7) size++;
+  return size;
 }
 
-static void write_message(const field_vec *fields, int depth, cmz_text *out) {
+static uint8_t *write_varint(uint8_t *to, uint64_t value) {
+  for (; value > 0x7f; value >>= 7) *to++ = (uint8_t)(value | 0x80);
+  *to++ = (uint8_t)value;
+  return to;
+}
+
+enum { DEEPEST = 80 };
+
+/* The size of a message as written; notes those of the messages in it. */
+static size_t measure(field_vec *fields, int depth) {
+  size_t size = 0;
+  for (uint32_t i = 0; i < fields->count; i++) {
+    field *f = &fields->data[i];
+    if (f->wire == 2 && f->fields) f->size = depth < DEEPEST ? measure(f->fields, depth + 1) : 0;
+    size += varint_size((uint64_t)f->number << 3 | f->wire);
+    size += f->wire == 0 ? varint_size(f->value) : f->size;
+    if (f->wire == 2) size += varint_size(f->size);
+  }
+  return size;
+}
+
+/* After `measure`, so that nothing is copied twice. */
+static uint8_t *write_message(const field_vec *fields, int depth, uint8_t *to) {
   for (uint32_t i = 0; i < fields->count; i++) {
     const field *f = &fields->data[i];
-    write_varint(out, (uint64_t)f->number << 3 | f->wire);
-    if (f->wire == 0) write_varint(out, f->value);
-    else if (f->wire != 2) cmz_text_add_bytes(out, f->data, f->size);
-    else if (!f->fields) {
-      write_varint(out, f->size);
-      cmz_text_add_bytes(out, f->data, f->size);
-    } else {
-      cmz_text inner = {.arena = out->arena};
-      if (depth < 80) write_message(f->fields, depth + 1, &inner);
-      write_varint(out, inner.length);
-      cmz_text_add_bytes(out, inner.data, inner.length);
+    to = write_varint(to, (uint64_t)f->number << 3 | f->wire);
+    if (f->wire == 0) to = write_varint(to, f->value);
+    if (f->wire == 2) to = write_varint(to, f->size);
+    if (f->wire == 2 && f->fields) {
+      if (depth < DEEPEST) to = write_message(f->fields, depth + 1, to);
+    } else if (f->size) {
+      memcpy(to, f->data, f->size);
+      to += f->size;
     }
   }
+  return to;
 }
 
 static void collect(cmz_arena *arena, message kind, field_vec *fields, int depth, place_vec *out) {
@@ -377,7 +399,10 @@ static void change_packed_integers(mutator *m, field *f) {
     if (values.count) values.data[which] = edge_value(m, values.data[which]);
   }
   cmz_text out = {.arena = m->arena};
-  for (uint32_t i = 0; i < values.count; i++) write_varint(&out, values.data[i]);
+  for (uint32_t i = 0; i < values.count; i++) {
+    uint8_t bytes[10];
+    cmz_text_add_bytes(&out, bytes, (size_t)(write_varint(bytes, values.data[i]) - bytes));
+  }
   f->data = out.length ? (const uint8_t *)out.data : f->data;
   f->size = out.length;
 }
@@ -495,20 +520,17 @@ static void mutate(mutator *m) {
   }
 }
 
-static cmz_text make_mutant(cmz_arena *arena, const uint8_t *data, size_t size, uint64_t seed,
-                            uint32_t mutations) {
+/* The mutant of SEED; the root lives in ARENA and points into DATA. */
+static void make_mutant(cmz_arena *arena, const uint8_t *data, size_t size, uint64_t seed,
+                        uint32_t mutations, field_vec *root) {
   mutator m = {.arena = arena, .state = seed * 0x2545f4914f6cdd1du + 1};
   while (cmz_op_at(m.op_count)) m.op_count++;
-  field_vec root = {0};
-  cmz_text out = {.arena = arena};
-  if (!parse_message(arena, MODEL, data, data + size, 0, &root)) return out;
+  if (!parse_message(arena, MODEL, data, data + size, 0, root)) return;
   for (uint32_t i = 0, count = mutations ? 1 + below(&m, mutations) : 0; i < count; i++) {
     m.places.count = 0;
-    collect(arena, MODEL, &root, 0, &m.places);
+    collect(arena, MODEL, root, 0, &m.places);
     mutate(&m);
   }
-  write_message(&root, 0, &out);
-  return out;
 }
 
 /* ---- running mutants ---- */
@@ -567,32 +589,50 @@ static cmz_status compile(cmz_context *ctx, const char *path, const options *o, 
   return o->text ? check_text(ctx, module, t) : CMZ_OK;
 }
 
-static void run_mutant(const uint8_t *data, size_t size, uint64_t seed, const options *o,
-                       tally *t) {
+/* A file in memory that all mutants of a child are written to: its pages stay. */
+typedef struct sheet {
+  int descriptor;
+  uint8_t *data;
+  size_t capacity;
+} sheet;
+
+static sheet make_sheet(size_t size) {
+  sheet s = {.descriptor = memfd_create("mutant", 0), .capacity = 2 * size + (1 << 20)};
+  if (s.descriptor < 0 || ftruncate(s.descriptor, (off_t)s.capacity) != 0) _exit(3);
+  s.data = mmap(NULL, s.capacity, PROT_READ | PROT_WRITE, MAP_SHARED, s.descriptor, 0);
+  if (s.data == MAP_FAILED) _exit(3);
+  return s;
+}
+
+static void run_mutant(const sheet *s, const uint8_t *data, size_t size, uint64_t seed,
+                       const options *o, tally *t) {
   jmp_buf target;
   cmz_context *ctx = cmz_context_create(
       &(cmz_context_options){.sink = note_internal, .user = t, .memory_limit = (size_t)1 << 30});
-  int descriptor = memfd_create("mutant", 0);
-  if (!ctx || descriptor < 0) _exit(3);
+  if (!ctx) _exit(3);
   ctx->out_of_memory = &target;
   if (setjmp(target) == 0) {
-    cmz_text mutant = make_mutant(ctx->arena, data, size, seed, o->mutations);
-    if (mutant.length && write(descriptor, mutant.data, mutant.length) != (ssize_t)mutant.length)
-      _exit(3);
-    if (o->keep) cmz_file_write(ctx, o->keep, mutant.data, mutant.length);
+    field_vec root = {0};
+    make_mutant(ctx->arena, data, size, seed, o->mutations, &root);
+    size_t length = measure(&root, 0);
+    if (length <= s->capacity) write_message(&root, 0, s->data);
+    else length = 0; /* grown past all measure: an empty file */
+    if (ftruncate(s->descriptor, (off_t)length) != 0) _exit(3);
+    if (o->keep) cmz_file_write(ctx, o->keep, s->data, length);
     char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", s->descriptor);
     cmz_status status = compile(ctx, path, o, t);
     if (status != CMZ_OK && ctx->error_count == 0)
       snprintf(t->finding, sizeof t->finding, "status %d without a message", status);
   }
-  close(descriptor);
   cmz_context_destroy(ctx);
+  if (ftruncate(s->descriptor, (off_t)s->capacity) != 0) _exit(3);
 }
 
 enum { BATCH = 500, PROCESSOR_SECONDS = 5, WALL_SECONDS = 60 };
 
-/* A limit on processor time, so that a busy machine makes no findings; on wall time, for what sleeps. */
+/* A limit on processor time, so that a busy machine makes no findings; on wall time, for what
+ * sleeps. */
 static void limit_time(void) {
   setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = PROCESSOR_SECONDS}, NULL);
   alarm(WALL_SECONDS);
@@ -608,10 +648,11 @@ static uint64_t run_batch(const uint8_t *data, size_t size, uint64_t first, uint
   pid_t child = fork();
   if (child == 0) {
     dup2(fileno(log), STDERR_FILENO);
+    sheet s = make_sheet(size);
     for (t->seed = first; t->seed < end && t->seed < first + BATCH; t->seed++) {
       limit_time();
       t->mutants++;
-      run_mutant(data, size, t->seed, o, t);
+      run_mutant(&s, data, size, t->seed, o, t);
       if (t->finding[0]) _exit(9);
     }
     _exit(0);
@@ -622,8 +663,7 @@ static uint64_t run_batch(const uint8_t *data, size_t size, uint64_t first, uint
     fclose(log);
     return t->seed;
   }
-  bool late =
-      WIFSIGNALED(status) && (WTERMSIG(status) == SIGALRM || WTERMSIG(status) == SIGPROF);
+  bool late = WIFSIGNALED(status) && (WTERMSIG(status) == SIGALRM || WTERMSIG(status) == SIGPROF);
   (*findings)++;
   printf("%s seed %" PRIu64 ": %s\n", name, t->seed,
          t->finding[0] ? t->finding
