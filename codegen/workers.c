@@ -2,7 +2,7 @@
  * In: the plan, options, the cache. Out: one object per CPU level and kernel, flat: [level *
  * kernels + kernel]. Always holds: workers are forked before LLVM has started in this process and
  * share only a table of jobs; which worker compiles what does not matter to the result; a worker
- * that dies takes one kernel with it, which is reported with a file to reproduce it. */
+ * that dies takes one kernel with it, which is reported, and no more jobs are begun. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -166,29 +166,42 @@ static const char *last_words(const compilation *c, pid_t pid) {
   return cmz_arena_printf(c->ctx->arena, ": %s", line);
 }
 
-/* What a dead worker was at is lost; whether jobs are left for another one. */
-static bool bury(const compilation *c, pid_t pid, int how) {
+/* A worker that was killed, or that LLVM ended for want of memory, is no defect of ours. */
+static cmz_status cause_of_death(int how, const char *words) {
+  if (strstr(words, "out of memory") || strstr(words, "bad_alloc")) return CMZ_E_MEMORY;
+  return WIFSIGNALED(how) &&
+                 (WTERMSIG(how) == SIGKILL || WTERMSIG(how) == SIGTERM || WTERMSIG(how) == SIGXCPU)
+             ? CMZ_E_IO
+             : CMZ_E_INTERNAL;
+}
+
+/* What a dead worker was at is lost, and with it the compilation: the others only finish theirs. */
+static void bury(const compilation *c, pid_t pid, int how) {
+  const char *words = last_words(c, pid);
   for (uint32_t i = 0; i < c->table->count; i++) {
     job *j = &c->table->jobs[i];
     if (atomic_load(&j->state) != JOB_RUNNING || atomic_load(&j->worker) != pid) continue;
-    atomic_store(&j->state, JOB_LOST);
+    j->code = cause_of_death(how, words);
     if (WIFSIGNALED(how))
       snprintf(j->message, sizeof j->message, "its worker process was ended by signal %d (%s)%s",
-               WTERMSIG(how), strsignal(WTERMSIG(how)), last_words(c, pid));
+               WTERMSIG(how), strsignal(WTERMSIG(how)), words);
     else
       snprintf(j->message, sizeof j->message, "its worker process ended with status %d%s",
-               WEXITSTATUS(how), last_words(c, pid));
+               WEXITSTATUS(how), words);
+    atomic_store(&j->state, JOB_LOST);
+    atomic_store(&c->table->next, c->table->count);
   }
-  return atomic_load(&c->table->next) < c->table->count;
 }
 
-/* Workers that have ended are buried and, while jobs are left, replaced. Returns how many live. */
+/* Workers that have ended are buried. Returns how many live. */
 static uint32_t tend_workers(const compilation *c, pid_t *pids, uint32_t workers) {
   uint32_t alive = 0;
   for (uint32_t i = 0; i < workers; i++) {
     int how;
-    if (pids[i] > 0 && waitpid(pids[i], &how, WNOHANG) == pids[i])
-      pids[i] = bury(c, pids[i], how) ? start_worker(c) : 0;
+    if (pids[i] > 0 && waitpid(pids[i], &how, WNOHANG) == pids[i]) {
+      if (!WIFEXITED(how) || WEXITSTATUS(how)) bury(c, pids[i], how);
+      pids[i] = 0;
+    }
     alive += pids[i] > 0;
   }
   return alive;
@@ -232,11 +245,14 @@ static void write_reproducer(const compilation *c, const job *j) {
 
 static cmz_status report_failures(const compilation *c) {
   cmz_status status = CMZ_OK;
+  bool lost = false; /* then waiting jobs are not worth a word */
+  for (uint32_t i = 0; i < c->table->count; i++)
+    lost |= atomic_load(&c->table->jobs[i].state) == JOB_LOST;
   for (uint32_t i = 0; i < c->table->count; i++) {
     job *j = &c->table->jobs[i];
     uint32_t state = atomic_load(&j->state);
-    if (state == JOB_DONE) continue;
-    cmz_status code = state == JOB_FAILED ? (cmz_status)j->code : CMZ_E_INTERNAL;
+    if (state == JOB_DONE || (state == JOB_WAITING && lost)) continue;
+    cmz_status code = state == JOB_WAITING ? CMZ_E_INTERNAL : (cmz_status)j->code;
     if (code == CMZ_E_IO || code == CMZ_E_MEMORY) /* the others would say the same */
       return cmz_fail(c->ctx, code, (cmz_loc){.file = c->plan->module->file},
                       "compiling a kernel: %s", j->message);

@@ -38,7 +38,10 @@ void cmz_out_bytes(cmz_out *out, const void *data, size_t size) {
   if (out->length + size + 1 > out->capacity) {
     size_t capacity = 2 * (out->length + size + 1);
     char *larger = realloc(out->data, capacity);
-    if (!larger) return; /* a shorter text; the flush of nothing is harmless */
+    if (!larger) {
+      out->incomplete = true;
+      return;
+    }
     out->data = larger;
     out->capacity = capacity;
   }
@@ -74,7 +77,7 @@ int cmz_out_flush(cmz_out *out, int fd) {
     if (n <= 0) return 1;
     at += (size_t)n;
   }
-  return 0;
+  return out->incomplete;
 }
 
 int cmz_complain(int status, const char *format, ...) {
@@ -380,7 +383,7 @@ static int write_outputs(const session *s) {
   return 0;
 }
 
-static void print_results(const session *s, bool ran) {
+static int print_results(const session *s, bool ran) {
   cmz_out out = {0};
   const options *o = s->o;
   const cmz_tensor *inputs = ran ? s->inputs : NULL, *outputs = ran ? s->outputs : NULL;
@@ -393,8 +396,9 @@ static void print_results(const session *s, bool ran) {
     if (s->timing.count) cmz_report_timing(&out, &s->timing);
     if (s->profiled_runs) cmz_report_profile(&out, s->api, s->model, s->profiled_runs, s->threads);
   }
-  cmz_out_flush(&out, 1);
+  int bad = cmz_out_flush(&out, 1);
   free(out.data);
+  return bad ? cmz_complain(1, "cannot write to standard output") : 0;
 }
 
 static int run_session(session *s) {
@@ -402,10 +406,7 @@ static int run_session(session *s) {
   cmz_config config = {
       .struct_size = sizeof config, .threads = (uint32_t)o->threads, .device = (int32_t)o->device};
   bool only_info = o->info && !o->input_count && !o->is_random && !o->bench && !o->profile;
-  if (only_info) {
-    print_results(s, false);
-    return 0;
-  }
+  if (only_info) return print_results(s, false);
   int rc = s->api->create(&config, &s->model);
   if (rc) return cmz_complain(1, "%s", s->api->error(s->model));
   rc = make_inputs(s);
@@ -413,7 +414,7 @@ static int run_session(session *s) {
   if (!rc && o->bench > 0) rc = bench(s);
   if (!rc && o->profile) rc = profile(s);
   if (!rc && o->output_dir) rc = write_outputs(s);
-  if (!rc) print_results(s, true);
+  if (!rc) rc = print_results(s, true);
   return rc;
 }
 
@@ -424,7 +425,9 @@ static int with_api(const options *o, const cmz_api *api) {
   }
   const cmz_description *d = api->description;
   session s = {.o = o, .api = api};
-  s.threads = o->threads ? (uint32_t)o->threads : d->default_threads ? d->default_threads : cmz_core_count();
+  s.threads = o->threads           ? (uint32_t)o->threads
+              : d->default_threads ? d->default_threads
+                                   : cmz_core_count();
   s.inputs = calloc(d->input_count + 1u, sizeof *s.inputs);
   s.outputs = calloc(d->output_count + 1u, sizeof *s.outputs);
   int rc = s.inputs && s.outputs ? run_session(&s) : cmz_complain(1, "no memory");

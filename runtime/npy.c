@@ -120,6 +120,7 @@ static bool parse_header(const char *text, npy_header *h) {
   const char *descr = header_value(text, "descr"), *order = header_value(text, "fortran_order"),
              *shape = header_value(text, "shape");
   if (!descr || !order || !shape || (*descr != '\'' && *descr != '"')) return false;
+  if (!descr[1] || !descr[2]) return false;
   h->order = descr[1];
   h->kind = descr[2];
   char *end;
@@ -180,8 +181,9 @@ static size_t put_utf8(char *to, uint32_t c) {
 
 /* Fixed-width UTF-32 or bytes become a table of pointers to C strings. */
 static bool make_strings(const npy_header *h, const uint8_t *data, size_t count, cmz_tensor *t) {
-  size_t unit = h->kind == 'U' ? 4 : 1, each = (size_t)h->width * 4 + 1;
-  char **table = malloc(count * (sizeof *table + each) + 1);
+  size_t unit = h->kind == 'U' ? 4 : 1, each = (size_t)h->width * 4 + 1, bytes;
+  if (__builtin_mul_overflow(count, sizeof(char *) + each, &bytes)) return false;
+  char **table = malloc(bytes + 1);
   if (!table) return false;
   char *at = (char *)(table + count);
   for (size_t i = 0; i < count; i++, data += h->width * unit) {
@@ -189,6 +191,7 @@ static bool make_strings(const npy_header *h, const uint8_t *data, size_t count,
     for (uint32_t c = 0; c < h->width; c++) {
       uint32_t code = data[c * unit];
       if (unit == 4) memcpy(&code, data + c * unit, 4);
+      if (unit == 4 && h->order == '>') code = __builtin_bswap32(code);
       if (unit == 4) at += code ? put_utf8(at, code) : 0;
       else if (code) *at++ = (char)code;
     }
@@ -212,7 +215,8 @@ static int fill_tensor(const char *path, const npy_header *h, uint32_t element, 
   }
   if (bytes > size)
     return cmz_complain(1, "\"%s\" is truncated: %zu bytes of data, %zu needed", path, size, bytes);
-  size_t count = cmz_element_count(t);
+  if (!width) return cmz_complain(1, "\"%s\": its elements have no size", path);
+  size_t count = bytes / width;
   if (element == CMZ_ELEMENT_STRING) {
     return make_strings(h, data, count, t) ? 0 : cmz_complain(1, "no memory for \"%s\"", path);
   }
@@ -347,5 +351,6 @@ int cmz_npy_write(const char *path, const cmz_tensor *t) {
   int bad = fd < 0 ? 1 : cmz_out_flush(&out, fd);
   free(out.data);
   if (fd >= 0 && close(fd) != 0) bad = 1;
+  if (bad && fd >= 0) cmz_system_unlink(path); /* no half a file */
   return bad ? cmz_complain(1, "cannot write \"%s\"", path) : 0;
 }

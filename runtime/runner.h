@@ -17,11 +17,13 @@ extern void qsort(void *base, size_t count, size_t size, int (*compare)(const vo
 extern long cmz_system_read(int fd, void *buffer, size_t size) __asm__("read");
 extern long cmz_system_write(int fd, const void *buffer, size_t size) __asm__("write");
 extern int cmz_system_mkdir(const char *path, unsigned mode) __asm__("mkdir");
+extern int cmz_system_unlink(const char *path) __asm__("unlink");
 
 /* Text that grows; printed or written at the end. */
 typedef struct cmz_out {
   char *data;
   size_t length, capacity;
+  bool incomplete; /* memory ran out: flushing it fails */
 } cmz_out;
 void cmz_out_add(cmz_out *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cmz_out_bytes(cmz_out *out, const void *data, size_t size);

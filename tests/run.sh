@@ -103,6 +103,8 @@ python_environment() {
 part unit unit_tests
 part layers tests/layers.sh
 part cli tests/cli/run.sh "$BUILD" "$WORK/cli"
+part bad-input tests/cli/bad_input.sh "$BUILD" "$WORK/bad-input"
+part fuzz tests/fuzz/run.sh "$BUILD"
 part output tests/output/run.sh "$BUILD" "$WORK/output"
 if python_environment >"$WORK/venv.log" 2>&1; then
   part attributes "$BUILD/venv/bin/python" tests/onnx/check_attributes.py "$BUILD"

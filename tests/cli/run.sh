@@ -2,41 +2,8 @@
 # run.sh BUILD_DIR WORK_DIR - cmzc from outside: exit statuses, messages that name the place, nothing left behind.
 # Prints a line for each failure and `N passed, N failed` last.
 set -uo pipefail
-BUILD=$(cd "$1" && pwd)
-SOURCE=$(cd "$(dirname "$0")/../.." && pwd)
-WORK=$2
-CMZC=$(find "$BUILD" -maxdepth 2 -name cmzc -type f -perm -u+x | head -n 1)
-rm -rf "$WORK"
-mkdir -p "$WORK"
-WORK=$(cd "$WORK" && pwd)
-PASSED=0 FAILED=0
-export XDG_CACHE_HOME=$WORK/cache
+. "$(dirname "$0")/common.sh"
 
-ok() { PASSED=$((PASSED + 1)); }
-bad() { FAILED=$((FAILED + 1)); printf 'FAILED %s\n' "$*"; }
-check() { if eval "$2"; then ok; else bad "$1: $2"; fi; }
-
-# run STATUS TEXT WORDS… - cmzc with these words exits with STATUS, and its messages hold TEXT.
-run() {
-  local status=$1 text=$2 output got
-  shift 2
-  output=$("$CMZC" "$@" 2>&1)
-  got=$?
-  if [ $got -ne "$status" ]; then bad "cmzc $*: exit $got instead of $status: ${output:0:300}"
-  elif ! grep -qF -- "$text" <<<"$output"; then bad "cmzc $*: no \"$text\" in: ${output:0:300}"
-  else ok; fi
-}
-
-# refuse NAME TEXT - NAME.onnx is refused with status 1 and leaves the old output and nothing else.
-refuse() {
-  mkdir -p "$WORK/out"
-  echo old >"$WORK/out/m.so"
-  run 1 "$2" "$WORK/$1.onnx" -o "$WORK/out/m.so"
-  check "$1 leaves what was there" '[ "$(ls -A "$WORK/out")" = m.so ] && [ "$(cat "$WORK/out/m.so")" = old ]'
-}
-
-gcc -std=gnu11 -o "$WORK/make_models" "$SOURCE/tests/cli/make_models.c" && "$WORK/make_models" "$WORK" || { echo "0 passed, 1 failed"; exit 1; }
-MNIST=$SOURCE/examples/digits/mnist-8.onnx
 head -c 9000 "$MNIST" >"$WORK/truncated.onnx"
 head -c 26000 "$MNIST" >"$WORK/truncated2.onnx"
 
@@ -74,6 +41,13 @@ refuse duplicate "is taken already"
 refuse missing_input 'node "the node" (Relu): error: input "z" is made by no node'
 refuse missing_output 'output "y"'
 refuse arity "has 2 inputs"
+ln -s /etc/hostname "$WORK/link.bin"
+refuse link "leads outside the model's folder"
+refuse negative 'offset is "-8", not a number'
+refuse wraps 'runs past the end'
+refuse domain 'operator Relu of domain org.example is not known'
+refuse element 'element type 77'
+refuse dim 'negative'
 refuse unknown "operator Frobnicate of domain ai.onnx is not known"
 refuse two_unknown "operator Foo of domain ai.onnx is not known (2 nodes)"
 refuse two_unknown "operator Bar of domain ai.onnx is not known"
