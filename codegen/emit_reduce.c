@@ -90,6 +90,16 @@ static void find_instances(emitter *e, reduction *r) {
     cmz_emit_fail(e, "too many instances in a register tile");
 }
 
+/* How many there are where the register tile is whole. */
+static uint32_t tile_instances(const emitter *e, const reduction *r) {
+  const axis_set *free = &e->info[r->expr].free;
+  uint32_t count = 1;
+  for (uint32_t a = 0; a < e->k->axes.count; a++)
+    if (axis_set_has(free, a) && e->k->axes.data[a].kind != CMZ_AXIS_REDUCE)
+      count *= CMZ_MAX(e->s->axes[a].unroll, 1u);
+  return count;
+}
+
 static uint32_t step_of(const axis_state *a) { return CMZ_MAX(a->lanes, 1); }
 
 static void choose_instance(emitter *e, const reduction *r, uint32_t instance) {
@@ -167,6 +177,24 @@ static void accumulate_all(emitter *e, const reduction *r, MlirValue *accs, uint
     accumulate(e, r, &accs[((step % r->copies) * r->instances + i) * width]);
   }
   if (r->unrolled_count) choose_instance(e, r, 0);
+}
+
+static void initial_values(emitter *e, const reduction *r, MlirValue *accs) {
+  int32_t vector = e->lane >= 0 ? -1 : cmz_emit_vector_axis(e, r->expr);
+  uint32_t lanes = vector >= 0 ? e->axes[vector].lanes : r->lanes;
+  if (r->argument) {
+    cmz_expr body = r->node->args[0];
+    MlirValue value = cmz_b_const(&e->b, cmz_b_vector(cmz_emit_type(e, body), lanes), 0);
+    MlirValue at = cmz_b_int(&e->b, cmz_b_vector(e->b.i64, lanes), -1);
+    for (uint32_t i = 0; i < r->count; i += 2) {
+      accs[i] = value;
+      accs[i + 1] = at;
+    }
+    return;
+  }
+  MlirType type = cmz_b_vector(cmz_emit_type(e, r->expr), lanes);
+  MlirValue v = identity(e, r->op, (cmz_dtype)r->node->dtype, type);
+  for (uint32_t i = 0; i < r->count; i++) accs[i] = v;
 }
 
 /* ---- loops ---- */
@@ -273,16 +301,17 @@ static void reduce_masked(emitter *e, const reduction *r, uint32_t position, Mli
   a->masked = false;
 }
 
+/* for (i = first; i < extent; i++) */
 static void reduce_constant(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
-                            int64_t extent, uint32_t unroll, uint32_t lanes) {
+                            int64_t first, int64_t extent, uint32_t unroll, uint32_t lanes) {
   cmz_builder *b = &e->b;
-  int64_t step = (int64_t)unroll * lanes, main = extent / step * step;
-  if (main == step) {
-    cmz_emit_bind(e, r->axes[position], (MlirValue){NULL}, 0, 1, lanes);
+  int64_t step = (int64_t)unroll * lanes, main = first + (extent - first) / step * step;
+  if (main == first + step) {
+    cmz_emit_bind(e, r->axes[position], (MlirValue){NULL}, first, 1, lanes);
     reduce_steps(e, r, position, accs, unroll);
-  } else if (main > 0) {
-    reduce_loop(e, r, position, accs, cmz_b_i64(b, 0), cmz_b_i64(b, main), unroll, lanes,
-                (int64_t[]){0, main});
+  } else if (main > first) {
+    reduce_loop(e, r, position, accs, cmz_b_i64(b, first), cmz_b_i64(b, main), unroll, lanes,
+                (int64_t[]){first, main});
   }
   int64_t vectors = (extent - main) / lanes;
   if (vectors > 0 && !e->failed) {
@@ -292,6 +321,57 @@ static void reduce_constant(emitter *e, const reduction *r, uint32_t position, M
   main += vectors * lanes;
   if (main < extent && !e->failed)
     reduce_masked(e, r, position, accs, cmz_b_i64(b, main), cmz_b_i64(b, extent));
+}
+
+/* Adds chain PARTS to ACCS. */
+static void add_chain(emitter *e, const reduction *r, MlirValue *accs, const MlirValue *parts) {
+  for (uint32_t i = 0; i < r->count && !e->failed; i++)
+    accs[i] = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, accs[i], parts[i]);
+}
+
+/* One chain of COUNT iterations from FIRST, by itself. */
+static void reduce_chain(emitter *e, const reduction *r, MlirValue *accs, int64_t first,
+                         int64_t count, uint32_t unroll) {
+  MlirValue *parts = CMZ_NEW_ARRAY(e->arena, MlirValue, r->count);
+  initial_values(e, r, parts);
+  reduce_constant(e, r, 0, parts, first, first + count, unroll, 1);
+  add_chain(e, r, accs, parts);
+}
+
+/* The outermost axis in chains of COUNT iterations: each starts from nothing and is added to the
+ * sum of those before it. */
+static void reduce_chains(emitter *e, const reduction *r, MlirValue *accs, int64_t extent,
+                          uint32_t count, uint32_t unroll) {
+  cmz_builder *b = &e->b;
+  int64_t main = extent / count * count;
+  while (count % unroll) unroll--;
+  if (main > count) {
+    cmz_b_loop loop;
+    MlirValue *initial = cmz_arena_copy(e->arena, accs, r->count * sizeof *accs);
+    MlirValue *parts = CMZ_NEW_ARRAY(e->arena, MlirValue, r->count);
+    initial_values(e, r, parts);
+    cmz_b_loop_open(b, e->arena, initial, r->count, &loop);
+    memcpy(accs, loop.carried, r->count * sizeof *accs);
+    cmz_emit_push(e, loop.body);
+    if (count == unroll) {
+      axis_state *a = cmz_emit_bind(e, r->axes[0], loop.index, 0, 1, 1);
+      a->limited = true;
+      a->base_low = 0;
+      a->base_high = main - count;
+      reduce_steps(e, r, 0, parts, count);
+    } else {
+      MlirValue end = cmz_b_add(b, loop.index, cmz_b_i64(b, count));
+      reduce_loop(e, r, 0, parts, loop.index, end, unroll, 1, (int64_t[]){0, main});
+    }
+    add_chain(e, r, accs, parts);
+    cmz_emit_pop(e);
+    if (e->failed) return;
+    cmz_b_loop_close(b, &loop, cmz_b_i64(b, 0), cmz_b_i64(b, main), cmz_b_i64(b, count), initial,
+                     r->count, accs);
+  } else {
+    reduce_chain(e, r, accs, 0, main, unroll);
+  }
+  if (main < extent && !e->failed) reduce_chain(e, r, accs, main, extent - main, unroll);
 }
 
 static void reduce_dynamic(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
@@ -346,7 +426,11 @@ static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirV
   int64_t extent;
   if (cmz_emit_extent(e, axis, &extent)) {
     if (extent <= 8 && lanes == 1 && decides_instances(e, r, axis)) unroll = (uint32_t)extent;
-    reduce_constant(e, r, position, accs, extent, unroll, lanes);
+    uint32_t chain = e->k->axes.data[axis].chain;
+    if (chain != 0 && chain < extent && position == 0 && lanes == 1 && r->op == CMZ_REDUCE_SUM &&
+        is_float((cmz_dtype)r->node->dtype))
+      reduce_chains(e, r, accs, extent, chain, unroll);
+    else reduce_constant(e, r, position, accs, 0, extent, unroll, lanes);
   } else {
     MlirValue v = cmz_emit_value(e, e->k->axes.data[axis].extent);
     if (!e->failed) reduce_dynamic(e, r, position, accs, v, unroll, lanes);
@@ -391,10 +475,11 @@ static void choose_lanes(emitter *e, reduction *r) {
     if (r->copies == 0) r->copies = 1;
     return;
   }
-  /* few accumulators would wait for each other: several per instance */
+  /* Few accumulators would wait for each other: several per instance. The whole register tile
+   * decides, not what is left of it in a tail: an element's sum does not depend on its place. */
   uint32_t steps = CMZ_MAX(e->s->axes[inner].unroll, 1);
-  if (r->instances * 2 <= 8 && is_float((cmz_dtype)r->node->dtype))
-    r->copies = CMZ_MIN(steps, 8 / r->instances);
+  if (tile_instances(e, r) * 2 <= 8 && is_float((cmz_dtype)r->node->dtype))
+    r->copies = CMZ_MIN(steps, 8 / tile_instances(e, r));
 }
 
 static MlirValue horizontal(emitter *e, const reduction *r, MlirValue v) {
@@ -405,24 +490,6 @@ static MlirValue horizontal(emitter *e, const reduction *r, MlirValue v) {
                          cmz_b_slice(&e->b, v, lanes, lanes));
   }
   return v;
-}
-
-static void initial_values(emitter *e, const reduction *r, MlirValue *accs) {
-  int32_t vector = e->lane >= 0 ? -1 : cmz_emit_vector_axis(e, r->expr);
-  uint32_t lanes = vector >= 0 ? e->axes[vector].lanes : r->lanes;
-  if (r->argument) {
-    cmz_expr body = r->node->args[0];
-    MlirValue value = cmz_b_const(&e->b, cmz_b_vector(cmz_emit_type(e, body), lanes), 0);
-    MlirValue at = cmz_b_int(&e->b, cmz_b_vector(e->b.i64, lanes), -1);
-    for (uint32_t i = 0; i < r->count; i += 2) {
-      accs[i] = value;
-      accs[i + 1] = at;
-    }
-    return;
-  }
-  MlirType type = cmz_b_vector(cmz_emit_type(e, r->expr), lanes);
-  MlirValue v = identity(e, r->op, (cmz_dtype)r->node->dtype, type);
-  for (uint32_t i = 0; i < r->count; i++) accs[i] = v;
 }
 
 /* Sorts the reduce axes by the schedule's order; equal orders keep the description's. */

@@ -22,7 +22,7 @@ cmz_kernel *cmz_kernel_create(cmz_arena *arena, const char *name) {
 }
 
 uint16_t cmz_kernel_add_axis(cmz_kernel *k, cmz_axis_kind kind, cmz_expr extent) {
-  cmz_axis axis = {kind, extent};
+  cmz_axis axis = {.kind = kind, .extent = extent};
   cmz_vec_push(k->arena, &k->axes, axis);
   return (uint16_t)(k->axes.count - 1);
 }

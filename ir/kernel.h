@@ -68,6 +68,8 @@ typedef enum cmz_axis_kind { CMZ_AXIS_PARALLEL, CMZ_AXIS_REDUCE, CMZ_AXIS_SERIAL
 typedef struct cmz_axis {
   cmz_axis_kind kind;
   cmz_expr extent;    /* CONST_INT or an expression of PARAMs; the axis runs over [0, extent) */
+  uint32_t chain;     /* REDUCE: a sum of floats begins anew after so many iterations and adds up what it has; 0: never.
+                       * Advice on how additions associate: followed where the axis is the outermost of its sum. */
 } cmz_axis;
 
 typedef enum cmz_operand_access { CMZ_READ = 1, CMZ_WRITE = 2, CMZ_READ_WRITE = 3 } cmz_operand_access;

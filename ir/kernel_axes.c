@@ -162,6 +162,8 @@ static bool split(cmz_kernel *k, uint16_t axis, uint32_t factor, bool guarded, u
   axis_rewrite w = {.k = k, .old_count = 1, .fresh_count = 2, .old = {axis}};
   w.fresh[0] = *outer = cmz_kernel_add_axis(k, a.kind, cmz_x2(k, CMZ_X_FLOORDIV, up, size));
   w.fresh[1] = *inner = cmz_kernel_add_axis(k, a.kind, size);
+  if (a.chain >= factor) k->axes.data[*outer].chain = a.chain / factor;
+  else k->axes.data[*inner].chain = a.chain;
   w.replacement[0] = cmz_x2(k, CMZ_X_ADD, cmz_x2(k, CMZ_X_MUL, cmz_x_axis(k, *outer), size),
                             cmz_x_axis(k, *inner));
   if (guarded) w.guard = cmz_x2(k, CMZ_X_LT, w.replacement[0], a.extent);
@@ -207,6 +209,10 @@ static bool merge_pair(cmz_kernel *k, uint16_t a, uint16_t b) {
   axis_rewrite w = {.k = k, .old_count = 2, .fresh_count = 1, .old = {a, b}};
   cmz_expr extent = cmz_x2(k, CMZ_X_MUL, k->axes.data[a].extent, size);
   uint16_t fresh = w.fresh[0] = cmz_kernel_add_axis(k, k->axes.data[a].kind, extent);
+  int64_t inner;
+  uint32_t chain = k->axes.data[a].chain;
+  if (chain && cmz_x_is_int(k, size, &inner) && inner <= UINT32_MAX / chain)
+    k->axes.data[fresh].chain = chain * (uint32_t)inner;
   cmz_expr whole = cmz_x_axis(k, fresh);
   w.replacement[0] = cmz_x2(k, CMZ_X_FLOORDIV, whole, size);
   w.replacement[1] = cmz_x2(k, CMZ_X_MOD, whole, size);

@@ -142,6 +142,7 @@ static void place_axis(rebuild *r, uint16_t axis) {
   if (r->axes[axis] != UINT16_MAX) return;
   const cmz_axis old = r->from->axes.data[axis];
   r->axes[axis] = cmz_kernel_add_axis(r->to, old.kind, rebuild_expr(r, old.extent));
+  r->to->axes.data[r->axes[axis]].chain = old.chain;
 }
 
 /* Places the axes of reductions, outer ones first: axis numbers follow the depth of the loops. */

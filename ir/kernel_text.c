@@ -89,9 +89,12 @@ static void print_body(const cmz_kernel *k, cmz_text *text) {
   printer p = {k, text, CMZ_NEW_ARRAY(text->arena, uint32_t, k->exprs.count), 0};
   for (uint32_t a = 0; a < k->axes.count; a++) print_expr(&p, k->axes.data[a].extent);
   for (uint32_t o = 0; o < k->operands.count; o++) print_expr(&p, k->operands.data[o].elements);
-  for (uint32_t a = 0; a < k->axes.count; a++)
-    cmz_text_add(text, "axis %u %s %%%u\n", a, AXIS_NAMES[k->axes.data[a].kind],
-                 p.numbers[k->axes.data[a].extent]);
+  for (uint32_t a = 0; a < k->axes.count; a++) {
+    const cmz_axis *axis = &k->axes.data[a];
+    cmz_text_add(text, "axis %u %s %%%u", a, AXIS_NAMES[axis->kind], p.numbers[axis->extent]);
+    if (axis->chain) cmz_text_add(text, " chain %u", axis->chain);
+    cmz_text_add(text, "\n");
+  }
   for (uint32_t i = 0; i < k->operands.count; i++) {
     const cmz_operand *o = &k->operands.data[i];
     cmz_text_add(text, "operand %u %s %s%s %%%u\n", i, cmz_dtype_info(o->dtype)->name,
@@ -255,7 +258,9 @@ static void parse_axis(parser *p) {
   if (number(p, false) != p->k->axes.count) p->failed = true;
   cmz_axis_kind kind = (cmz_axis_kind)name_index(p, AXIS_NAMES, CMZ_COUNT_OF(AXIS_NAMES));
   cmz_expr extent = reference(p);
-  if (!p->failed && p->k->axes.count < CMZ_HIDDEN_AXIS) cmz_kernel_add_axis(p->k, kind, extent);
+  uint32_t chain = take(p, "chain") ? limited(p, UINT32_MAX) : 0;
+  if (p->failed || p->k->axes.count >= CMZ_HIDDEN_AXIS) return;
+  p->k->axes.data[cmz_kernel_add_axis(p->k, kind, extent)].chain = chain;
 }
 
 static void parse_operand(parser *p) {

@@ -13,6 +13,7 @@
   (64 * 32.0) /* of a contraction: what it takes to use a panel of weights well */
 #define PANEL_WIDTH 16
 #define TILE_WIDEST_STEP 64 /* tiles of the vector axis are multiples of this */
+#define SHORT_SUM 32        /* products */
 #define ASSUMED_EXTENT 64   /* of an axis whose extent is known at run time only */
 #define NEAR_STRIDE 4
 #define VECTOR_BITS_BASE                                                                           \
@@ -322,9 +323,11 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
     s->axes[t->block].unroll = (uint16_t)u;
     across *= u;
   }
-  /* Few sums wait for each other: several partial sums each. */
+  /* Few long sums wait for each other: several partial sums each. Short ones overlap by themselves.
+   */
   const cmz_expr_node *reduce = cmz_x_get(a->k, sh->contraction);
-  if (reduce->axis_count > 0 && t->row == UINT16_MAX && across < 8)
+  if (reduce->axis_count > 0 && t->row == UINT16_MAX && across < 8 &&
+      sh->contraction_volume > SHORT_SUM)
     s->axes[reduce->axes[reduce->axis_count - 1]].unroll = (uint16_t)(8 / across);
   if (t->row == UINT16_MAX) return;
   int64_t rows;

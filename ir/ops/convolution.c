@@ -5,6 +5,9 @@
 #include "convolution.h"
 #include "ops.h"
 
+#define CHANNEL_BLOCK 16
+#define POINTWISE_CHAIN 128
+
 static const cmz_conv_inputs plain_inputs = {0, 1, CMZ_CONV_NONE, CMZ_CONV_NONE};
 static const cmz_conv_inputs integer_inputs = {0, 1, 2, 3};
 
@@ -71,6 +74,20 @@ static cmz_expr zero_point(cmz_describe *d, const cmz_node *n, uint8_t input, cm
   return cmz_x_cast(k, cmz_describe_input(d, input, &at), CMZ_I32);
 }
 
+/* How many input channels' products make one chain of additions. The channels of a block, or of a
+ * few blocks of one tap each, are summed by themselves: short chains round less than one long chain
+ * does, and these lengths are those of the kernels that most reference results were computed with,
+ * so that functions which magnify the last bits (a sigmoid near 0) are given the same bits. */
+static uint32_t chain_of(const cmz_module *m, const cmz_type *weights) {
+  int64_t channels, taps;
+  cmz_dim product = cmz_dim_product(m->dims, weights->shape + 2, weights->rank - 2u);
+  if (!cmz_dim_is_const(m->dims, weights->shape[1], &channels) ||
+      !cmz_dim_is_const(m->dims, product, &taps))
+    return 0;
+  if (channels < CHANNEL_BLOCK) return taps > 1 ? 1 : 0;
+  return taps > 1 ? CHANNEL_BLOCK : POINTWISE_CHAIN;
+}
+
 cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
                            const cmz_expr *idx) {
   cmz_module *m = cmz_describe_module(d);
@@ -82,6 +99,7 @@ cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs i
   cmz_expr wi[CMZ_MAX_RANK], xi[CMZ_MAX_RANK], inside = 0;
   wi[0] = idx[1];
   wi[1] = cmz_reducer_axis(d, &r, weights->shape[1]);
+  if (r.count == 1) k->axes.data[r.axes[0]].chain = chain_of(m, weights);
   xi[0] = idx[0];
   xi[1] = wi[1];
   int64_t group = cmz_node_int(n, "group", 1);
