@@ -260,7 +260,8 @@ static void parse_axis(parser *p) {
   cmz_expr extent = reference(p);
   uint32_t chain = take(p, "chain") ? limited(p, UINT32_MAX) : 0;
   if (p->failed || p->k->axes.count >= CMZ_HIDDEN_AXIS) return;
-  p->k->axes.data[cmz_kernel_add_axis(p->k, kind, extent)].chain = chain;
+  uint16_t axis = cmz_kernel_add_axis(p->k, kind, extent);
+  p->k->axes.data[axis].chain = chain;
 }
 
 static void parse_operand(parser *p) {

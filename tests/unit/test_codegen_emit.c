@@ -214,6 +214,42 @@ static void test_matmul(void **state) {
   matmul_case(f, 13, 53, 5, true, 4, 12);
 }
 
+/* A sum in chains: 2^24, then ones, which are lost one by one but not as the sum of a chain. Whole
+ * tiles and tails add in the same order. */
+static void test_chains(void **state) {
+  fixture *f = *state;
+  const int64_t rows = 7, terms = 40, columns = 16;
+  static const struct { uint32_t chain; uint16_t unroll; float want; } cases[] = {
+      {0, 1, 16777216}, {16, 4, 16777240}, {20, 4, 16777236}, {1, 1, 16777216}, {40, 4, 16777216}};
+  float a[7 * 40], w[40], got[7 * 16];
+  for (int i = 0; i < rows * terms; i++) a[i] = i % terms == 0 ? 16777216.0f : 1.0f;
+  for (int i = 0; i < terms; i++) w[i] = 1;
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(cases); i++) {
+    cmz_kernel *k = cmz_kernel_create(f->ctx->arena, "chains");
+    uint16_t y = cmz_kernel_add_operand(k, CMZ_F32, CMZ_WRITE, false, ix(k, rows * columns));
+    uint16_t x = cmz_kernel_add_operand(k, CMZ_F32, CMZ_READ, false, ix(k, rows * terms));
+    uint16_t v = cmz_kernel_add_operand(k, CMZ_F32, CMZ_READ, true, ix(k, terms));
+    uint16_t axes[] = {cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, ix(k, rows)),
+                       cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, ix(k, columns))};
+    uint16_t ik = cmz_kernel_add_axis(k, CMZ_AXIS_REDUCE, ix(k, terms));
+    k->axes.data[ik].chain = cases[i].chain;
+    cmz_expr r = cmz_x_axis(k, axes[0]), c = cmz_x_axis(k, axes[1]), t = cmz_x_axis(k, ik);
+    cmz_expr body = mul(k, cmz_x_load(k, x, at2(k, r, ix(k, terms), t)), cmz_x_load(k, v, t));
+    store(k, y, at2(k, r, ix(k, columns), c), cmz_x_reduce(k, CMZ_REDUCE_SUM, body, &ik, 1), axes,
+          2);
+    cmz_schedule s = plain(k);
+    s.axes[axes[0]].unroll = 5;
+    s.axes[axes[1]].lanes = 4;
+    s.axes[ik].unroll = cases[i].unroll;
+    for (uint32_t pass = 0; cmz_cpu_at(pass); pass++) {
+      const cmz_cpu_row *cpu = cmz_cpu_at(pass);
+      if (!runs_here(cpu)) continue;
+      call(f, k, &s, cpu, (void *[]){got, a, w}, NULL);
+      for (int j = 0; j < rows * columns; j++) assert_float_equal(got[j], cases[i].want, 0);
+    }
+  }
+}
+
 static void test_softmax(void **state) {
   fixture *f = *state;
   for (int dynamic = 0; dynamic < 2; dynamic++) {
@@ -350,6 +386,7 @@ static void test_math(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_matmul, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_chains, setup, teardown),
       cmocka_unit_test_setup_teardown(test_softmax, setup, teardown),
       cmocka_unit_test_setup_teardown(test_conv, setup, teardown),
       cmocka_unit_test_setup_teardown(test_types, setup, teardown),

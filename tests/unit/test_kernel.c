@@ -326,6 +326,10 @@ static void test_random(void **state) {
     fill(memory, storage);
     twin t = {.count = 0};
     twin_leaves(&t);
+    for (int i = 0; i < 2; i++)
+      for (uint32_t a = 0; a < t.k[i]->axes.count; a++)
+        if (t.k[i]->axes.data[a].kind == CMZ_AXIS_REDUCE)
+          t.k[i]->axes.data[a].chain = (uint32_t)(round % 3);
     for (int i = 0; i < 60; i++) twin_grow(&t);
     uint32_t root = t.count - 1 - below(4);
     for (int i = 0; i < 2; i++) add_root(t.k[i], t.e[i][root]);
