@@ -282,6 +282,7 @@ const cmz_op cmz_ops_cast[] = {
      .max_outputs = 1,
      .since = 26,
      .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
+     .attributes = "to:i!",
      .infer = infer_bit_cast,
      .eval = eval_bit_cast,
      .describe = describe_bit_cast},

@@ -274,16 +274,17 @@ static cmz_status expand_swiglu(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-#define ROW(NAME, MIN, MAX, OUTPUTS, SINCE, OPERANDS, FUNCTION)                                    \
+#define ROW(NAME, MIN, MAX, OUTPUTS, SINCE, OPERANDS, FUNCTION, ATTRIBUTES)                        \
   {                                                                                                \
     .domain = "", .name = NAME, .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = OUTPUTS, .since = SINCE, .operands = OPERANDS, .infer = infer_##FUNCTION,       \
-    .expand = expand_##FUNCTION                                                                    \
+    .expand = expand_##FUNCTION, .attributes = ATTRIBUTES                                          \
   }
 
 const cmz_op cmz_ops_linear_attention[] = {
-    ROW("LinearAttention", 3, 6, 2, 27, "TTT.TT", linear),
-    ROW("CausalConvWithState", 2, 4, 2, 27, "TTTT", causal),
-    ROW("SwiGLU", 2, 2, 1, 28, "TT", swiglu),
+    ROW("LinearAttention", 3, 6, 2, 27, "TTT.TT", linear,
+        "chunk_size:i kv_num_heads:i! q_num_heads:i! scale:f update_rule:s"),
+    ROW("CausalConvWithState", 2, 4, 2, 27, "TTTT", causal, "activation:s"),
+    ROW("SwiGLU", 2, 2, 1, 28, "TT", swiglu, "alpha:f"),
     {.name = NULL},
 };
