@@ -5,7 +5,7 @@
  * axis' first tile only. */
 #include "emit.h"
 
-#include "../runtime/program.h"
+#include "runtime_tables.h"
 #include "mlir-c/BuiltinAttributes.h"
 #include "mlir-c/BuiltinTypes.h"
 

@@ -99,20 +99,23 @@ static LLVMValueRef description(const glue *g) {
                              word64(g, (uint64_t)d->dims[i].high)};
     dims[i] = structure(g, fields, CMZ_COUNT_OF(fields));
   }
-  LLVMValueRef fields[] = {word64(g, sizeof *d),
-                           text(g, d->name),
-                           text(g, d->target),
-                           text(g, d->compiler),
-                           word32(g, d->input_count),
-                           word32(g, d->output_count),
-                           word32(g, d->state_count),
-                           word32(g, d->dim_count),
-                           ports(g, d->inputs, d->input_count, "cmz.inputs"),
-                           ports(g, d->outputs, d->output_count, "cmz.outputs"),
-                           null_pointer(g),
-                           structures_global(g, "cmz.symbols", dims, d->dim_count),
-                           word64(g, d->weight_bytes),
-                           word32(g, d->default_threads)};
+  LLVMValueRef fields[] = {
+      word64(g, sizeof *d),
+      text(g, d->name),
+      text(g, d->target),
+      text(g, d->compiler),
+      word32(g, d->input_count),
+      word32(g, d->output_count),
+      word32(g, d->state_count),
+      word32(g, d->dim_count),
+      ports(g, d->inputs, d->input_count, "cmz.inputs"),
+      ports(g, d->outputs, d->output_count, "cmz.outputs"),
+      null_pointer(g),
+      structures_global(g, "cmz.symbols", dims, d->dim_count),
+      word64(g, d->weight_bytes),
+      word32(g, d->default_threads),
+      words_global(g, "cmz.kinds", d->input_kinds, d->input_kinds ? d->input_count : 0, 4),
+      words_global(g, "cmz.kinds", d->output_kinds, d->output_kinds ? d->output_count : 0, 4)};
   return add_global(g, "cmz.description", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
 }
 
@@ -227,7 +230,8 @@ static LLVMValueRef program(const glue *g, LLVMValueRef described) {
       text(g, p->weights_file),
       hash,
       runtime_ops(g),
-      word32(g, p->op_count)};
+      word32(g, p->op_count),
+      t->needs_values ? LLVMGetNamedGlobal(g->module, "cmz_value_support") : null_pointer(g)};
   return add_global(g, "cmz.program", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
 }
 
@@ -278,7 +282,9 @@ static LLVMValueRef api(const glue *g, LLVMValueRef described, LLVMValueRef prog
                            direct(g, "cmz_instance_error"),
                            direct(g, "cmz_instance_profile"),
                            direct(g, "cmz_instance_profile_rows"),
-                           direct(g, "cmz_instance_memory_bytes")};
+                           direct(g, "cmz_instance_memory_bytes"),
+                           g->tables->needs_values ? direct(g, "cmz_instance_run_values")
+                                                   : null_pointer(g)};
   return add_global(g, "cmz.api", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
 }
 

@@ -3,9 +3,8 @@
 #ifndef CMZ_CODEGEN_INTERNAL_H
 #define CMZ_CODEGEN_INTERNAL_H
 
-#include "../runtime/ops.h"
-#include "../runtime/program.h"
 #include "codegen.h"
+#include "runtime_tables.h"
 
 /* One constant of the plan as it lies in the output. */
 typedef struct cmz_weight {
@@ -22,6 +21,7 @@ typedef struct cmz_tables {
   CMZ_VEC(cmz_weight) weights;
   uint64_t weight_bytes;         /* of the section or file, padding included */
   uint32_t input_dim_total;
+  bool needs_values;             /* some buffer holds strings, a sequence or an optional: the runtime's values.c is linked in */
   CMZ_VEC(const char *) op_functions; /* C names of the runtime ops in use, as program.ops will list them */
 } cmz_tables;
 

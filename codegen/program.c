@@ -166,14 +166,20 @@ static cmz_status write_buffers(writer *w) {
     out->bytes_slot = slot_of(w, b->bytes);
     out->element = CMZ_ELEMENT_U8;
     uint32_t slots[CMZ_MAX_RANK];
+    uint32_t listed = 0;
     if (b->value) {
       cmz_type type = cmz_value_get(w->module, b->value)->type;
       out->element = (uint32_t)type.dtype;
-      out->rank = type.rank == CMZ_RANK_UNKNOWN ? 0 : type.rank;
-      for (uint32_t d = 0; d < out->rank; d++) slots[d] = slot_of(w, type.shape[d]);
+      bool known = type.rank != CMZ_RANK_UNKNOWN;
+      listed = known ? type.rank : 0;
+      if (type.kind == CMZ_KIND_TENSOR) out->rank = listed;
+      else out->value = CMZ_PB_VALUE(type.kind, known ? type.rank + 1 : 0);
+      w->out->needs_values |= type.kind != CMZ_KIND_TENSOR || type.dtype == CMZ_STRING;
+      for (uint32_t d = 0; d < listed; d++)
+        slots[d] = type.shape[d] == CMZ_DIM_NONE ? UINT32_MAX : slot_of(w, type.shape[d]);
     }
     out->dim_slots = list_start(w);
-    for (uint32_t d = 0; d < out->rank; d++) list_add(w, slots[d]);
+    for (uint32_t d = 0; d < listed; d++) list_add(w, slots[d]);
   }
   w->out->program.buffers = buffers;
   w->out->program.buffer_count = plan->buffers.count;
@@ -269,6 +275,7 @@ static void add_sizes(writer *w, const words *symbols) {
 static void buffer_symbols(writer *w, uint32_t buffer, words *symbols) {
   if (buffer == CMZ_NO_BUFFER || !w->plan->buffers.data[buffer].value) return;
   const cmz_type type = cmz_value_get(w->module, w->plan->buffers.data[buffer].value)->type;
+  if (type.kind != CMZ_KIND_TENSOR) return;
   for (uint32_t d = 0; type.rank != CMZ_RANK_UNKNOWN && d < type.rank; d++) {
     const cmz_symbol *s = cmz_dim_symbol_of(w->module->dims, type.shape[d]);
     if (s && s->origin == CMZ_SYMBOL_DATA) {
@@ -356,6 +363,12 @@ static void step_symbols(writer *w, const cmz_step *s, words *symbols) {
   if (s->kind == CMZ_STEP_BIND) {
     uint32_t slot = slot_of(w, cmz_dim_symbol_id(w->module->dims, s->symbol));
     cmz_vec_push(w->arena, symbols, slot);
+  }
+  if (s->kind == CMZ_STEP_RUNTIME) {
+    const cmz_node *node = cmz_node_get(w->module, s->node);
+    for (uint32_t i = node->input_count; node->op->flags & CMZ_OP_VALUES && i < s->operand_count;
+         i++)
+      buffer_symbols(w, s->operands[i], symbols);
   }
   if (s->kind != CMZ_STEP_LOOP) return;
   const cmz_plan_loop *loop = s->loop;
@@ -497,7 +510,7 @@ static void write_port(writer *w, cmz_vid v, cmz_port *port, symbol_list *symbol
   const cmz_value value = *cmz_value_get(w->module, v);
   port->name = value.name;
   port->element = (uint32_t)value.type.dtype;
-  port->rank = value.type.rank;
+  port->rank = value.type.kind == CMZ_KIND_TENSOR ? value.type.rank : 0;
   int64_t *dims = CMZ_NEW_ARRAY(w->arena, int64_t, port->rank);
   for (uint32_t d = 0; d < port->rank; d++) {
     cmz_dim dim = value.type.shape[d];
@@ -521,14 +534,25 @@ static void write_input_dims(writer *w, const cmz_graph *g) {
   cmz_program_input_dim **all = CMZ_NEW_ARRAY(w->arena, cmz_program_input_dim *, g->inputs.count);
   for (uint32_t i = 0; i < g->inputs.count; i++) {
     const cmz_type type = cmz_value_get(w->module, g->inputs.data[i])->type;
-    all[i] = CMZ_NEW_ARRAY(w->arena, cmz_program_input_dim, type.rank);
-    for (uint32_t d = 0; d < type.rank; d++) {
+    uint32_t rank = type.kind == CMZ_KIND_TENSOR ? type.rank : 0;
+    all[i] = CMZ_NEW_ARRAY(w->arena, cmz_program_input_dim, rank);
+    for (uint32_t d = 0; d < rank; d++) {
       all[i][d].slot = slot_of(w, type.shape[d]);
       all[i][d].is_symbol = cmz_dim_symbol_of(w->module->dims, type.shape[d]) != NULL;
     }
-    w->out->input_dim_total += type.rank;
+    w->out->input_dim_total += rank;
   }
   w->out->program.input_dims = (const cmz_program_input_dim *const *)all;
+}
+
+/* The kinds of the COUNT values V; NULL when all are tensors. */
+static const uint32_t *port_kinds(writer *w, const cmz_vid *v, uint32_t count) {
+  uint32_t *kinds = CMZ_NEW_ARRAY(w->arena, uint32_t, count + 1), any = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    kinds[i] = (uint32_t)cmz_value_get(w->module, v[i])->type.kind;
+    any |= kinds[i];
+  }
+  return any ? kinds : NULL;
 }
 
 static void write_description(writer *w, const cmz_codegen_options *o) {
@@ -566,7 +590,9 @@ static void write_description(writer *w, const cmz_codegen_options *o) {
                          .outputs = outputs,
                          .dims = dims,
                          .weight_bytes = w->out->weight_bytes,
-                         .default_threads = o->default_threads};
+                         .default_threads = o->default_threads,
+                         .input_kinds = port_kinds(w, g.inputs.data, g.inputs.count),
+                         .output_kinds = port_kinds(w, g.outputs.data, g.outputs.count)};
   w->out->program.dim_slots = dim_slots.data;
   write_input_dims(w, &g);
 }

@@ -62,10 +62,12 @@ static cmz_status check_inputs(cmz_module *m, cmz_nid n) {
       continue;
     }
     const cmz_value *value = cmz_value_get(m, v);
-    if (value->type.kind != CMZ_KIND_TENSOR)
-      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
-                           "input \"%s\" is a sequence or an optional; these are not supported yet",
-                           value->name);
+    if (value->type.kind != CMZ_KIND_TENSOR) {
+      if (op->flags & CMZ_OP_VALUES) continue;
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "input \"%s\" is %s where a tensor is needed",
+                           value->name,
+                           value->type.kind & CMZ_KIND_OPTIONAL ? "an optional" : "a sequence");
+    }
     if (value->type.dtype == CMZ_UNDEFINED || value->type.rank == CMZ_RANK_UNKNOWN)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "the type of input \"%s\" is not known", value->name);
   }
@@ -185,7 +187,8 @@ cmz_status cmz_infer_same(cmz_module *m, cmz_nid n, uint32_t output, uint32_t in
   if (!to) return CMZ_OK;
   if (!from) return cmz_node_fail(m, n, CMZ_E_INPUT, "required input %u is absent", input);
   cmz_type type = cmz_value_get(m, from)->type;
-  cmz_value_set_type(m, to, dtype == CMZ_UNDEFINED ? type.dtype : dtype, type.rank, type.shape);
+  if (dtype != CMZ_UNDEFINED) type.dtype = dtype;
+  cmz_value_set_full_type(m, to, &type);
   return CMZ_OK;
 }
 

@@ -63,7 +63,7 @@ cmz_vid cmz_value_add_constant(cmz_module *m, cmz_gid g, const char *name, cmz_d
   for (uint32_t i = 0; i < rank; i++) dims[i] = cmz_dim_const(m->dims, shape[i]);
   cmz_value *value = cmz_value_get(m, v);
   value->constant = m->constants.count;
-  value->type = (cmz_type){CMZ_KIND_TENSOR, dtype, rank, dims};
+  value->type = (cmz_type){.kind = CMZ_KIND_TENSOR, .dtype = dtype, .rank = rank, .shape = dims};
   cmz_vec_push(m->arena, &m->constants, c);
   return v;
 }
@@ -85,9 +85,16 @@ cmz_vid cmz_value_add_scalar(cmz_module *m, cmz_gid g, cmz_dtype dtype, double v
 
 void cmz_value_set_type(cmz_module *m, cmz_vid v, cmz_dtype dtype, uint32_t rank,
                         const cmz_dim *shape) {
-  const cmz_dim *copy = NULL;
-  if (rank != CMZ_RANK_UNKNOWN) copy = cmz_arena_copy(m->arena, shape, rank * sizeof *shape);
-  cmz_value_get(m, v)->type = (cmz_type){CMZ_KIND_TENSOR, dtype, rank, copy};
+  cmz_type type = {.kind = CMZ_KIND_TENSOR, .dtype = dtype, .rank = rank, .shape = shape};
+  cmz_value_set_full_type(m, v, &type);
+}
+
+void cmz_value_set_full_type(cmz_module *m, cmz_vid v, const cmz_type *type) {
+  cmz_type copy = *type;
+  copy.shape = NULL;
+  if (type->rank != CMZ_RANK_UNKNOWN)
+    copy.shape = cmz_arena_copy(m->arena, type->shape, type->rank * sizeof *type->shape);
+  cmz_value_get(m, v)->type = copy;
 }
 
 void cmz_value_set_elements(cmz_module *m, cmz_vid v, const cmz_dim *elements, uint32_t count) {

@@ -19,13 +19,17 @@ typedef uint32_t cmz_cid; /* constant */
 #define CMZ_RANK_UNKNOWN UINT32_MAX
 #define CMZ_MAX_RANK 16
 
-typedef enum cmz_kind { CMZ_KIND_TENSOR, CMZ_KIND_SEQUENCE, CMZ_KIND_OPTIONAL } cmz_kind;
+/* Two bits: a sequence of tensors; something that may be absent. */
+typedef enum cmz_kind { CMZ_KIND_TENSOR = 0, CMZ_KIND_SEQUENCE = 1, CMZ_KIND_OPTIONAL = 2, CMZ_KIND_OPTIONAL_SEQUENCE = 3 } cmz_kind;
 
 typedef struct cmz_type {
   cmz_kind kind;
   cmz_dtype dtype;      /* of the tensor, or of the sequence's / optional's tensors */
   uint32_t rank;        /* CMZ_RANK_UNKNOWN until inferred */
   const cmz_dim *shape; /* RANK dims in the module's arena; never CMZ_DIM_NONE once inferred */
+  /* For other kinds than tensors dtype, rank and shape hold for every tensor inside: a rank or dim that is not the same for
+   * all of them, or not known, is CMZ_RANK_UNKNOWN or CMZ_DIM_NONE. VACANT: no tensor is inside, nor any that they describe. */
+  bool vacant;
 } cmz_type;
 
 /* Raw bytes of a constant: a view of a mapped file or arena memory. */
@@ -143,6 +147,7 @@ cmz_vid cmz_value_add_constant(cmz_module *m, cmz_gid g, const char *name, cmz_d
 cmz_vid cmz_value_add_i64s(cmz_module *m, cmz_gid g, const int64_t *values, uint32_t count); /* 1-D int64 */
 cmz_vid cmz_value_add_scalar(cmz_module *m, cmz_gid g, cmz_dtype dtype, double value);       /* rank 0 */
 void cmz_value_set_type(cmz_module *m, cmz_vid v, cmz_dtype dtype, uint32_t rank, const cmz_dim *shape); /* copies SHAPE */
+void cmz_value_set_full_type(cmz_module *m, cmz_vid v, const cmz_type *type);                           /* any kind; copies the shape */
 void cmz_value_set_elements(cmz_module *m, cmz_vid v, const cmz_dim *elements, uint32_t count);          /* copies */
 const cmz_constant *cmz_value_constant(const cmz_module *m, cmz_vid v); /* NULL when not constant or v is 0 */
 /* Content of an integer or bool tensor of at most 1024 elements as dims: constants (interned here), or

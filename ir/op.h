@@ -31,6 +31,8 @@ typedef enum cmz_op_flags {
   CMZ_OP_COMMUTATIVE = 1 << 9,
   CMZ_OP_CHEAP = 1 << 10,     /* recomputing it per use is cheaper than storing it (casts, adds, compares, movement) */
   CMZ_OP_DECODE = 1 << 11,    /* reads a compressed weight: never folded, always inside its consumer's kernel */
+  /* Takes sequences and optionals, too. With CMZ_OP_RUNTIME it sets the dims of the tensors that it gives itself. */
+  CMZ_OP_VALUES = 1 << 12,
 } cmz_op_flags;
 
 typedef struct cmz_eval cmz_eval; /* evaluator.h */

@@ -198,8 +198,9 @@ static bool read_dtype(parser *s, cmz_dtype *dtype) {
 
 static bool read_type(parser *s, cmz_type *type) {
   *type = (cmz_type){.kind = CMZ_KIND_TENSOR, .rank = CMZ_RANK_UNKNOWN};
-  if (take(s, "sequence")) type->kind = CMZ_KIND_SEQUENCE;
-  else if (take(s, "optional")) type->kind = CMZ_KIND_OPTIONAL;
+  bool optional = take(s, "optional"), sequence = take(s, "sequence");
+  type->kind = (cmz_kind)((optional ? CMZ_KIND_OPTIONAL : 0) | (sequence ? CMZ_KIND_SEQUENCE : 0));
+  type->vacant = type->kind != CMZ_KIND_TENSOR && take(s, "vacant");
   if (!read_dtype(s, &type->dtype)) return false;
   const char *before = s->at;
   if (take(s, "[") && take(s, "*")) return expect(s, "]");

@@ -14,7 +14,7 @@
  *          | "output" (VALUE | "_") ["as" string]
  *   value  = VALUE string ":" type ["layout" {"{" int "," int "," int "}"}]
  *            ["elements" "[" dims "]"]
- *   type   = ["sequence" | "optional"] dtype "[" (dims | "*") "]"
+ *   type   = ["optional"] ["sequence"] ["vacant"] dtype "[" (dims | "*") "]"
  *   dims   = [dim {"," dim}]                         dim: dim_text.c's expressions, "?" unknown
  *   data   = "[" numbers "]" | "strings" "[" strings "]" | "hex" string
  *          | "weights" int int | "elided" int string
@@ -109,8 +109,9 @@ static void number_all(printer *s) {
 /* ---- types and data ---- */
 
 static void print_type(printer *s, const cmz_type *type) {
-  static const char *const kinds[] = {"", "sequence ", "optional "};
-  cmz_text_add(s->text, "%s%s[", kinds[type->kind], cmz_dtype_info(type->dtype)->name);
+  static const char *const kinds[] = {"", "sequence ", "optional ", "optional sequence "};
+  cmz_text_add(s->text, "%s%s%s[", kinds[type->kind], type->vacant ? "vacant " : "",
+               cmz_dtype_info(type->dtype)->name);
   if (type->rank == CMZ_RANK_UNKNOWN) cmz_text_add(s->text, "*");
   for (uint32_t i = 0; type->rank != CMZ_RANK_UNKNOWN && i < type->rank; i++) {
     if (i) cmz_text_add(s->text, ", ");

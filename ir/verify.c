@@ -156,7 +156,7 @@ static cmz_status check_type(verifier *v, cmz_vid id) {
   if (type->rank != CMZ_RANK_UNKNOWN) {
     if (type->rank > CMZ_MAX_RANK) return broken_value(v, id, "has too many dimensions");
     for (uint32_t i = 0; i < type->rank; i++)
-      if (type->shape[i] == CMZ_DIM_NONE)
+      if (type->shape[i] == CMZ_DIM_NONE && type->kind == CMZ_KIND_TENSOR)
         return broken_value(v, id, "has a dimension that is not known");
   }
   for (uint32_t i = 0; i < value->layout.count; i++)

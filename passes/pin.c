@@ -30,6 +30,8 @@ static cmz_status add_pin(cmz_module *m, const cmz_pin *pin, cmz_dim *replacemen
     type->shape = shape;
     return CMZ_OK;
   }
+  if (type->kind != CMZ_KIND_TENSOR)
+    return cmz_fail(m->ctx, CMZ_E_USAGE, loc, "--shape: the input is not a tensor");
   if (type->rank != pin->rank)
     return cmz_fail(m->ctx, CMZ_E_USAGE, loc, "--shape gives %u dimensions, the input has %u",
                     pin->rank, type->rank);

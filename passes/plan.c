@@ -19,6 +19,7 @@ uint32_t cmz_planner_add_block(cmz_planner *p) {
 static cmz_dim value_bytes(cmz_planner *p, cmz_vid v) {
   cmz_module *m = p->m;
   const cmz_value *value = cmz_value_get(m, v);
+  if (value->type.kind != CMZ_KIND_TENSOR) return cmz_dim_const(m->dims, 0);
   cmz_dim elements =
       cmz_layout_elements(m->dims, &value->layout, value->type.rank, value->type.shape);
   uint8_t bits = cmz_dtype_info(value->type.dtype)->bits;
@@ -37,7 +38,8 @@ static uint32_t add_buffer(cmz_planner *p, cmz_buffer_kind kind, uint32_t index,
 }
 
 uint32_t cmz_planner_new_buffer(cmz_planner *p, cmz_vid v) {
-  bool dynamic = cmz_dim_is_data_dependent(p->m->dims, value_bytes(p, v));
+  bool dynamic = cmz_value_get(p->m, v)->type.kind != CMZ_KIND_TENSOR ||
+                 cmz_dim_is_data_dependent(p->m->dims, value_bytes(p, v));
   return add_buffer(p, dynamic ? CMZ_BUFFER_HEAP : CMZ_BUFFER_ARENA, 0, v);
 }
 
@@ -67,9 +69,10 @@ void cmz_planner_bind(cmz_planner *p, uint32_t block, cmz_nid node, cmz_vid v) {
   for (uint32_t i = 0; i < count; i++) {
     const cmz_symbol *symbol = cmz_dim_symbol_at(p->m->dims, i);
     if (symbol->origin != CMZ_SYMBOL_DATA || symbol->value != v) continue;
-    /* What an operator reports is its step's business; control flow learns sizes as it copies. */
-    if (symbol->element < 0 &&
-        (node == 0 || !(cmz_node_get(p->m, node)->op->flags & CMZ_OP_RUNTIME)))
+    /* What an operator reports is its step's business; control flow learns sizes as it copies, and
+     * some operators set them. */
+    uint32_t flags = node == 0 ? 0 : cmz_node_get(p->m, node)->op->flags;
+    if (symbol->element < 0 && (flags & (CMZ_OP_RUNTIME | CMZ_OP_VALUES)) != CMZ_OP_RUNTIME)
       continue;
     cmz_step s = {.kind = CMZ_STEP_BIND,
                   .node = node,

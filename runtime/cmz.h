@@ -3,7 +3,7 @@
  * A compiled model exports `const cmz_api *NAME_api(void)`; a shared library also exports it as
  * `cmz_model_api`, so that one program can load any model with dlopen. There is no global state: any number of
  * instances share one copy of the weights and may run at the same time in different threads (one thread at a
- * time per instance). */
+ * time per instance). Structs that grow have a struct_size: members past it are not there. */
 #ifndef CMZ_H
 #define CMZ_H
 
@@ -50,13 +50,34 @@ typedef struct cmz_tensor {
   size_t bytes;               /* size of the memory at data */
 } cmz_tensor;
 
+/* Kinds of values. The element type CMZ_ELEMENT_STRING makes a tensor's data an array of `const char *`: zero-terminated
+ * UTF-8, one string an element (NULL reads as ""). */
+typedef enum cmz_value_kind {
+  CMZ_VALUE_NONE = 0,         /* an optional that is absent */
+  CMZ_VALUE_TENSOR = 1,       /* one item */
+  CMZ_VALUE_SEQUENCE = 2      /* any number of items, of one element type */
+} cmz_value_kind;
+
+/* A tensor, a sequence of tensors, or nothing; zeroed it is nothing. An optional that is present is simply its content. */
+typedef struct cmz_value {
+  uint32_t kind;              /* cmz_value_kind */
+  uint32_t reserved;
+  size_t count;               /* of items */
+  cmz_tensor *items;
+} cmz_value;
+
+/* What an input or output takes or gives: one of these. */
+typedef enum cmz_port_kind {
+  CMZ_PORT_TENSOR = 0, CMZ_PORT_SEQUENCE = 1, CMZ_PORT_OPTIONAL = 2 /* tensor or nothing */, CMZ_PORT_OPTIONAL_SEQUENCE = 3
+} cmz_port_kind;
+
 #define CMZ_DIM_AFTER_RUN INT64_MIN
 #define CMZ_DIM_COMPUTED (INT64_MIN + 1)
 
 /* One input, output or state in a model's description. */
 typedef struct cmz_port {
   const char *name;           /* as in the source model */
-  uint32_t element, rank;
+  uint32_t element, rank;     /* element type of all items; rank: of a tensor, 0 for the other kinds, whose items may differ */
   const int64_t *dims;        /* -1 - i: symbolic dim i of the description; CMZ_DIM_AFTER_RUN: known only after a run (in
                                  memory of the instance); CMZ_DIM_COMPUTED: follows from the symbolic dims, filled in by run */
 } cmz_port;
@@ -74,6 +95,7 @@ typedef struct cmz_description {
   const cmz_symbolic_dim *dims;
   uint64_t weight_bytes;
   uint32_t default_threads; /* 0: one a physical core */
+  const uint32_t *input_kinds, *output_kinds; /* cmz_port_kind of each; NULL: all are tensors */
 } cmz_description;
 
 /* The caller's own parallel loop: calls body(user, i) for 0 <= i < count, in any order and thread, and returns when all are done. */
@@ -125,6 +147,11 @@ typedef struct cmz_api {
   void (*profile)(cmz_model *model, int on);
   uint32_t (*profile_rows)(const cmz_model *model, cmz_profile_row *rows, uint32_t capacity);
   uint64_t (*memory_bytes)(const cmz_model *model); /* working memory of the instance now */
+  /* The same as `run` for models with sequences or optionals among their inputs and outputs, which `run` refuses; NULL for
+   * models that have neither these nor strings. INPUTS are read only, and only during the call. Of OUTPUTS those of kind
+   * CMZ_VALUE_TENSOR with one item are treated as `run` treats them; what the others hold is ignored, and they become
+   * values in the instance's own memory, strings and items included, valid until its next run. */
+  int (*run_values)(cmz_model *model, const cmz_value *inputs, cmz_value *outputs);
 } cmz_api;
 
 #ifdef __cplusplus

@@ -2,8 +2,8 @@
  * In: a program's tables and the caller's configuration. Out: an instance that run.c runs.
  * Always holds: create touches no weights; every byte comes from and goes back to the caller's
  * allocator when there is one; a failed create leaves an instance that only serves `error`. */
-#include "instance.h"
 #include "cpu.h"
+#include "values.h"
 
 void *cmz_memory_take(cmz_model *m, size_t bytes) {
   void *memory = NULL;
@@ -112,6 +112,8 @@ static int make_tables(cmz_model *m, const cmz_program *p) {
     for (uint32_t d = 0; d < port->rank; d++) {
       if (port->dims[d] == CMZ_DIM_AFTER_RUN) m->data_dependent[i] = true;
     }
+    if (p->description->output_kinds && p->description->output_kinds[i])
+      m->data_dependent[i] = true;
   }
   return CMZ_SUCCESS;
 }
@@ -156,6 +158,10 @@ static int create(cmz_model *m, const cmz_program *p) {
     if (rc) return rc;
   }
   set_constant_pointers(m);
+  if (p->values) {
+    rc = p->values->create(m);
+    if (rc) return rc;
+  }
   uint32_t threads = m->config.threads ? m->config.threads : p->description->default_threads;
   m->threads = threads ? threads : cmz_core_count();
   if (m->config.parallel_for) {
@@ -196,6 +202,7 @@ void cmz_instance_destroy(cmz_model *m) {
   const cmz_program *p = m->program;
   if (m->team) cmz_team_destroy(m, m->team);
   if (p) {
+    if (m->values) p->values->destroy(m);
     for (uint32_t b = 0; b < p->buffer_count; b++) {
       cmz_memory_give(m, m->owned[b], m->capacity[b]);
     }

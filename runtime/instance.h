@@ -44,6 +44,7 @@ struct cmz_model {
   void **staging;       /* by input, then output: contiguous copies of strided tensors */
   size_t *staging_bytes;
   int64_t reported;     /* what the last runtime op reported */
+  struct cmz_values *values; /* values.c's; NULL when the program has none */
 
   uint64_t memory; /* bytes taken from the allocator */
   bool profiling;

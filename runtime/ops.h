@@ -17,7 +17,18 @@
   X(non_zero, "non_zero", "")                                                                      \
   X(unique, "unique", "axis=-2147483648 sorted=1")                                                 \
   X(compress, "compress", "axis=-2147483648")                                                      \
-  X(non_max_suppression, "non_max_suppression", "center_point_box=0")
+  X(non_max_suppression, "non_max_suppression", "center_point_box=0")                              \
+  X(sequence_empty, "sequence_empty", "")                                                          \
+  X(sequence_construct, "sequence_construct", "")                                                  \
+  X(sequence_insert, "sequence_insert", "")                                                        \
+  X(sequence_erase, "sequence_erase", "")                                                          \
+  X(sequence_at, "sequence_at", "")                                                                \
+  X(sequence_length, "sequence_length", "")                                                        \
+  X(split_to_sequence, "split_to_sequence", "axis=0 keepdims=1")                                   \
+  X(concat_from_sequence, "concat_from_sequence", "axis=0 new_axis=0")                             \
+  X(optional, "optional", "")                                                                      \
+  X(optional_has_element, "optional_has_element", "")                                              \
+  X(optional_get_element, "optional_get_element", "")
 
 #define CMZ_OP_NO_AXIS (-2147483648LL)
 

@@ -2,8 +2,8 @@
  * In: an instance whose inputs are checked and whose pointers are set (run.c). Out: outputs in
  * their buffers. Always holds: a static program's steps take no memory; memory that depends on data
  * is taken just before the step that writes it. */
-#include "instance.h"
 #include "ops.h"
+#include "values.h"
 
 /* Below this much work (flops plus bytes) a step is not worth waking threads for. */
 enum { SMALL_WORK = 60000 };
@@ -155,6 +155,7 @@ static void copy_dims(cmz_model *m, uint32_t from, uint32_t to) {
 
 static int copy_buffer(cmz_model *m, uint32_t from, uint32_t to) {
   void *source, *target;
+  if (m->program->buffers[to].value) return m->program->values->copy(m, from, to);
   int rc = buffer_address(m, from, &source);
   if (rc) return rc;
   if (is_late(m, m->roots[to])) copy_dims(m, from, to);
@@ -300,12 +301,13 @@ static int run_if(cmz_model *m, const cmz_program_step *step) {
   return rc ? rc : cmz_block_run(m, condition ? step->a : step->b);
 }
 
-/* next -> state for all carried values, as if at once: a value that is itself another's state goes
+/* next -> state for all carried tensors, as if at once: a value that is itself another's state goes
  * through a copy. */
 static int carry(cmz_model *m, const uint32_t *triples, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     uint32_t next = triples[3 * i + 2];
     bool conflict = false;
+    if (m->program->buffers[next].value) continue;
     for (uint32_t j = 0; j < i; j++) conflict |= m->roots[triples[3 * j + 1]] == m->roots[next];
     if (!conflict) {
       continue;
@@ -324,6 +326,7 @@ static int carry(cmz_model *m, const uint32_t *triples, uint32_t count) {
     return rc ? rc : carry(m, triples + 3 * (i + 1), count - i - 1);
   }
   for (uint32_t i = 0; i < count; i++) {
+    if (m->program->buffers[triples[3 * i + 2]].value) continue;
     int rc = copy_buffer(m, triples[3 * i + 2], triples[3 * i + 1]);
     if (rc) return rc;
   }
@@ -413,7 +416,9 @@ static int loop_iteration(cmz_model *m, const loop_state *loop, int64_t i, bool 
     if (rc) return rc;
     *go_on = condition != 0;
   }
-  return carry(m, loop->carried, h[CMZ_LOOP_CARRIED]);
+  rc = carry(m, loop->carried, h[CMZ_LOOP_CARRIED]);
+  if (rc || !m->program->values) return rc;
+  return m->program->values->carry(m, loop->carried, h[CMZ_LOOP_CARRIED]);
 }
 
 static int run_loop(cmz_model *m, const cmz_program_step *step) {

@@ -29,8 +29,11 @@ typedef struct cmz_program_buffer {
   uint32_t bytes_slot;
   uint32_t element, rank;
   uint32_t dim_slots;   /* first of RANK entries in `lists`: slots of the dims */
-  uint32_t reserved;
+  uint32_t value;       /* CMZ_PB_VALUE; 0: a tensor. Else RANK is 0, and dim_slots lists the dims of the tensors inside that
+                           are known (UINT32_MAX: not), as many as the rank inside */
 } cmz_program_buffer;
+/* Kind: cmz_port_kind; INSIDE: 1 + the rank of the tensors inside, or 0 when that is not known. */
+#define CMZ_PB_VALUE(kind, inside) ((uint32_t)(kind) | (uint32_t)(inside) << 8)
 
 typedef enum cmz_program_step_kind { CMZ_PS_KERNEL, CMZ_PS_RUNTIME, CMZ_PS_COPY, CMZ_PS_BIND, CMZ_PS_IF, CMZ_PS_LOOP,
   CMZ_PS_SIZES /* run size instructions [a, a+b): after BIND, and what an op reported */ } cmz_program_step_kind;
@@ -80,6 +83,7 @@ typedef struct cmz_program {
   const uint8_t *weights_hash;                    /* 16 bytes at the start of the weights file */
   struct cmz_program_op const *ops;               /* the runtime ops that this program uses: RUNTIME steps' `a` is an index into it */
   uint32_t op_count;
+  struct cmz_value_functions const *values;       /* values.c, or NULL: neither strings, sequences nor optionals anywhere */
 } cmz_program;
 
 /* Only the ops in use are referred to, so that the others are dropped when the model is linked. ops.h has the type of `function`. */
@@ -98,6 +102,7 @@ enum { CMZ_LOOP_TRIP_COUNT, CMZ_LOOP_CONDITION, CMZ_LOOP_BODY_CONDITION, CMZ_LOO
 /* The generic implementation behind every model's cmz_api: the generated functions pass their program. */
 int cmz_instance_create(const cmz_program *program, const cmz_config *config, cmz_model **model);
 int cmz_instance_run(cmz_model *model, const cmz_tensor *inputs, cmz_tensor *outputs);
+int cmz_instance_run_values(cmz_model *model, const cmz_value *inputs, cmz_value *outputs);
 void cmz_instance_destroy(cmz_model *model);
 const char *cmz_instance_error(const cmz_model *model);
 size_t cmz_instance_arena_bytes(const cmz_program *program, const int64_t *dims);

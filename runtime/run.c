@@ -2,7 +2,7 @@
  * its memory and executes the entry block. In: the caller's tensors. Out: filled outputs, or a
  * message that names the tensor. Always holds: with unchanged dims, contiguous tensors and no
  * data-dependent size nothing is allocated. */
-#include "instance.h"
+#include "values.h"
 
 static const uint8_t element_bits[] = {
     [CMZ_ELEMENT_F32] = 32,   [CMZ_ELEMENT_U8] = 8,         [CMZ_ELEMENT_I8] = 8,
@@ -343,17 +343,23 @@ static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
 
 static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
   const cmz_description *description = m->program->description;
+  const struct cmz_value_functions *values = m->program->values;
   for (uint32_t i = 0; i < description->input_count; i++) {
+    if (description->input_kinds && description->input_kinds[i]) continue;
     int rc = check_input(m, &description->inputs[i], &inputs[i]);
     if (rc) return rc;
   }
   int rc = prepare(m, inputs);
   if (!rc) rc = place_inputs(m, inputs);
   if (!rc) rc = place_outputs(m, outputs);
+  if (!rc && values) rc = values->begin(m);
   if (m->profiling) cmz_profile_charge(m, m->program->step_count);
   if (!rc) rc = cmz_block_run(m, 0);
-  for (uint32_t i = 0; !rc && i < description->output_count; i++)
+  if (!rc && values) rc = values->finish(m);
+  for (uint32_t i = 0; !rc && i < description->output_count; i++) {
+    if (description->output_kinds && description->output_kinds[i]) continue;
     rc = finish_output(m, i, &outputs[i]);
+  }
   if (m->profiling) cmz_profile_charge(m, m->program->step_count);
   return rc;
 }

@@ -95,16 +95,21 @@ static cmz_status add_tensor(cmz_onnx_importer *im, const Onnx__AttributeProto *
   return CMZ_OK;
 }
 
+const Onnx__TypeProto *cmz_onnx_type_inside(const Onnx__TypeProto *type, cmz_kind *kind) {
+  unsigned bits = 0;
+  if (type && type->optional_type) bits = CMZ_KIND_OPTIONAL, type = type->optional_type->elem_type;
+  if (type && type->sequence_type) bits |= CMZ_KIND_SEQUENCE, type = type->sequence_type->elem_type;
+  *kind = (cmz_kind)bits;
+  return type;
+}
+
 /* A type is kept as its element type (i) and its cmz_kind (count). */
 static cmz_status add_type(cmz_onnx_importer *im, const Onnx__AttributeProto *a, cmz_loc loc,
                            cmz_attr *out) {
-  const Onnx__TypeProto *type = a->tp;
+  cmz_kind kind;
+  const Onnx__TypeProto *type = cmz_onnx_type_inside(a->tp, &kind);
   out->kind = CMZ_ATTR_TYPE;
-  out->count = CMZ_KIND_TENSOR;
-  if (type && type->sequence_type)
-    out->count = CMZ_KIND_SEQUENCE, type = type->sequence_type->elem_type;
-  else if (type && type->optional_type)
-    out->count = CMZ_KIND_OPTIONAL, type = type->optional_type->elem_type;
+  out->count = kind;
   if (!type || !type->tensor_type)
     return cmz_fail(
         im->ctx, CMZ_E_UNSUPPORTED, loc,

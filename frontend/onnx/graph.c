@@ -91,10 +91,8 @@ static cmz_status input_type(cmz_onnx_importer *im, cmz_vid v, const Onnx__Value
                              bool entry) {
   cmz_loc loc = {.file = im->file->path, .tensor = info->name};
   const Onnx__TypeProto *type = info->type;
-  cmz_kind kind = CMZ_KIND_TENSOR;
-  if (type && type->sequence_type) kind = CMZ_KIND_SEQUENCE, type = type->sequence_type->elem_type;
-  else if (type && type->optional_type)
-    kind = CMZ_KIND_OPTIONAL, type = type->optional_type->elem_type;
+  cmz_kind kind;
+  type = cmz_onnx_type_inside(type, &kind);
   if (!type || !type->tensor_type) {
     if (!entry && (!type || (!type->map_type && !type->sparse_tensor_type && !type->opaque_type)))
       return CMZ_OK;
@@ -118,13 +116,15 @@ static cmz_status input_type(cmz_onnx_importer *im, cmz_vid v, const Onnx__Value
                       "input \"%s\" has rank %zu; at most %d is supported", info->name,
                       shape->n_dim, CMZ_MAX_RANK);
     rank = (uint32_t)shape->n_dim;
-    for (size_t i = 0; i < shape->n_dim; i++) dims[i] = input_dim(im, info->name, i, shape->dim[i]);
+    for (size_t i = 0; i < shape->n_dim; i++) {
+      bool open = !shape->dim[i]->has_dim_value || shape->dim[i]->dim_value < 0;
+      /* The tensors of a sequence need not agree on a size that has no number. */
+      dims[i] = open && kind != CMZ_KIND_TENSOR ? CMZ_DIM_NONE
+                                                : input_dim(im, info->name, i, shape->dim[i]);
+    }
   }
-  if (rank != CMZ_RANK_UNKNOWN) cmz_value_set_type(im->m, v, (cmz_dtype)element, rank, dims);
-  cmz_value *value = cmz_value_get(im->m, v);
-  value->type.dtype = (cmz_dtype)element;
-  value->type.kind = kind;
-  if (rank == CMZ_RANK_UNKNOWN) value->type.rank = rank;
+  cmz_type full = {.kind = kind, .dtype = (cmz_dtype)element, .rank = rank, .shape = dims};
+  cmz_value_set_full_type(im->m, v, &full);
   return CMZ_OK;
 }
 

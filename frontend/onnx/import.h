@@ -78,6 +78,8 @@ cmz_status cmz_onnx_sparse_read(cmz_onnx_importer *im, const Onnx__SparseTensorP
 /* ATTRIBUTE, or what it refers to when it names an attribute of the function around it; NULL when that is absent.
  * *SCOPE becomes the scope in which its subgraphs are read. */
 const Onnx__AttributeProto *cmz_onnx_attribute_resolve(cmz_scope **scope, const Onnx__AttributeProto *attribute);
+/* The tensor type inside TYPE (NULL when there is none, or something else than a tensor), and what is around it. */
+const Onnx__TypeProto *cmz_onnx_type_inside(const Onnx__TypeProto *type, cmz_kind *kind);
 /* The attribute of NODE called NAME, resolved; NULL when absent. */
 const Onnx__AttributeProto *cmz_onnx_attribute_find(cmz_scope *scope, const Onnx__NodeProto *node, const char *name);
 /* What NODE gives against the attributes that OP has at opset VERSION: none that is not known, of another kind, or given

@@ -55,8 +55,9 @@ static cmz_dim condition_of(cmz_module *m, cmz_vid v) {
 
 static cmz_status set_from_branch(cmz_module *m, cmz_nid n, cmz_gid g) {
   for (uint32_t i = 0; i < cmz_node_get(m, n)->output_count; i++) {
-    cmz_type t = cmz_value_get(m, cmz_graph_get(m, g)->outputs.data[i])->type;
-    cmz_set_output(m, n, i, t.dtype, t.rank, t.shape);
+    const cmz_type t = cmz_value_get(m, cmz_graph_get(m, g)->outputs.data[i])->type;
+    cmz_vid out = cmz_ops_output(m, n, i);
+    if (out) cmz_value_set_full_type(m, out, &t);
   }
   return CMZ_OK;
 }
@@ -67,8 +68,14 @@ static cmz_status merge_types(cmz_module *m, cmz_nid n, uint32_t i, cmz_dim cond
   cmz_vid out = cmz_node_output(cmz_node_get(m, n), i);
   if (!out) return CMZ_OK;
   const cmz_type x = cmz_value_get(m, a)->type, y = cmz_value_get(m, b)->type;
-  if (x.kind != CMZ_KIND_TENSOR || y.kind != CMZ_KIND_TENSOR)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "a branch gives a sequence or an optional");
+  if (x.kind != CMZ_KIND_TENSOR || y.kind != CMZ_KIND_TENSOR) {
+    cmz_type both;
+    if (!cmz_type_merge(m, &x, &y, &both))
+      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
+                           "output %u is a tensor, a sequence or an optional by the branch", i);
+    cmz_value_set_full_type(m, out, &both);
+    return CMZ_OK;
+  }
   if (x.dtype != y.dtype || x.rank != y.rank)
     return cmz_node_fail(
         m, n, CMZ_E_UNSUPPORTED,
@@ -129,6 +136,31 @@ static cmz_status eval_if(cmz_eval *e, const cmz_node *n, const cmz_array *input
 
 /* ---- bodies of loops ---- */
 
+/* A sequence or optional that a loop carries: in every iteration it may hold what the last one put
+ * there, of sizes that only that iteration knows. */
+static cmz_status widen_carried(cmz_module *m, cmz_nid n, uint32_t i, cmz_vid in,
+                                const cmz_type *next, bool *changed) {
+  const cmz_type now = cmz_value_get(m, in)->type;
+  cmz_type both;
+  if (!cmz_type_merge(m, &now, next, &both))
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "carried value %u changes its type in the body",
+                         i);
+  cmz_dim shape[CMZ_MAX_RANK];
+  bool same = both.kind == now.kind && both.rank == now.rank && both.dtype == now.dtype &&
+              both.vacant == now.vacant;
+  for (uint32_t j = 0; both.rank != CMZ_RANK_UNKNOWN && j < both.rank; j++) {
+    shape[j] = both.shape[j];
+    if (shape[j] != CMZ_DIM_NONE && cmz_dim_is_data_dependent(m->dims, shape[j]))
+      shape[j] = CMZ_DIM_NONE;
+    same = same && shape[j] == now.shape[j];
+  }
+  if (same) return CMZ_OK;
+  both.shape = shape;
+  cmz_value_set_full_type(m, in, &both);
+  *changed = true;
+  return CMZ_OK;
+}
+
 /* Gives the body's inputs from FIRST on the types of COUNT values carried into the loop, infers the
  * body, and where a carried size changes from one iteration to the next, makes it a symbol of the
  * body's input and starts again. */
@@ -136,7 +168,7 @@ static cmz_status infer_body(cmz_module *m, cmz_nid n, cmz_gid g, uint32_t first
                              const cmz_vid *initial, uint32_t first_output) {
   for (uint32_t i = 0; i < count; i++) {
     const cmz_type t = cmz_value_get(m, initial[i])->type;
-    cmz_value_set_type(m, cmz_graph_get(m, g)->inputs.data[first + i], t.dtype, t.rank, t.shape);
+    cmz_value_set_full_type(m, cmz_graph_get(m, g)->inputs.data[first + i], &t);
   }
   for (int round = 0; round < 4; round++) {
     bool changed = false;
@@ -147,7 +179,11 @@ static cmz_status infer_body(cmz_module *m, cmz_nid n, cmz_gid g, uint32_t first
       const cmz_type now = cmz_value_get(m, in)->type;
       const cmz_type next =
           cmz_value_get(m, cmz_graph_get(m, g)->outputs.data[first_output + i])->type;
-      if (next.kind != CMZ_KIND_TENSOR || now.dtype != next.dtype || now.rank != next.rank)
+      if (now.kind != CMZ_KIND_TENSOR || next.kind != CMZ_KIND_TENSOR) {
+        CMZ_TRY(widen_carried(m, n, i, in, &next, &changed));
+        continue;
+      }
+      if (now.dtype != next.dtype || now.rank != next.rank)
         return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
                              "carried value %u changes its type or rank in the body", i);
       cmz_dim shape[CMZ_MAX_RANK];
@@ -173,6 +209,10 @@ static void set_carried(cmz_module *m, cmz_nid n, uint32_t i, cmz_vid body_input
   if (!out) return;
   const cmz_type t = cmz_value_get(m, body_input)->type;
   cmz_dim shape[CMZ_MAX_RANK];
+  if (t.kind != CMZ_KIND_TENSOR) {
+    cmz_value_set_full_type(m, out, &t);
+    return;
+  }
   for (uint32_t j = 0; j < t.rank; j++) {
     const cmz_symbol *s = cmz_dim_symbol_of(m->dims, t.shape[j]);
     bool varies = s && s->origin == CMZ_SYMBOL_DATA && s->value == body_input;
@@ -197,8 +237,8 @@ static cmz_status set_stacked(cmz_module *m, cmz_nid n, uint32_t i, cmz_gid g, c
                               cmz_dim length, int64_t axis) {
   cmz_vid out = cmz_node_output(cmz_node_get(m, n), i);
   const cmz_type t = cmz_value_get(m, from)->type;
-  uint32_t at;
-  CMZ_TRY(cmz_infer_axis(m, n, axis, t.rank + 1, &at));
+  uint32_t at = 0;
+  if (t.kind == CMZ_KIND_TENSOR) CMZ_TRY(cmz_infer_axis(m, n, axis, t.rank + 1, &at));
   if (!out) return CMZ_OK;
   if (t.kind != CMZ_KIND_TENSOR || t.rank + 1 > CMZ_MAX_RANK)
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "output %u collects something else than tensors",
@@ -510,8 +550,8 @@ static cmz_status expand_scan(cmz_module *m, cmz_nid n) {
 #define ROW(NAME, MIN_INPUTS, SINCE, FUNCTION, EXPAND, ...)                                        \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = MIN_INPUTS, .max_inputs = 255, .min_outputs = 0,     \
-    .max_outputs = 255, .since = SINCE, .flags = CMZ_OP_CONTROL, .infer = infer_##FUNCTION,        \
-    .eval = eval_##FUNCTION, .expand = EXPAND, ##__VA_ARGS__                                       \
+    .max_outputs = 255, .since = SINCE, .flags = CMZ_OP_CONTROL | CMZ_OP_VALUES,                   \
+    .infer = infer_##FUNCTION, .eval = eval_##FUNCTION, .expand = EXPAND, ##__VA_ARGS__            \
   }
 
 const cmz_op cmz_ops_control[] = {

@@ -170,7 +170,7 @@ static cmz_status eval(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
   equation q;
   for (uint32_t i = 0; i < n->input_count && i < MAX_TERMS; i++) {
     cmz_array_dims(e, &inputs[i], dims[i]);
-    types[i] = (cmz_type){CMZ_KIND_TENSOR, inputs[i].dtype, inputs[i].rank, dims[i]};
+    types[i] = (cmz_type){.dtype = inputs[i].dtype, .rank = inputs[i].rank, .shape = dims[i]};
   }
   CMZ_TRY(parse(e->module, e->node, types, &q));
   int64_t extent[LETTERS + CMZ_MAX_RANK], at[LETTERS + CMZ_MAX_RANK] = {0}, shape[CMZ_MAX_RANK];

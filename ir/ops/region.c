@@ -87,7 +87,7 @@ static cmz_status eval_unpool(cmz_eval *e, const cmz_node *n, const cmz_array *i
   const cmz_array *x = &inputs[0];
   cmz_dim dims[CMZ_MAX_RANK], shape[CMZ_MAX_RANK];
   cmz_array_dims(e, x, dims);
-  cmz_type type = {CMZ_KIND_TENSOR, x->dtype, x->rank, dims};
+  cmz_type type = {.dtype = x->dtype, .rank = x->rank, .shape = dims};
   CMZ_TRY(unpooled(e->module, e->node, &type, shape));
   cmz_array inner = {.rank = x->rank};
   for (uint32_t i = 0; i < x->rank; i++)

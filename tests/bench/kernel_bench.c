@@ -12,7 +12,7 @@
 #include "codegen/codegen.h"
 #include "ir/kernel.h"
 #include "passes/passes.h"
-#include "runtime/program.h"
+#include "codegen/runtime_tables.h"
 
 typedef struct bench {
   cmz_context *ctx;

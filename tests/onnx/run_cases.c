@@ -46,7 +46,7 @@ typedef struct settings {
 } settings;
 
 typedef struct port {
-  cmz_tensor tensor;
+  cmz_value value;
   bool present, other;
 } port;
 
@@ -89,7 +89,32 @@ static void *read_file(const char *path, size_t *size) {
   return data;
 }
 
-/* One `in|out INDEX NAME DTYPE RANK DIMS… FILE` line. */
+/* `DTYPE RANK DIMS… FILE` from SAVE on; strings become a table of pointers into the file. */
+static bool read_tensor(const char *folder, const char *type, char **save, cmz_tensor *t) {
+  t->element = (uint32_t)atoi(type);
+  char *rank = strtok_r(NULL, " ", save);
+  if (!rank) return false;
+  t->rank = (uint32_t)atoi(rank);
+  size_t count = 1;
+  for (uint32_t d = 0; d < t->rank && d < CMZ_MAX_DIMS; d++) {
+    char *dim = strtok_r(NULL, " ", save);
+    if (!dim) return false;
+    t->dims[d] = atoll(dim);
+    count *= (size_t)t->dims[d];
+  }
+  char *file = strtok_r(NULL, " ", save), path[8192];
+  if (!file) return false;
+  snprintf(path, sizeof path, "%s/%s", folder, file);
+  t->data = read_file(path, &t->bytes);
+  if (!t->data || t->element != CMZ_ELEMENT_STRING) return t->data != NULL;
+  const char **table = calloc(count + 1, sizeof *table), *at = t->data, *end = at + t->bytes;
+  for (size_t i = 0; i < count && at < end; i++, at += strlen(at) + 1) table[i] = at;
+  t->data = table;
+  t->bytes = count * sizeof *table;
+  return true;
+}
+
+/* A line of a data set, as export_cases.py describes it. */
 static bool read_port(const char *folder, char *line, data_set *set) {
   char *save = NULL;
   char *role = strtok_r(line, " ", &save), *index = strtok_r(NULL, " ", &save);
@@ -102,24 +127,18 @@ static bool read_port(const char *folder, char *line, data_set *set) {
   int *count = is_input ? &set->input_count : &set->output_count;
   if (i >= *count) *count = i + 1;
   p->present = true;
-  if (!strcmp(type, "other")) {
-    p->other = true;
-    return true;
+  p->other = !strcmp(type, "other");
+  if (p->other || !strcmp(type, "none")) return true;
+  bool sequence = !strcmp(type, "seq");
+  char *length = sequence ? strtok_r(NULL, " ", &save) : NULL;
+  p->value.kind = sequence ? CMZ_VALUE_SEQUENCE : CMZ_VALUE_TENSOR;
+  p->value.count = sequence && length ? (size_t)atoi(length) : !sequence;
+  p->value.items = calloc(p->value.count + 1, sizeof *p->value.items);
+  for (size_t k = 0; k < p->value.count; k++) {
+    if (sequence) type = strtok_r(NULL, " ", &save);
+    if (!type || !read_tensor(folder, type, &save, &p->value.items[k])) return false;
   }
-  p->tensor.element = (uint32_t)atoi(type);
-  char *rank = strtok_r(NULL, " ", &save);
-  if (!rank) return false;
-  p->tensor.rank = (uint32_t)atoi(rank);
-  for (uint32_t d = 0; d < p->tensor.rank && d < CMZ_MAX_DIMS; d++) {
-    char *dim = strtok_r(NULL, " ", &save);
-    if (!dim) return false;
-    p->tensor.dims[d] = atoll(dim);
-  }
-  char *file = strtok_r(NULL, " ", &save), path[8192];
-  if (!file) return false;
-  snprintf(path, sizeof path, "%s/%s", folder, file);
-  p->tensor.data = read_file(path, &p->tensor.bytes);
-  return p->tensor.data != NULL;
+  return true;
 }
 
 static size_t element_count(const cmz_tensor *t) {
@@ -132,6 +151,17 @@ static bool same_number(double got, double want, double rtol, double atol) {
   if (isnan(want) || isnan(got)) return isnan(want) && isnan(got);
   if (isinf(want) || isinf(got)) return want == got;
   return fabs(got - want) <= atol + rtol * fabs(want);
+}
+
+static result compare_strings(const cmz_tensor *got, const cmz_tensor *want, int index) {
+  const char *const *a = got->data, *const *b = want->data;
+  for (size_t i = 0; i < element_count(want); i++) {
+    if (a[i] && !strcmp(a[i], b[i])) continue;
+    snprintf(detail, sizeof detail, "output %d: string %zu is \"%s\", not \"%s\"", index, i,
+             a[i] ? a[i] : "(null)", b[i]);
+    return RESULT_WRONG;
+  }
+  return RESULT_PASS;
 }
 
 /* The suite's own rule: dtype and shape equal, integers exact, floats within the case's tolerances.
@@ -153,6 +183,7 @@ static result compare(const cmz_tensor *got, const cmz_tensor *want, int index, 
         want->rank ? (long long)want->dims[0] : -1);
     return RESULT_WRONG;
   }
+  if (want->element == CMZ_ELEMENT_STRING) return compare_strings(got, want, index);
   bool is_float = cmz_dtype_is_float((cmz_dtype)want->element);
   /* bfloat16 has 8 bits: the suite's runner (onnx/backend/test/runner) takes two units in the last place. */
   if (want->element == CMZ_BF16) rtol = fmax(rtol, 0x1p-6);
@@ -173,29 +204,61 @@ static result compare(const cmz_tensor *got, const cmz_tensor *want, int index, 
   return RESULT_WRONG;
 }
 
+static result compare_values(const cmz_value *got, const cmz_value *want, int index, double rtol,
+                             double atol) {
+  if (got->kind != want->kind || got->count != want->count) {
+    snprintf(detail, sizeof detail, "output %d has kind %u with %zu items, not %u with %zu", index,
+             got->kind, got->count, want->kind, want->count);
+    return RESULT_WRONG;
+  }
+  for (size_t i = 0; i < want->count; i++) {
+    result r = compare(&got->items[i], &want->items[i], index, rtol, atol);
+    if (r != RESULT_PASS) return r;
+  }
+  return RESULT_PASS;
+}
+
+static int run_any(const cmz_api *api, cmz_model *model, const cmz_value *inputs,
+                   cmz_value *outputs) {
+  if (api->run_values) return api->run_values(model, inputs, outputs);
+  static cmz_tensor in[MAX_PORTS], out[MAX_PORTS];
+  memset(out, 0, sizeof out);
+  for (uint32_t i = 0; i < api->description->input_count; i++) {
+    if (inputs[i].kind != CMZ_VALUE_TENSOR) return CMZ_INVALID_ARGUMENT;
+    in[i] = inputs[i].items[0];
+  }
+  for (uint32_t i = 0; i < api->description->output_count; i++)
+    outputs[i] = (cmz_value){.kind = CMZ_VALUE_TENSOR, .count = 1, .items = &out[i]};
+  return api->run(model, in, out);
+}
+
 static result run_set(const cmz_api *api, cmz_model *model, data_set *set, double rtol,
                       double atol) {
-  cmz_tensor inputs[MAX_PORTS] = {0}, outputs[MAX_PORTS] = {0};
+  cmz_value inputs[MAX_PORTS] = {0}, outputs[MAX_PORTS] = {0};
   const cmz_description *d = api->description;
-  for (uint32_t i = 0; i < d->input_count && i < MAX_PORTS; i++) {
+  if (d->input_count > MAX_PORTS || d->output_count > MAX_PORTS) {
+    snprintf(detail, sizeof detail, "more than %d inputs or outputs", MAX_PORTS);
+    return RESULT_WRONG;
+  }
+  for (uint32_t i = 0; i < d->input_count; i++) {
     if ((int)i >= set->input_count || !set->inputs[i].present) {
       snprintf(detail, sizeof detail, "the model has %u inputs, the case gives %d", d->input_count,
                set->input_count);
       return RESULT_WRONG;
     }
-    inputs[i] = set->inputs[i].tensor;
+    inputs[i] = set->inputs[i].value;
   }
   if ((int)d->output_count < set->output_count) {
     snprintf(detail, sizeof detail, "the model has %u outputs, the case expects %d",
              d->output_count, set->output_count);
     return RESULT_WRONG;
   }
-  if (api->run(model, inputs, outputs)) {
+  if (run_any(api, model, inputs, outputs)) {
     snprintf(detail, sizeof detail, "run: %s", api->error(model));
     return RESULT_WRONG;
   }
   for (int i = 0; i < set->output_count; i++) {
-    result r = compare(&outputs[i], &set->outputs[i].tensor, i, rtol, atol);
+    result r = compare_values(&outputs[i], &set->outputs[i].value, i, rtol, atol);
     if (r != RESULT_PASS) return r;
   }
   return RESULT_PASS;
@@ -263,7 +326,7 @@ static result run_case(const settings *o, const char *name) {
   result r;
   if (other) {
     snprintf(detail, sizeof detail,
-             "compiled, but the runner cannot feed values other than tensors");
+             "compiled, but the case's values have a form that the runner cannot feed");
     r = RESULT_REFUSED;
   } else {
     r = run_library(library, sets, set_count, rtol, atol);

@@ -15,7 +15,7 @@
 #include "codegen/codegen.h"
 #include "kernel_cases.h"
 #include "passes/passes.h"
-#include "runtime/program.h"
+#include "codegen/runtime_tables.h"
 
 static char directory[64];
 static const char *case_name = "";
