@@ -75,7 +75,12 @@ static cmz_status infer_one(cmz_module *m, cmz_nid n) {
     CMZ_TRY(cmz_pass_decide_if(m, n, &done));
     if (done) return CMZ_OK;
   }
+  CMZ_TRY(cmz_pass_resolve_sequence(m, n, &done));
+  if (done) return CMZ_OK;
   CMZ_TRY(cmz_infer_node(m, n));
+  bool resolved = false;
+  CMZ_TRY(cmz_pass_resolve_graphs(m, n, &resolved));
+  if (resolved) CMZ_TRY(cmz_infer_node(m, n));
   return cmz_pass_fold_node(m, n, EAGER_BYTES, &done);
 }
 

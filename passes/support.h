@@ -41,6 +41,12 @@ cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done);
 cmz_status cmz_pass_take_branch(cmz_module *m, cmz_nid n, bool taken, bool *done);
 cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done);
 
+/* N, an operator on sequences or optionals whose inputs are typed, becomes operators on tensors where lengths, positions and
+ * presence are known (sequences.c). *DONE says whether. The second form: the nodes of N's subgraphs, typed already; *ANY
+ * becomes true when something was replaced, and then N is to be inferred again. */
+cmz_status cmz_pass_resolve_sequence(cmz_module *m, cmz_nid n, bool *done);
+cmz_status cmz_pass_resolve_graphs(cmz_module *m, cmz_nid n, bool *any);
+
 /* Sizes at the hints; 1 when not known. */
 int64_t cmz_pass_hint(const cmz_module *m, cmz_dim d);
 uint64_t cmz_pass_hint_elements(const cmz_module *m, cmz_vid v);

@@ -243,7 +243,7 @@ int cmz_rt_optional_has_element(cmz_op_call *call) {
 
 int cmz_rt_optional_get_element(cmz_op_call *call) {
   const cmz_list *list = cmz_op_list(call, 0);
-  if (!list) return cmz_op_fail(call, "the optional is absent");
+  if (!is_list(call, &call->inputs[0]) || !list) return cmz_op_fail(call, "the optional is absent");
   const cmz_op_tensor *output = &call->outputs[0];
   if (output->buffer == CMZ_NO_INDEX) return CMZ_SUCCESS;
   return is_list(call, output) ? share_list(call) : give_item(call, list->items[0]);
