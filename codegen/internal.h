@@ -35,6 +35,8 @@ cmz_status cmz_glue_emit(cmz_context *ctx, const cmz_tables *t, const cmz_codege
                          cmz_output_kind kind, const char *path);
 
 /* weights.c */
+/* Bytes of a constant of strings in the output. */
+uint64_t cmz_weight_string_bytes(cmz_arena *arena, const cmz_constant *c);
 cmz_status cmz_weights_object(cmz_context *ctx, const cmz_plan *plan, const cmz_tables *t, const cmz_codegen_options *o, const char *path);
 cmz_status cmz_weights_file(cmz_context *ctx, const cmz_plan *plan, const cmz_tables *t, const char *path, uint8_t hash[16]);
 

@@ -113,7 +113,7 @@ static void list_add(writer *w, uint32_t word) { cmz_vec_push(w->arena, &w->list
 
 static cmz_status weight_bytes(writer *w, cmz_vid v, const cmz_constant *c, uint64_t *bytes) {
   const cmz_layout *layout = &cmz_value_get(w->module, v)->layout;
-  *bytes = c->bytes;
+  *bytes = c->dtype == CMZ_STRING ? cmz_weight_string_bytes(w->arena, c) : c->bytes;
   if (layout->count == 0 || cmz_layout_equal(layout, &c->layout)) return CMZ_OK;
   cmz_dim shape[CMZ_MAX_RANK];
   for (uint32_t d = 0; d < c->rank; d++) shape[d] = cmz_dim_const(w->module->dims, c->shape[d]);

@@ -19,8 +19,36 @@ static cmz_status fail_write(const streamer *s) {
                   strerror(errno));
 }
 
+/* Strings as the runtime's values.c reads them: the offset of each from here, then the texts. */
+static uint8_t *packed_strings(cmz_arena *arena, const cmz_constant *c, uint64_t *bytes) {
+  const char *const *texts = c->data;
+  size_t count = c->bytes / sizeof *texts;
+  *bytes = count * sizeof(uint64_t);
+  for (size_t i = 0; i < count; i++) *bytes += strlen(texts[i]) + 1;
+  uint8_t *packed = cmz_arena_alloc(arena, *bytes);
+  uint64_t at = count * sizeof at;
+  for (size_t i = 0; i < count; i++) {
+    size_t size = strlen(texts[i]) + 1;
+    memcpy(packed + i * sizeof at, &at, sizeof at);
+    memcpy(packed + at, texts[i], size);
+    at += size;
+  }
+  return packed;
+}
+
+uint64_t cmz_weight_string_bytes(cmz_arena *arena, const cmz_constant *c) {
+  uint64_t bytes;
+  packed_strings(arena, c, &bytes);
+  return bytes;
+}
+
 static cmz_status write_one(const streamer *s, const cmz_weight *w, FILE *f) {
   const cmz_constant *c = cmz_constant_get(s->plan->module, w->constant);
+  if (c->dtype == CMZ_STRING) {
+    uint64_t bytes;
+    const uint8_t *packed = packed_strings(s->ctx->arena, c, &bytes);
+    return cmz_stream_write(f, packed, bytes) ? CMZ_OK : fail_write(s);
+  }
   if (w->layout.count == 0 || cmz_layout_equal(&w->layout, &c->layout)) {
     return cmz_stream_write(f, c->data, w->bytes) ? CMZ_OK : fail_write(s);
   }
@@ -75,12 +103,15 @@ cmz_status cmz_weights_object(cmz_context *ctx, const cmz_plan *plan, const cmz_
 
 /* The hash in the file's header: of places and content, so that another model's file is recognised.
  */
-static void weights_hash(const cmz_plan *plan, const cmz_tables *t, uint8_t hash[16]) {
+static void weights_hash(cmz_context *ctx, const cmz_plan *plan, const cmz_tables *t,
+                         uint8_t hash[16]) {
   cmz_hash128 sum = {0};
   for (uint32_t i = 0; i < t->weights.count; i++) {
     const cmz_weight *w = &t->weights.data[i];
     const cmz_constant *c = cmz_constant_get(plan->module, w->constant);
-    cmz_hash128 one = cmz_hash_bytes(c->data, c->bytes);
+    uint64_t bytes = c->bytes;
+    const void *data = c->dtype == CMZ_STRING ? packed_strings(ctx->arena, c, &bytes) : c->data;
+    cmz_hash128 one = cmz_hash_bytes(data, bytes);
     uint64_t place[6] = {sum.lo, sum.hi, one.lo, one.hi, w->offset, w->bytes};
     sum = cmz_hash_bytes(place, sizeof place);
   }
@@ -91,7 +122,7 @@ cmz_status cmz_weights_file(cmz_context *ctx, const cmz_plan *plan, const cmz_ta
                             const char *path, uint8_t hash[16]) {
   streamer s = {.ctx = ctx, .plan = plan, .tables = t, .path = path};
   char header[CMZ_ARENA_ALIGNMENT] = {0};
-  weights_hash(plan, t, hash);
+  weights_hash(ctx, plan, t, hash);
   memcpy(header, hash, 16);
   const char *temporary = cmz_arena_printf(ctx->arena, "%s.part", path);
   FILE *f = fopen(temporary, "wbe");

@@ -133,6 +133,7 @@ static uint16_t operand_of(cmz_describe *d, cmz_vid v, uint8_t access) {
     count = cmz_x2(k, CMZ_X_FLOORDIV, count, cmz_x_index(k, 8 / bits));
     dtype = CMZ_U8;
   }
+  if (dtype == CMZ_STRING) dtype = CMZ_U64;
   cmz_vec_push(d->arena, &d->operand_values, v);
   return cmz_kernel_add_operand(k, dtype, access, value->constant != 0, count);
 }
@@ -196,19 +197,22 @@ static cmz_expr immediate(cmz_describe *d, const cmz_constant *c) {
 static cmz_expr load_value(cmz_describe *d, cmz_vid v, const cmz_expr *idx) {
   const cmz_value *value = cmz_value_get(d->module, v);
   const cmz_dtype_row *row = cmz_dtype_info(value->type.dtype);
-  if (row->class_ == CMZ_CLASS_NONE || row->class_ == CMZ_CLASS_STRING ||
-      row->class_ == CMZ_CLASS_COMPLEX)
+  /* Strings are moved as the pointers that they are; nothing else is done with them here. */
+  bool string = row->class_ == CMZ_CLASS_STRING;
+  const cmz_op *reader = cmz_node_get(d->module, d->node)->op;
+  if (row->class_ == CMZ_CLASS_NONE || row->class_ == CMZ_CLASS_COMPLEX ||
+      (string && !(reader->flags & CMZ_OP_MOVEMENT) && strcmp(reader->name, "Where") != 0))
     return cmz_describe_fail(d, "tensor \"%s\" of type %s cannot be read by a kernel", value->name,
                              row->name);
   const cmz_constant *c = cmz_value_constant(d->module, v);
-  if (c && c->data && !c->layout.count) {
+  if (c && c->data && !c->layout.count && !string) {
     int64_t count = 1;
     for (uint32_t i = 0; i < c->rank; i++) count *= c->shape[i] == 1 ? 1 : 2;
     if (count == 1) return immediate(d, c);
   }
   uint16_t operand = operand_of(d, v, CMZ_READ);
   cmz_expr index = value_index(d, v, idx);
-  if (row->bits < 8) return load_packed(d, operand, value->type.dtype, index);
+  if (row->bits < 8 && !string) return load_packed(d, operand, value->type.dtype, index);
   cmz_expr load = cmz_x_load(d->kernel, operand, index);
   note_padding(d, v, idx, load);
   return load;
@@ -234,6 +238,7 @@ static cmz_expr describe_output(cmz_describe *d, cmz_nid n, uint32_t output, con
   if (e && node.outputs[output]) {
     cmz_dtype want =
         cmz_dtype_info(cmz_value_get(d->module, node.outputs[output])->type.dtype)->compute;
+    if (want == CMZ_STRING) want = CMZ_U64;
     cmz_dtype have = (cmz_dtype)cmz_x_get(d->kernel, e)->dtype;
     if (have != want) {
       d->status = cmz_node_fail(d->module, n, CMZ_E_INTERNAL,
@@ -313,7 +318,8 @@ cmz_expr cmz_describe_broadcast(cmz_describe *d, uint32_t input, const cmz_expr 
 uint16_t cmz_describe_output(cmz_describe *d, uint32_t output, uint8_t access) {
   cmz_vid v = cmz_node_output(cmz_node_get(d->module, d->node), output);
   const cmz_dtype_row *row = cmz_dtype_info(cmz_value_get(d->module, v)->type.dtype);
-  if (!v || !row->bits || row->bits < 8 || row->class_ == CMZ_CLASS_COMPLEX)
+  bool whole = row->bits >= 8 || row->class_ == CMZ_CLASS_STRING;
+  if (!v || !whole || row->class_ == CMZ_CLASS_COMPLEX)
     cmz_describe_fail(d, "a tensor of type %s cannot be written by a kernel", row->name);
   return operand_of(d, v, access);
 }

@@ -68,6 +68,9 @@ static cmz_status check_inputs(cmz_module *m, cmz_nid n) {
                            value->name,
                            value->type.kind & CMZ_KIND_OPTIONAL ? "an optional" : "a sequence");
     }
+    if (value->type.dtype == CMZ_STRING && (op->flags & CMZ_OP_RUNTIME) &&
+        !(op->flags & CMZ_OP_VALUES))
+      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "on strings is not supported");
     if (value->type.dtype == CMZ_UNDEFINED || value->type.rank == CMZ_RANK_UNKNOWN)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "the type of input \"%s\" is not known", value->name);
   }

@@ -28,7 +28,14 @@
   X(concat_from_sequence, "concat_from_sequence", "axis=0 new_axis=0")                             \
   X(optional, "optional", "")                                                                      \
   X(optional_has_element, "optional_has_element", "")                                              \
-  X(optional_get_element, "optional_get_element", "")
+  X(optional_get_element, "optional_get_element", "")                                              \
+  X(string_concat, "string_concat", "")                                                            \
+  X(string_split, "string_split", "maxsplit=-1")                                                   \
+  X(string_normalizer, "string_normalizer", "case_change_action=0 is_case_sensitive=0")            \
+  X(string_equal, "string_equal", "")                                                              \
+  X(string_cast, "string_cast", "")                                                                \
+  X(regex_full_match, "regex_full_match", "")                                                      \
+  X(label_encoder, "label_encoder", "")
 
 #define CMZ_OP_NO_AXIS (-2147483648LL)
 

@@ -26,6 +26,10 @@ static cmz_dim dims_cast(cmz_module *m, cmz_nid n, const cmz_dim *args, uint32_t
 
 static cmz_status infer_cast_to(cmz_module *m, cmz_nid n, cmz_dtype to) {
   cmz_dtype from = cmz_ops_type(m, cmz_ops_input(m, n, 0))->dtype;
+  bool text = from == CMZ_STRING || to == CMZ_STRING; /* the runtime reads and writes numbers */
+  cmz_dtype other = from == CMZ_STRING ? to : from;
+  if (text && (other == CMZ_STRING || (castable(other) && cmz_dtype_info(other)->bits >= 8)))
+    return cmz_infer_same(m, n, 0, 0, to);
   if (!castable(from) || !castable(to))
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "a cast from %s to %s is not supported yet",
                          cmz_dtype_info(from)->name, cmz_dtype_info(to)->name);
@@ -67,6 +71,8 @@ static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   if (!n->outputs[0]) return CMZ_OK;
   const cmz_array *in = &inputs[0];
   cmz_array *out = &outputs[0];
+  if (in->dtype == CMZ_STRING || out->dtype == CMZ_STRING)
+    return cmz_eval_fail(e, "a cast of strings is left to the run");
   CMZ_TRY(cmz_eval_output_like(e, out, in));
   bool saturate = cmz_node_int(n, "saturate", 1) != 0, from_float = cmz_dtype_is_float(in->dtype);
   size_t count = cmz_array_count(out);
@@ -81,7 +87,25 @@ static cmz_status eval_cast(cmz_eval *e, const cmz_node *n, const cmz_array *inp
   return CMZ_OK;
 }
 
-/* Without saturation what rounds beyond the largest float8 becomes NaN, or infinity where there is one. */
+static cmz_status expand_cast(cmz_module *m, cmz_nid n) {
+  cmz_vid x = cmz_ops_input(m, n, 0), v = 0;
+  cmz_dtype from = cmz_ops_type(m, x)->dtype, to = cmz_ops_type(m, cmz_ops_output(m, n, 0))->dtype;
+  if (from != CMZ_STRING && to != CMZ_STRING) return CMZ_OK;
+  /* Narrow floats go through f32. */
+  bool narrow_from = cmz_dtype_is_float(from) && from != CMZ_F64,
+       narrow_to = cmz_dtype_is_float(to) && to != CMZ_F64;
+  cmz_attr attr = cmz_attr_int("to", narrow_to ? CMZ_F32 : to);
+  if (narrow_from) x = cmz_build_cast(m, n, x, CMZ_F32);
+  if (from == to) v = cmz_build1(m, n, "Identity", x);
+  else v = cmz_build_with(m, n, "StringCast", 1, &x, 1, &attr);
+  if (narrow_to) v = cmz_build_cast(m, n, v, to);
+  if (!v) return CMZ_E_INTERNAL;
+  cmz_build_finish(m, n, v);
+  return CMZ_OK;
+}
+
+/* Without saturation what rounds beyond the largest float8 becomes NaN, or infinity where there is
+ * one. */
 static cmz_expr unsaturated(cmz_describe *d, cmz_expr x, cmz_dtype to) {
   static const struct {
     cmz_dtype dtype;
@@ -260,6 +284,7 @@ const cmz_op cmz_ops_cast[] = {
      .normalize = normalize_cast,
      .infer = infer_cast,
      .eval = eval_cast,
+     .expand = expand_cast,
      .describe = describe_cast,
      .attributes = "round_mode:s@24 saturate:i@19 to:s!<6 to:i!@6"},
     {.domain = "",
@@ -272,6 +297,7 @@ const cmz_op cmz_ops_cast[] = {
      .flags = CMZ_OP_CHEAP,
      .infer = infer_cast_like,
      .eval = eval_cast,
+     .expand = expand_cast,
      .describe = describe_cast,
      .attributes = "round_mode:s@24 saturate:i@19"},
     {.domain = "",

@@ -51,6 +51,8 @@ static cmz_scalar scalar_compare(const cmz_scalar_call *call, const cmz_scalar *
 
 static cmz_status eval_compare(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
                                cmz_array *outputs) {
+  if (inputs[0].dtype == CMZ_STRING)
+    return cmz_eval_fail(e, "a comparison of strings is left to the run");
   return cmz_eval_pointwise(e, n, inputs, outputs, scalar_compare, row_of(n));
 }
 
@@ -81,15 +83,24 @@ static cmz_status infer_compare(cmz_module *m, cmz_nid n) {
   bool number =
       class_ == CMZ_CLASS_FLOAT || class_ == CMZ_CLASS_SIGNED || class_ == CMZ_CLASS_UNSIGNED;
   bool is_equal = row->op == CMZ_X_EQ,
-       fits = row->on_bools ? dtype == CMZ_BOOL : number || (is_equal && dtype == CMZ_BOOL);
-  if (class_ == CMZ_CLASS_STRING)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "on strings is not supported yet");
+       fits = row->on_bools ? dtype == CMZ_BOOL
+                            : number || (is_equal && (dtype == CMZ_BOOL || dtype == CMZ_STRING));
   if (!fits)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "is not defined for elements of type %s",
                          cmz_dtype_info(dtype)->name);
   CMZ_TRY(cmz_infer_legacy_axis(m, n));
   CMZ_TRY(cmz_infer_compare(m, n));
   cmz_infer_elements(m, n, dims_compare);
+  return CMZ_OK;
+}
+
+/* Strings are compared by the runtime. */
+static cmz_status expand_compare(cmz_module *m, cmz_nid n) {
+  cmz_vid a = cmz_ops_input(m, n, 0), b = cmz_ops_input(m, n, 1);
+  if (cmz_ops_type(m, a)->dtype != CMZ_STRING) return CMZ_OK;
+  cmz_vid v = cmz_build2(m, n, "StringEqual", a, b);
+  if (!v) return CMZ_E_INTERNAL;
+  cmz_build_finish(m, n, v);
   return CMZ_OK;
 }
 
@@ -232,7 +243,12 @@ static cmz_expr describe_where(cmz_describe *d, const cmz_node *n, uint32_t outp
     .infer = INFER, .eval = EVAL, .describe = DESCRIBE, ##__VA_ARGS__                              \
   }
 #define COMPARE(NAME, SINCE, FLAGS, ...)                                                           \
-  LOGIC(NAME, 2, SINCE, FLAGS, infer_compare, eval_compare, describe_compare, ##__VA_ARGS__)
+  {                                                                                                \
+    .domain = "", .name = NAME, .min_inputs = 2, .max_inputs = 2, .min_outputs = 1,                \
+    .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP | (FLAGS),          \
+    .infer = infer_compare, .eval = eval_compare, .expand = expand_compare,                        \
+    .describe = describe_compare, ##__VA_ARGS__                                                    \
+  }
 
 const cmz_op cmz_ops_logical[] = {
     COMPARE("Equal", 1, CMZ_OP_COMMUTATIVE, .attributes = "axis:i<7 broadcast:i<7"),

@@ -14,7 +14,7 @@
   X(pointwise) X(binary) X(activation) X(logical) X(cast) X(legacy)                                \
   X(shape) X(slice) X(movement) X(generate)                                                        \
   X(reduce) X(softmax) X(attention) X(linear_attention) X(loss) X(einsum) X(grid) X(region) X(normalization) X(contraction) X(convolution) X(pooling) X(resize)         \
-  X(gather) X(scatter) X(recurrent) X(quantize) X(decode) X(control) X(sequence) X(runtime_ops) X(signal)
+  X(gather) X(scatter) X(recurrent) X(quantize) X(decode) X(control) X(sequence) X(strings) X(runtime_ops) X(signal)
 
 #define CMZ_OP_FAMILY_EXTERN(family) extern const cmz_op cmz_ops_##family[];
 CMZ_OP_FAMILIES(CMZ_OP_FAMILY_EXTERN)
@@ -33,6 +33,10 @@ static inline const cmz_type *cmz_ops_type(const cmz_module *m, cmz_vid v) { ret
 /* A type that holds for every value of A's and of B's type, of which one at least is no tensor (sequence.c); false when there
  * is none. The shape lies in the module's arena. */
 bool cmz_type_merge(cmz_module *m, const cmz_type *a, const cmz_type *b, cmz_type *out);
+
+/* A regular expression as the program that the runtime's ops_regex.c runs (regex.c): COUNT words in the module's arena.
+ * CMZ_E_INPUT or CMZ_E_UNSUPPORTED, located at N, for what is wrong or not known. */
+cmz_status cmz_regex_compile(cmz_module *m, cmz_nid n, const char *pattern, const int64_t **words, uint32_t *count);
 
 /* ---- arrays ---- */
 /* Integers as 64 bits; u64 keeps its bits. */

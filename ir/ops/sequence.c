@@ -362,23 +362,25 @@ static cmz_status infer_get_element(cmz_module *m, cmz_nid n) {
   return set_element(m, n, &t);
 }
 
-#define ROW(NAME, MIN, MAX, SINCE, FUNCTION, EXPAND, RUNTIME)                                      \
+#define ROW(NAME, MIN, MAX, SINCE, FUNCTION, EXPAND, RUNTIME, ...)                                 \
   {                                                                                                \
     .name = NAME, .domain = "", .min_inputs = MIN, .max_inputs = MAX, .min_outputs = 1,            \
     .max_outputs = 1, .since = SINCE, .flags = CMZ_OP_RUNTIME | CMZ_OP_VALUES,                     \
-    .infer = infer_##FUNCTION, .expand = EXPAND, .runtime = RUNTIME                                \
+    .infer = infer_##FUNCTION, .expand = EXPAND, .runtime = RUNTIME, ##__VA_ARGS__                 \
   }
 
 const cmz_op cmz_ops_sequence[] = {
-    ROW("SequenceEmpty", 0, 0, 11, empty, NULL, "sequence_empty"),
+    ROW("SequenceEmpty", 0, 0, 11, empty, NULL, "sequence_empty", .attributes = "dtype:i"),
     ROW("SequenceConstruct", 1, 255, 11, construct, expand_construct, "sequence_construct"),
     ROW("SequenceInsert", 2, 3, 11, insert, NULL, "sequence_insert"),
     ROW("SequenceErase", 1, 2, 11, erase, NULL, "sequence_erase"),
-    ROW("SplitToSequence", 1, 2, 11, split, NULL, "split_to_sequence"),
+    ROW("SplitToSequence", 1, 2, 11, split, NULL, "split_to_sequence",
+        .attributes = "axis:i keepdims:i"),
     ROW("SequenceAt", 2, 2, 11, at, NULL, "sequence_at"),
     ROW("SequenceLength", 1, 1, 11, length, NULL, "sequence_length"),
-    ROW("ConcatFromSequence", 1, 1, 11, concat, NULL, "concat_from_sequence"),
-    ROW("Optional", 0, 1, 15, optional, NULL, "optional"),
+    ROW("ConcatFromSequence", 1, 1, 11, concat, NULL, "concat_from_sequence",
+        .attributes = "axis:i! new_axis:i"),
+    ROW("Optional", 0, 1, 15, optional, NULL, "optional", .attributes = "type:p"),
     ROW("OptionalHasElement", 0, 1, 15, has_element, NULL, "optional_has_element"),
     ROW("OptionalGetElement", 1, 1, 15, get_element, NULL, "optional_get_element"),
     {.name = "SequenceMap",
@@ -390,6 +392,7 @@ const cmz_op cmz_ops_sequence[] = {
      .since = 17,
      .flags = CMZ_OP_VALUES,
      .infer = infer_map,
-     .expand = expand_map},
+     .expand = expand_map,
+     .attributes = "body:g!"},
     {.name = NULL},
 };
