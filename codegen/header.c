@@ -8,7 +8,7 @@ static const char *const c_types[] = {
     [CMZ_ELEMENT_F32] = "float",    [CMZ_ELEMENT_U8] = "uint8_t",
     [CMZ_ELEMENT_I8] = "int8_t",    [CMZ_ELEMENT_U16] = "uint16_t",
     [CMZ_ELEMENT_I16] = "int16_t",  [CMZ_ELEMENT_I32] = "int32_t",
-    [CMZ_ELEMENT_I64] = "int64_t",  [CMZ_ELEMENT_STRING] = "char *",
+    [CMZ_ELEMENT_I64] = "int64_t",  [CMZ_ELEMENT_STRING] = "const char *",
     [CMZ_ELEMENT_BOOL] = "uint8_t", [CMZ_ELEMENT_F16] = "uint16_t",
     [CMZ_ELEMENT_F64] = "double",   [CMZ_ELEMENT_U32] = "uint32_t",
     [CMZ_ELEMENT_U64] = "uint64_t", [CMZ_ELEMENT_C64] = "float",
@@ -30,7 +30,8 @@ static const char *const reserved[] = {
     "register", "return",   "rc",       "short",   "signed", "sizeof",   "static",    "struct",
     "switch",   "template", "this",     "throw",   "true",   "try",      "typedef",   "typename",
     "union",    "unsigned", "using",    "virtual", "void",   "volatile", "while",     "xor",
-    "inputs",   "outputs",  "main",     "errno",   "stdin",  "stdout",   "NULL",
+    "given",    "results",  "inputs",   "outputs", "main",   "errno",    "stdin",     "stdout",
+    "NULL",
 };
 
 typedef struct header {
@@ -73,6 +74,11 @@ static const char *upper(const header *h, const char *text) {
   return copy;
 }
 
+static uint32_t kind_of(const uint32_t *kinds, uint32_t i) { return kinds ? kinds[i] : 0; }
+static uint32_t input_kind(const header *h, uint32_t i) { return kind_of(h->d->input_kinds, i); }
+static uint32_t output_kind(const header *h, uint32_t i) { return kind_of(h->d->output_kinds, i); }
+static bool has_values(const header *h) { return h->d->input_kinds || h->d->output_kinds; }
+
 static bool after_run(const cmz_port *port) {
   for (uint32_t d = 0; d < port->rank; d++) {
     if (port->dims[d] == CMZ_DIM_AFTER_RUN) return true;
@@ -101,13 +107,20 @@ static void add_dims(header *h, const cmz_port *port, const char *between) {
   }
 }
 
-static void add_port_constants(header *h, const cmz_port *port, const char *name) {
+static void add_port_constants(header *h, const cmz_port *port, const char *name, uint32_t kind) {
+  static const char *const kinds[] = {"", "sequence of ", "optional ", "optional sequence of "};
   cmz_text_add(&h->text, "/* \"");
   for (const char *at = port->name; *at; at++) {
     if (at[0] == '*' && at[1] == '/') continue;
     cmz_text_add(&h->text, "%c", *at);
   }
-  cmz_text_add(&h->text, "\": %s [", cmz_dtype_info((cmz_dtype)port->element)->name);
+  cmz_text_add(&h->text, "\": %s%s", kinds[kind & 3],
+               cmz_dtype_info((cmz_dtype)port->element)->name);
+  if (kind) {
+    cmz_text_add(&h->text, " */\n");
+    return;
+  }
+  cmz_text_add(&h->text, " [");
   for (uint32_t d = 0; d < port->rank; d++) {
     cmz_text_add(&h->text, "%s", d ? ", " : "");
     int64_t dim = port->dims[d];
@@ -132,10 +145,15 @@ static void add_parameters(header *h) {
   cmz_text_add(&h->text, "%s *m", h->prefix);
   for (uint32_t i = 0; i < d->dim_count; i++) cmz_text_add(&h->text, ", int64_t %s", h->dims[i]);
   for (uint32_t i = 0; i < d->input_count; i++) {
-    cmz_text_add(&h->text, ", const %s *%s", c_type(d->inputs[i].element), h->inputs[i]);
+    bool strings = d->inputs[i].element == CMZ_ELEMENT_STRING;
+    if (input_kind(h, i)) cmz_text_add(&h->text, ", const cmz_value *%s", h->inputs[i]);
+    else if (strings) cmz_text_add(&h->text, ", const char *const *%s", h->inputs[i]);
+    else cmz_text_add(&h->text, ", const %s *%s", c_type(d->inputs[i].element), h->inputs[i]);
   }
   for (uint32_t i = 0; i < d->output_count; i++) {
-    if (after_run(&d->outputs[i])) {
+    if (output_kind(h, i)) {
+      cmz_text_add(&h->text, ", cmz_value *%s", h->outputs[i]);
+    } else if (after_run(&d->outputs[i])) {
       cmz_text_add(&h->text, ", cmz_tensor *%s", h->outputs[i]);
     } else {
       cmz_text_add(&h->text, ", %s *%s", c_type(d->outputs[i].element), h->outputs[i]);
@@ -175,28 +193,61 @@ static void add_tensor(header *h, const char *array, uint32_t i, const cmz_port 
   cmz_text_add(&h->text, ";\n");
 }
 
+/* Tensors as values beside those that the caller gives as such. */
+static void add_values(header *h) {
+  const cmz_description *d = h->d;
+  for (uint32_t i = 0; i < d->input_count; i++) {
+    if (input_kind(h, i)) cmz_text_add(&h->text, "  given[%u] = *%s;\n", i, h->inputs[i]);
+    else
+      cmz_text_add(&h->text,
+                   "  given[%u].kind = CMZ_VALUE_TENSOR;\n  given[%u].count = 1;\n"
+                   "  given[%u].items = &inputs[%u];\n",
+                   i, i, i, i);
+  }
+  for (uint32_t i = 0; i < d->output_count; i++) {
+    if (!output_kind(h, i))
+      cmz_text_add(&h->text,
+                   "  results[%u].kind = CMZ_VALUE_TENSOR;\n  results[%u].count = 1;\n"
+                   "  results[%u].items = &outputs[%u];\n",
+                   i, i, i, i);
+  }
+}
+
 static void add_run(header *h) {
   const cmz_description *d = h->d;
+  uint32_t inputs = d->input_count ? d->input_count : 1,
+           outputs = d->output_count ? d->output_count : 1;
   cmz_text_add(&h->text,
                "/* Runs the model on contiguous host memory. 0: success; else a cmz_result, and "
                "%s_error says why.",
                h->prefix);
   cmz_text_add(&h->text,
-               " A cmz_tensor is given\n * the instance's own memory, valid until its next run. "
-               "*/\nstatic inline int %s_run(",
+               " A cmz_tensor or cmz_value is given\n * the instance's own memory, valid until its "
+               "next run. */\nstatic inline int %s_run(",
                h->prefix);
   add_parameters(h);
-  cmz_text_add(&h->text, ") {\n  cmz_tensor inputs[%u] = {{0}}, outputs[%u] = {{0}};\n  int rc;\n",
-               d->input_count ? d->input_count : 1, d->output_count ? d->output_count : 1);
+  cmz_text_add(&h->text, ") {\n  cmz_tensor inputs[%u] = {{0}}, outputs[%u] = {{0}};\n", inputs,
+               outputs);
+  if (has_values(h))
+    cmz_text_add(&h->text, "  cmz_value given[%u] = {{0}}, results[%u] = {{0}};\n", inputs,
+                 outputs);
+  cmz_text_add(&h->text, "  int rc;\n");
   for (uint32_t i = 0; i < d->input_count; i++)
-    add_tensor(h, "inputs", i, &d->inputs[i], h->inputs[i], true);
+    if (!input_kind(h, i)) add_tensor(h, "inputs", i, &d->inputs[i], h->inputs[i], true);
   for (uint32_t i = 0; i < d->output_count; i++) {
-    if (!after_run(&d->outputs[i]))
+    if (!output_kind(h, i) && !after_run(&d->outputs[i]))
       add_tensor(h, "outputs", i, &d->outputs[i], h->outputs[i], false);
   }
-  cmz_text_add(&h->text, "  rc = %s_api()->run(m, inputs, outputs);\n", h->prefix);
+  if (has_values(h)) {
+    add_values(h);
+    cmz_text_add(&h->text, "  rc = %s_api()->run_values(m, given, results);\n", h->prefix);
+  } else {
+    cmz_text_add(&h->text, "  rc = %s_api()->run(m, inputs, outputs);\n", h->prefix);
+  }
   for (uint32_t i = 0; i < d->output_count; i++) {
-    if (after_run(&d->outputs[i]))
+    if (output_kind(h, i))
+      cmz_text_add(&h->text, "  if (rc == 0) *%s = results[%u];\n", h->outputs[i], i);
+    else if (after_run(&d->outputs[i]))
       cmz_text_add(&h->text, "  if (rc == 0) *%s = outputs[%u];\n", h->outputs[i], i);
   }
   cmz_text_add(&h->text, "  return rc;\n}\n");
@@ -230,9 +281,9 @@ cmz_status cmz_header_write(cmz_context *ctx, const cmz_tables *t, const cmz_cod
   cmz_text_add(&h.text, "#define %s_INPUT_COUNT %u\n#define %s_OUTPUT_COUNT %u\n", guard,
                t->description.input_count, guard, t->description.output_count);
   for (uint32_t i = 0; i < t->description.input_count; i++)
-    add_port_constants(&h, &t->description.inputs[i], h.inputs[i]);
+    add_port_constants(&h, &t->description.inputs[i], h.inputs[i], input_kind(&h, i));
   for (uint32_t i = 0; i < t->description.output_count; i++)
-    add_port_constants(&h, &t->description.outputs[i], h.outputs[i]);
+    add_port_constants(&h, &t->description.outputs[i], h.outputs[i], output_kind(&h, i));
   cmz_text_add(&h.text, "\n/* CONFIG may be NULL. Also after a failure *M must be destroyed, "
                         "unless it is NULL. */\n");
   cmz_text_add(&h.text,

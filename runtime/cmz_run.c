@@ -5,7 +5,9 @@
 
 static const char usage[] =
     "usage: cmz-run MODEL.so [options]          (an executable made by cmzc: without MODEL.so)\n"
-    "  --input NAME=FILE.npy   give an input (the name may be left out when there is one input)\n"
+    "  --input NAME=FILE.npy   give an input (the name may be left out when there is one input);\n"
+    "                          a sequence is a folder that holds 0.npy, 1.npy, ...; an optional\n"
+    "                          that is not given is absent\n"
     "  --random SEED           fill the inputs that are not given\n"
     "  --output-dir DIR        write each output to DIR/NAME.npy\n"
     "  --threads N             worker threads (the model's default otherwise)\n"
@@ -28,6 +30,7 @@ typedef struct session {
   const cmz_api *api;
   cmz_model *model;
   cmz_tensor *inputs, *outputs;
+  cmz_value *values_in, *values_out; /* the same as values, with their kinds */
   uint32_t threads, profiled_runs;
   cmz_timing timing;
 } session;
@@ -177,6 +180,41 @@ static int find_input(const session *s, const char *name, size_t length) {
   return -1;
 }
 
+static uint32_t port_kind(const uint32_t *kinds, uint32_t i) { return kinds ? kinds[i] : 0; }
+
+/* Frees what input INDEX holds. */
+static void drop_value(session *s, uint32_t index) {
+  cmz_value *value = &s->values_in[index];
+  for (size_t i = 0; i < value->count; i++) free(value->items[i].data);
+  if (value->items != &s->inputs[index]) free(value->items);
+  *value = (cmz_value){.kind = CMZ_VALUE_NONE};
+  s->inputs[index].data = NULL;
+}
+
+/* FOLDER/0.npy, FOLDER/1.npy … as far as they go. */
+static int read_sequence(const char *folder, uint32_t element, cmz_value *value) {
+  int fd = cmz_system_open(folder, 0x90000 /* O_DIRECTORY | O_CLOEXEC */);
+  if (fd < 0) return cmz_complain(1, "\"%s\" is not a folder with 0.npy, 1.npy, ...", folder);
+  close(fd);
+  *value = (cmz_value){.kind = CMZ_VALUE_SEQUENCE};
+  for (;;) {
+    cmz_out path = {0};
+    cmz_out_add(&path, "%s/%zu.npy", folder, value->count);
+    fd = cmz_system_open(path.data, 0x80000);
+    int rc = 0;
+    if (fd >= 0) {
+      close(fd);
+      cmz_tensor *more = realloc(value->items, (value->count + 1) * sizeof *more);
+      if (more) value->items = more;
+      rc = more ? cmz_npy_read(path.data, element, &more[value->count])
+                : cmz_complain(1, "no memory for \"%s\"", path.data);
+      if (!rc) value->count++;
+    }
+    free(path.data);
+    if (rc || fd < 0) return rc;
+  }
+}
+
 /* NAME=FILE; names may hold '=' themselves, so every one is tried. */
 static int read_input(session *s, const char *text) {
   const cmz_description *d = s->api->description;
@@ -200,9 +238,13 @@ static int read_input(session *s, const char *text) {
     free(names.data);
     return rc;
   }
-  free(s->inputs[index].data);
-  s->inputs[index].data = NULL;
-  return cmz_npy_read(path, d->inputs[index].element, &s->inputs[index]);
+  drop_value(s, (uint32_t)index);
+  cmz_value *value = &s->values_in[index];
+  if (port_kind(d->input_kinds, (uint32_t)index) & CMZ_PORT_SEQUENCE)
+    return read_sequence(path, d->inputs[index].element, value);
+  int rc = cmz_npy_read(path, d->inputs[index].element, &s->inputs[index]);
+  if (!rc) *value = (cmz_value){.kind = CMZ_VALUE_TENSOR, .count = 1, .items = &s->inputs[index]};
+  return rc;
 }
 
 static uint64_t next_random(uint64_t *state) { /* splitmix64 */
@@ -292,7 +334,11 @@ static int make_inputs(session *s) {
   }
   uint64_t state = (uint64_t)s->o->random;
   for (uint32_t i = 0; i < d->input_count; i++) {
-    if (s->inputs[i].data) continue;
+    uint32_t kind = port_kind(d->input_kinds, i);
+    if (s->values_in[i].kind != CMZ_VALUE_NONE || (kind & CMZ_PORT_OPTIONAL)) continue;
+    if (kind)
+      return cmz_complain(1, "input \"%s\", a sequence, is not given (--input \"%s\"=FOLDER)",
+                          d->inputs[i].name, d->inputs[i].name);
     if (!s->o->is_random) {
       return cmz_complain(1,
                           "input \"%s\" is not given (--input \"%s\"=FILE.npy, or --random SEED)",
@@ -300,6 +346,7 @@ static int make_inputs(session *s) {
     }
     int rc = make_random(s, i, &state);
     if (rc) return rc;
+    s->values_in[i] = (cmz_value){.kind = CMZ_VALUE_TENSOR, .count = 1, .items = &s->inputs[i]};
   }
   return 0;
 }
@@ -309,7 +356,10 @@ static int make_inputs(session *s) {
 static int run_once(session *s) {
   uint32_t count = s->api->description->output_count;
   if (count) memset(s->outputs, 0, count * sizeof *s->outputs);
-  int rc = s->api->run(s->model, s->inputs, s->outputs);
+  for (uint32_t i = 0; i < count; i++)
+    s->values_out[i] = (cmz_value){.kind = CMZ_VALUE_TENSOR, .count = 1, .items = &s->outputs[i]};
+  int rc = s->api->run_values ? s->api->run_values(s->model, s->values_in, s->values_out)
+                              : s->api->run(s->model, s->inputs, s->outputs);
   return rc ? cmz_complain(1, "%s", s->api->error(s->model)) : 0;
 }
 
@@ -363,6 +413,23 @@ static void make_directories(const char *path) {
   free(copy);
 }
 
+/* A sequence becomes the folder PATH with 0.npy, 1.npy …, in which nothing of a longer one stays.
+ */
+static int write_sequence(const char *path, const cmz_value *value) {
+  make_directories(path);
+  int rc = 0;
+  for (size_t i = 0; !rc; i++) {
+    cmz_out file = {0};
+    cmz_out_add(&file, "%s/%zu.npy", path, i);
+    bool last = i >= value->count;
+    int gone = last ? cmz_system_unlink(file.data) : 0;
+    if (!last) rc = cmz_npy_write(file.data, &value->items[i]);
+    free(file.data);
+    if (last && gone) break;
+  }
+  return rc;
+}
+
 static int write_outputs(const session *s) {
   const cmz_description *d = s->api->description;
   make_directories(s->o->output_dir);
@@ -375,8 +442,12 @@ static int write_outputs(const session *s) {
                    c == '.' || c == '_' || c == '-';
       cmz_out_bytes(&path, plain ? at : "_", 1);
     }
+    const cmz_value *value = &s->values_out[i];
+    int rc = 0;
+    if (value->kind == CMZ_VALUE_SEQUENCE) rc = write_sequence(path.data, value);
     cmz_out_add(&path, ".npy");
-    int rc = cmz_npy_write(path.data, &s->outputs[i]);
+    if (value->kind == CMZ_VALUE_TENSOR) rc = cmz_npy_write(path.data, value->items);
+    else cmz_system_unlink(path.data); /* what an earlier run left: this one gave no tensor */
     free(path.data);
     if (rc) return rc;
   }
@@ -386,7 +457,7 @@ static int write_outputs(const session *s) {
 static int print_results(const session *s, bool ran) {
   cmz_out out = {0};
   const options *o = s->o;
-  const cmz_tensor *inputs = ran ? s->inputs : NULL, *outputs = ran ? s->outputs : NULL;
+  const cmz_value *inputs = ran ? s->values_in : NULL, *outputs = ran ? s->values_out : NULL;
   if (o->json) {
     cmz_report_json(&out, s->api, s->model, inputs, outputs, &s->timing, s->threads,
                     s->profiled_runs);
@@ -430,8 +501,13 @@ static int with_api(const options *o, const cmz_api *api) {
                                    : cmz_core_count();
   s.inputs = calloc(d->input_count + 1u, sizeof *s.inputs);
   s.outputs = calloc(d->output_count + 1u, sizeof *s.outputs);
-  int rc = s.inputs && s.outputs ? run_session(&s) : cmz_complain(1, "no memory");
-  for (uint32_t i = 0; s.inputs && i < d->input_count; i++) free(s.inputs[i].data);
+  s.values_in = calloc(d->input_count + 1u, sizeof *s.values_in);
+  s.values_out = calloc(d->output_count + 1u, sizeof *s.values_out);
+  bool ready = s.inputs && s.outputs && s.values_in && s.values_out;
+  int rc = ready ? run_session(&s) : cmz_complain(1, "no memory");
+  for (uint32_t i = 0; ready && i < d->input_count; i++) drop_value(&s, i);
+  free(s.values_in);
+  free(s.values_out);
   free(s.inputs);
   free(s.outputs);
   free(s.timing.samples);

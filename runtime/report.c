@@ -7,7 +7,7 @@
 static void add_dims(cmz_out *out, const cmz_description *d, const cmz_port *port,
                      const cmz_tensor *t) {
   cmz_out_add(out, "[");
-  for (uint32_t i = 0; i < port->rank; i++) {
+  for (uint32_t i = 0; i < (t ? t->rank : port->rank); i++) {
     cmz_out_add(out, "%s", i ? ", " : "");
     int64_t dim = t ? t->dims[i] : port->dims[i];
     if (dim >= 0) cmz_out_add(out, "%lld", (long long)dim);
@@ -16,20 +16,29 @@ static void add_dims(cmz_out *out, const cmz_description *d, const cmz_port *por
   cmz_out_add(out, "]");
 }
 
+/* By cmz_port_kind. */
+static const char *const kind_names[] = {"", "sequence of ", "optional ", "optional sequence of "};
+
 static void add_ports(cmz_out *out, const cmz_description *d, const char *title,
-                      const cmz_port *ports, uint32_t count, const cmz_tensor *tensors) {
+                      const cmz_port *ports, const uint32_t *kinds, uint32_t count,
+                      const cmz_value *values) {
   for (uint32_t i = 0; i < count; i++) {
-    cmz_out_add(out, "%s %s: %s ", title, ports[i].name, cmz_element_text(ports[i].element));
-    add_dims(out, d, &ports[i], tensors ? &tensors[i] : NULL);
+    uint32_t kind = kinds ? kinds[i] : 0;
+    cmz_out_add(out, "%s %s: %s%s ", title, ports[i].name, kind_names[kind & 3],
+                cmz_element_text(ports[i].element));
+    const cmz_value *v = values ? &values[i] : NULL;
+    if (v && v->kind == CMZ_VALUE_NONE) cmz_out_add(out, "(absent)");
+    else if (v && v->kind == CMZ_VALUE_SEQUENCE) cmz_out_add(out, "(%zu)", v->count);
+    else if (v || !kind) add_dims(out, d, &ports[i], v ? v->items : NULL);
     cmz_out_add(out, "\n");
   }
 }
 
-void cmz_report_ports(cmz_out *out, const cmz_api *api, const cmz_tensor *inputs,
-                      const cmz_tensor *outputs) {
+void cmz_report_ports(cmz_out *out, const cmz_api *api, const cmz_value *inputs,
+                      const cmz_value *outputs) {
   const cmz_description *d = api->description;
-  add_ports(out, d, "input ", d->inputs, d->input_count, inputs);
-  add_ports(out, d, "output", d->outputs, d->output_count, outputs);
+  add_ports(out, d, "input ", d->inputs, d->input_kinds, d->input_count, inputs);
+  add_ports(out, d, "output", d->outputs, d->output_kinds, d->output_count, outputs);
 }
 
 static size_t static_arena(const cmz_api *api) {
@@ -122,20 +131,29 @@ void cmz_report_profile(cmz_out *out, const cmz_api *api, const cmz_model *model
 /* ---- JSON ---- */
 
 static void json_ports(cmz_out *out, const cmz_description *d, const char *key,
-                       const cmz_port *ports, uint32_t count, const cmz_tensor *tensors) {
+                       const cmz_port *ports, const uint32_t *kinds, uint32_t count,
+                       const cmz_value *values) {
   cmz_out_add(out, "\"%s\": [", key);
   for (uint32_t i = 0; i < count; i++) {
     cmz_out_add(out, "%s{\"name\": ", i ? ", " : "");
     cmz_out_json(out, ports[i].name);
     cmz_out_add(out, ", \"type\": \"%s\", \"dims\": [", cmz_element_text(ports[i].element));
-    for (uint32_t k = 0; k < ports[i].rank; k++) {
-      int64_t dim = tensors ? tensors[i].dims[k] : ports[i].dims[k];
+    const cmz_value *v = values ? &values[i] : NULL;
+    bool shown = v && v->kind == CMZ_VALUE_TENSOR;
+    uint32_t rank = shown ? v->items->rank : ports[i].rank;
+    for (uint32_t k = 0; k < rank; k++) {
+      int64_t dim = shown ? v->items->dims[k] : ports[i].dims[k];
       cmz_out_add(out, "%s", k ? ", " : "");
       if (dim >= 0) cmz_out_add(out, "%lld", (long long)dim);
       else if (dim > CMZ_DIM_COMPUTED) cmz_out_json(out, d->dims[-1 - dim].name);
       else cmz_out_add(out, "null");
     }
-    cmz_out_add(out, "]}");
+    cmz_out_add(out, "]");
+    uint32_t kind = kinds ? kinds[i] : 0;
+    if (kind & CMZ_PORT_SEQUENCE) cmz_out_add(out, ", \"sequence\": true");
+    if (kind & CMZ_PORT_OPTIONAL) cmz_out_add(out, ", \"optional\": true");
+    if (kind && v) cmz_out_add(out, ", \"count\": %zu", v->count);
+    cmz_out_add(out, "}");
   }
   cmz_out_add(out, "], ");
 }
@@ -164,14 +182,14 @@ static void json_profile(cmz_out *out, const cmz_api *api, const cmz_model *mode
 }
 
 void cmz_report_json(cmz_out *out, const cmz_api *api, const cmz_model *model,
-                     const cmz_tensor *inputs, const cmz_tensor *outputs, const cmz_timing *timing,
+                     const cmz_value *inputs, const cmz_value *outputs, const cmz_timing *timing,
                      uint32_t threads, uint32_t profiled_runs) {
   const cmz_description *d = api->description;
   cmz_out_add(out, "{\"model\": ");
   cmz_out_json(out, d->name);
   cmz_out_add(out, ", ");
-  json_ports(out, d, "inputs", d->inputs, d->input_count, inputs);
-  json_ports(out, d, "outputs", d->outputs, d->output_count, outputs);
+  json_ports(out, d, "inputs", d->inputs, d->input_kinds, d->input_count, inputs);
+  json_ports(out, d, "outputs", d->outputs, d->output_kinds, d->output_count, outputs);
   if (timing->count) {
     cmz_out_add(out, "\"min_us\": %.3f, \"median_us\": %.3f, \"max_us\": %.3f, ",
                 (double)timing->samples[0] / 1e3, median_us(timing),

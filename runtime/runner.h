@@ -16,6 +16,7 @@ extern long long strtoll(const char *restrict text, char **restrict end, int bas
 extern void qsort(void *base, size_t count, size_t size, int (*compare)(const void *, const void *));
 extern long cmz_system_read(int fd, void *buffer, size_t size) __asm__("read");
 extern long cmz_system_write(int fd, const void *buffer, size_t size) __asm__("write");
+extern int cmz_system_unlink(const char *path) __asm__("unlink");
 extern int cmz_system_mkdir(const char *path, unsigned mode) __asm__("mkdir");
 extern int cmz_system_unlink(const char *path) __asm__("unlink");
 
@@ -46,11 +47,11 @@ typedef struct cmz_timing {
   uint64_t *samples; /* nanoseconds, sorted */
   uint32_t count;
 } cmz_timing;
-void cmz_report_ports(cmz_out *out, const cmz_api *api, const cmz_tensor *inputs, const cmz_tensor *outputs);
+void cmz_report_ports(cmz_out *out, const cmz_api *api, const cmz_value *inputs, const cmz_value *outputs);
 void cmz_report_info(cmz_out *out, const cmz_api *api, uint32_t threads);
 void cmz_report_timing(cmz_out *out, const cmz_timing *timing);
 void cmz_report_profile(cmz_out *out, const cmz_api *api, const cmz_model *model, uint32_t runs, uint32_t threads);
-void cmz_report_json(cmz_out *out, const cmz_api *api, const cmz_model *model, const cmz_tensor *inputs, const cmz_tensor *outputs,
+void cmz_report_json(cmz_out *out, const cmz_api *api, const cmz_model *model, const cmz_value *inputs, const cmz_value *outputs,
                      const cmz_timing *timing, uint32_t threads, uint32_t profiled_runs);
 /* What the machine can do with THREADS: measured, a few milliseconds. */
 void cmz_machine_limits(uint32_t threads, double *flops_per_second, double *bytes_per_second);
