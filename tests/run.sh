@@ -107,6 +107,7 @@ part bad-input tests/cli/bad_input.sh "$BUILD" "$WORK/bad-input"
 part fuzz tests/fuzz/run.sh "$BUILD"
 part output tests/output/run.sh "$BUILD" "$WORK/output"
 if python_environment >"$WORK/venv.log" 2>&1; then
+  part compress tests/compress/run.sh "$BUILD" "$WORK/compress" "$SHARED/models"
   part attributes "$BUILD/venv/bin/python" tests/onnx/check_attributes.py "$BUILD"
   part onnx onnx_tests
   part targets tests/targets/run.sh "$BUILD" "$WORK/targets"
@@ -119,6 +120,7 @@ if python_environment >"$WORK/venv.log" 2>&1; then
   fi
 else
   skip onnx "no virtual environment with PyPI's numpy and onnx (see $WORK/venv.log)"
+  skip compress "the same"
   skip models "the same"
   skip targets "the same"
 fi
