@@ -390,7 +390,7 @@ static void emit_tiles(emitter *e) {
   for (uint32_t i = 0; i < e->k->stores.count && !e->failed; i++)
     emit_one_store(e, &e->k->stores.data[i], grid, count, coordinate, low, high);
   cmz_emit_pop(e);
-  if (!e->failed) cmz_b_loop_close(b, &loop, e->begin, e->end, cmz_b_i64(b, 1), NULL, 0, NULL);
+  if (!e->failed) cmz_b_loop_close(b, &loop, e->begin, e->end, e->step, NULL, 0, NULL);
 }
 
 /* ---- function ---- */
@@ -431,7 +431,7 @@ static MlirBlock emit_function(emitter *e, MlirModule module, const char *symbol
   return entry;
 }
 
-static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
+static MlirBlock emit_host_function(emitter *e, MlirModule module, const char *symbol) {
   cmz_builder *b = &e->b;
   MlirBlock entry = emit_function(e, module, symbol);
   e->path[0] = CMZ_NEW(e->arena, scope);
@@ -440,9 +440,17 @@ static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
   e->args = mlirBlockGetArgument(entry, 0);
   e->begin = cmz_b_cast(b, "arith.extui", mlirBlockGetArgument(entry, 1), b->i64);
   e->end = cmz_b_cast(b, "arith.extui", mlirBlockGetArgument(entry, 2), b->i64);
+  e->step = cmz_b_i64(b, 1);
   cmz_emit_analyse(e);
   emit_arguments(e);
-  emit_tiles(e);
+  return entry;
+}
+
+static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
+  cmz_builder *b = &e->b;
+  MlirBlock entry = b->cpu->threads ? cmz_emit_device_function(e, module, symbol)
+                                    : emit_host_function(e, module, symbol);
+  if (!e->failed) emit_tiles(e);
   b->block = entry;
   cmz_b_op(b, "func.return", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
 }

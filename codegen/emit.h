@@ -70,7 +70,7 @@ typedef struct emitter {
   uint32_t guard_depth;          /* loads may not be placed above this depth */
   uint32_t next_id;
   CMZ_VEC(assumption) assumptions;
-  MlirValue args, begin, end;    /* of the function */
+  MlirValue args, begin, end, step; /* of the function: it computes tiles BEGIN, BEGIN + STEP … below END */
   MlirValue tile;                /* number of the grid tile */
   bool failed;
   const char *failure;
@@ -95,6 +95,12 @@ bool cmz_emit_extent(emitter *e, uint32_t axis, int64_t *value);
 bool cmz_emit_uses_vector(const emitter *e, cmz_expr x);
 /* The vector axis that X uses, or -1. */
 int32_t cmz_emit_vector_axis(const emitter *e, cmz_expr x);
+
+/* ---- emit_device.c ---- */
+/* The function of a GPU kernel: one thread computes tiles of its own. Its parameters are an address an operand, the kernel's params as
+ * 64-bit numbers, the number of tiles. Sets begin, end, step, the operands and the params; returns the function's body. */
+MlirBlock cmz_emit_device_function(emitter *e, MlirModule module, const char *symbol);
+#define CMZ_EMIT_MAX_DEVICE_PARAMETERS 480 /* of 8 bytes: CUDA passes at most 4 KiB */
 
 /* ---- emit_expr.c ---- */
 void cmz_emit_analyse(emitter *e);

@@ -7,6 +7,8 @@
 #include "llvm_write.h"
 #include "machine.h"
 
+#include <stdio.h>
+
 #include "mlir-c/Diagnostics.h"
 #include "mlir-c/Pass.h"
 #include "mlir-c/RegisterEverything.h"
@@ -16,6 +18,8 @@
 #include "llvm-c/Target.h"
 #include "llvm-c/TargetMachine.h"
 #include "llvm-c/Transforms/PassBuilder.h"
+
+#define LLVM_PTX_KERNEL 71 /* llvm::CallingConv::PTX_Kernel */
 
 static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
 
@@ -31,7 +35,7 @@ static MlirLogicalResult on_diagnostic(MlirDiagnostic d, void *user) {
 }
 
 MlirContext cmz_lower_context(cmz_context *ctx) {
-  static const char *const dialects[] = {"func", "arith", "scf", "cf", "vector", "llvm"};
+  static const char *const dialects[] = {"func", "arith", "scf", "cf", "vector", "llvm", "nvvm"};
   static bool registered; /* passes are registered per process; workers are single-threaded */
   if (!registered) {
     mlirRegisterAllPasses();
@@ -95,6 +99,12 @@ static void prepare(LLVMModuleRef m, LLVMTargetMachineRef machine, const cmz_cpu
     if (cpu->vector_bytes >= 64) add_attribute(m, f, "prefer-vector-width", "512");
     add_attribute(m, f, "no-builtins", "true");
     add_attribute(m, f, "frame-pointer", "none");
+    if (cpu->threads) { /* a GPU's entry point */
+      LLVMSetFunctionCallConv(f, LLVM_PTX_KERNEL);
+      char threads[16];
+      snprintf(threads, sizeof threads, "%u", cpu->threads);
+      add_attribute(m, f, "nvvm.maxntid", threads);
+    }
   }
 }
 

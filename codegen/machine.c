@@ -5,6 +5,7 @@
 #include <elf.h>
 
 #include "llvm-c/Core.h"
+#include "llvm-c/Target.h"
 
 extern const uint8_t cmz_runtime_x86_64[], cmz_runner_x86_64[];
 extern const uint8_t cmz_runtime_aarch64[], cmz_runner_aarch64[];
@@ -24,6 +25,13 @@ extern const uint64_t cmz_runtime_aarch64_size, cmz_runner_aarch64_size;
 INITIALISE(initialise_x86, X86)
 INITIALISE(initialise_aarch64, AArch64)
 INITIALISE(initialise_riscv, RISCV)
+
+static void initialise_nvptx(void) { /* PTX is only written: there is no assembler to read it */
+  LLVMInitializeNVPTXTargetInfo();
+  LLVMInitializeNVPTXTarget();
+  LLVMInitializeNVPTXTargetMC();
+  LLVMInitializeNVPTXAsmPrinter();
+}
 
 #define START ".globl _start\n.type _start,%function\n_start:\n"
 #define END "\n.size _start, .-_start\n"
@@ -91,6 +99,7 @@ static const cmz_machine machines[] = {
      .runtime = BITCODE(cmz_runtime_riscv64),
      .runner = BITCODE(cmz_runner_riscv64),
      .starts = riscv64_starts},
+    {.arch = "nvptx64", .initialise = initialise_nvptx}, /* kernels only */
 };
 
 const cmz_machine *cmz_machine_find(const cmz_os_row *os) {

@@ -104,7 +104,7 @@ static cmz_status check_options(cmz_job *job) {
     if (!good) return usage(job, "--prefix", "is not a C identifier");
   }
   if (o->depfile && !o->output) return usage(job, "-MD", "needs -o OUTPUT");
-  return cmz_target_parse(job->ctx, o->target, o->cpu, &job->target);
+  return cmz_target_parse(job->ctx, o->target, o->cpu, o->host, &job->target);
 }
 
 static cmz_status settle_compression(cmz_job *job) {

@@ -26,7 +26,7 @@ typedef struct cmz_options {
   uint32_t threads, jobs;
   int level; /* -1: not given */
   bool small;
-  const char *target, *cpu, *cache_dir;
+  const char *target, *host, *cpu, *cache_dir;
   bool no_cache;
   CMZ_VEC(cmz_pin) pins;
   CMZ_VEC(cmz_pin_range) ranges;

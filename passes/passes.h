@@ -59,6 +59,8 @@ cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m);        /* decides wh
 cmz_status cmz_pass_plan(cmz_pass_run *run, cmz_module *m);        /* describes kernels, schedules them, plans steps and memory */
 
 /* The schedule of a described kernel for a CPU row (schedule.c): a pure function of its arguments. */
+/* The same for a level with threads: every tile is one thread's, neighbouring tiles lie side by side in memory. */
+cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *out);
 cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *cpu, int optimise, cmz_schedule *out);
 
 #endif

@@ -207,8 +207,10 @@ static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   cmz_kernel_merge_axes(d.kernel);
   if (has_layouts(m, &d)) split_panels(d.kernel);
   cmz_schedule *s = CMZ_NEW(p->arena, cmz_schedule);
-  CMZ_TRY(cmz_schedule_choose(m->ctx, p->arena, d.kernel, p->run->target->levels[0],
-                              p->run->optimise, s));
+  const cmz_cpu_row *level = p->run->target->levels[0];
+  CMZ_TRY(level->threads
+              ? cmz_schedule_choose_device(m->ctx, p->arena, d.kernel, level, s)
+              : cmz_schedule_choose(m->ctx, p->arena, d.kernel, level, p->run->optimise, s));
   cmz_step step = {.kind = CMZ_STEP_KERNEL,
                    .node = n,
                    .params = d.params,

@@ -7,12 +7,14 @@
 
 #define HOST_SYSTEM "linux-gnu"
 
-static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus, cmz_aarch64_cpus,
-                                                cmz_riscv64_cpus};
+static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus, cmz_aarch64_cpus, cmz_riscv64_cpus,
+                                                cmz_cuda_levels};
 static const cmz_cpu_extension *const extension_tables[] = {cmz_x86_64_extensions,
                                                             cmz_aarch64_extensions};
 static const cmz_os_row *const os_tables[] = {cmz_x86_64_systems, cmz_aarch64_systems,
                                               cmz_riscv64_systems};
+
+static const cmz_gpu_row *const gpu_tables[] = {cmz_cuda_gpus};
 
 /* Row INDEX of several tables, each of which ends with a row whose FIRST member is NULL. */
 #define ROW_AT(type, tables, first, index)                                                         \
@@ -26,6 +28,7 @@ const cmz_cpu_extension *cmz_cpu_extension_at(uint32_t index) {
   ROW_AT(cmz_cpu_extension, extension_tables, name, index);
 }
 const cmz_os_row *cmz_os_at(uint32_t index) { ROW_AT(cmz_os_row, os_tables, triple, index); }
+const cmz_gpu_row *cmz_gpu_at(uint32_t index) { ROW_AT(cmz_gpu_row, gpu_tables, name, index); }
 
 const cmz_cpu_row *cmz_cpu_find(const char *name) {
   const cmz_cpu_row *row;
@@ -82,12 +85,25 @@ static const cmz_cpu_row *native_cpu(void) {
   return NULL;
 }
 
+static const cmz_gpu_row *gpu_find(const char *name) {
+  const cmz_gpu_row *row;
+  for (uint32_t i = 0; (row = cmz_gpu_at(i)); i++) {
+    if (strcmp(row->name, name) == 0) return row;
+  }
+  return NULL;
+}
+
 static cmz_status fail_unknown(cmz_context *ctx, const char *option, const char *name) {
   cmz_text list = {.arena = ctx->arena};
   const cmz_cpu_row *cpu;
   const cmz_os_row *os;
+  const cmz_gpu_row *gpu;
   cmz_text_add(&list, "known CPUs: native");
-  for (uint32_t i = 0; (cpu = cmz_cpu_at(i)); i++) cmz_text_add(&list, " %s", cpu->name);
+  for (uint32_t i = 0; (cpu = cmz_cpu_at(i)); i++) {
+    if (!cpu->threads) cmz_text_add(&list, " %s", cpu->name);
+  }
+  cmz_text_add(&list, "; GPUs:");
+  for (uint32_t i = 0; (gpu = cmz_gpu_at(i)); i++) cmz_text_add(&list, " %s", gpu->name);
   cmz_text_add(&list, "; systems: native");
   for (uint32_t i = 0; (os = cmz_os_at(i)); i++) cmz_text_add(&list, " %s", os->triple);
   return cmz_fail_hint(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = option}, list.data,
@@ -144,6 +160,7 @@ static const cmz_cpu_row *parse_cpu(cmz_context *ctx, const char *name) {
   size_t length = strcspn(name, "+");
   const char *plain = cmz_arena_printf(ctx->arena, "%.*s", (int)length, name);
   const cmz_cpu_row *row = strcmp(plain, "native") == 0 ? native_cpu() : cmz_cpu_find(plain);
+  if (row && row->threads) row = NULL;
   return row && name[length] ? extend(ctx, row, name + length, name) : row;
 }
 
@@ -161,9 +178,35 @@ static cmz_status add_cpu_names(cmz_context *ctx, const char *option, const char
   return CMZ_OK;
 }
 
-cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cpu,
+/* A GPU with its host: --host, or this machine. Its levels stand in the row, best first. */
+static cmz_status parse_gpu(cmz_context *ctx, const cmz_gpu_row *gpu, const char *cpu,
+                            const char *host, cmz_target *out) {
+  if (cpu && *cpu) {
+    return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--cpu"},
+                    "%s is a GPU: --cpu does not go with it", gpu->name);
+  }
+  if (host && *host) {
+    CMZ_TRY(os_find(ctx, host, &out->os));
+    if (!out->os) return fail_unknown(ctx, "--host", host);
+  }
+  if (!out->os) out->os = os_of(CMZ_CPU_HOST_ARCH, HOST_SYSTEM);
+  if (!out->os) out->os = cmz_os_at(0);
+  out->gpu = gpu;
+  out->kernel_os = &cmz_cuda_systems[0];
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(gpu->levels) && gpu->levels[i]; i++)
+    out->levels[out->level_count++] = cmz_cpu_find(gpu->levels[i]);
+  return CMZ_OK;
+}
+
+cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cpu, const char *host,
                             cmz_target *out) {
   memset(out, 0, sizeof *out);
+  const cmz_gpu_row *gpu = target ? gpu_find(target) : NULL;
+  if (gpu) return parse_gpu(ctx, gpu, cpu, host, out);
+  if (host && *host) {
+    return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--host"},
+                    "only a GPU's model has a host side");
+  }
   const cmz_cpu_row *native = native_cpu();
   if (target && *target && strcmp(target, "native") != 0) {
     CMZ_TRY(os_find(ctx, target, &out->os));
@@ -189,6 +232,7 @@ cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cp
     }
     CMZ_TRY(add_level(ctx, out, native));
   }
+  out->kernel_os = out->os;
   for (uint32_t i = 0; i < out->level_count; i++) {
     if (strcmp(out->levels[i]->arch, out->os->arch) != 0) {
       return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--cpu"}, "%s is not a CPU of %s",

@@ -19,7 +19,16 @@ typedef struct cmz_cpu_row {
   uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
   uint16_t rounding;         /* 1: instructions that round to whole numbers in every mode */
   uint32_t l1_bytes, l2_bytes;
+  uint16_t threads;          /* above 0: a GPU, whose work-groups have this many threads; each computes grid tiles of its own, without vectors */
 } cmz_cpu_row;
+
+typedef enum cmz_gpu_kind { CMZ_GPU_CUDA = 1, CMZ_GPU_VULKAN } cmz_gpu_kind;
+/* A GPU that --target names: the levels of code that go into the file, best first, and how LLVM is to see it. */
+typedef struct cmz_gpu_row {
+  const char *name;          /* "sm_90" */
+  cmz_gpu_kind kind;
+  const char *levels[4];     /* names of CPU rows of arch "nvptx64"; NULL ends */
+} cmz_gpu_row;
 
 /* What `+NAME` after a CPU's name adds to its row. */
 typedef struct cmz_cpu_extension {
@@ -47,14 +56,17 @@ typedef struct cmz_target {
   const cmz_os_row *os;
   const cmz_cpu_row *levels[CMZ_MAX_LEVELS]; /* best first */
   uint32_t level_count;
+  const cmz_gpu_row *gpu;       /* NULL: the levels are CPUs of OS; else they are the GPU's, and OS is the host side */
+  const cmz_os_row *kernel_os;  /* what kernels are compiled for: OS, or the GPU's own row */
 } cmz_target;
 
 const cmz_cpu_row *cmz_cpu_at(uint32_t index); /* NULL at the end */
 const cmz_os_row *cmz_os_at(uint32_t index);
 const cmz_cpu_extension *cmz_cpu_extension_at(uint32_t index);
 const cmz_cpu_row *cmz_cpu_find(const char *name);
-/* Parses --target and --cpu (either may be NULL: native). `native` becomes the best row this machine can run; NAME+EXTENSION… becomes a row of
+const cmz_gpu_row *cmz_gpu_at(uint32_t index);
+/* Parses --target, --cpu and --host (any may be NULL: native). `native` becomes the best row this machine can run; NAME+EXTENSION… becomes a row of
  * the context's arena. CMZ_E_USAGE lists what exists. */
-cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cpu, cmz_target *out);
+cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cpu, const char *host, cmz_target *out);
 
 #endif

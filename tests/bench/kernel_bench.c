@@ -292,7 +292,7 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[i], "-cpu") == 0 && i + 1 < argc) b.cpu = cmz_cpu_find(argv[++i]);
     else only = argv[i];
   }
-  if (!b.cpu && cmz_target_parse(b.ctx, NULL, "native", &target) == CMZ_OK)
+  if (!b.cpu && cmz_target_parse(b.ctx, NULL, "native", NULL, &target) == CMZ_OK)
     b.cpu = target.levels[0];
   if (!b.cpu) return 1;
   printf("%s\n", b.cpu->name);

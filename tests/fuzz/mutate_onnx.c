@@ -582,7 +582,7 @@ static cmz_status compile(cmz_context *ctx, const char *path, const options *o, 
   t->read++;
   CMZ_TRY(cmz_module_verify(module));
   cmz_target target;
-  CMZ_TRY(cmz_target_parse(ctx, NULL, "x86-64-v3", &target));
+  CMZ_TRY(cmz_target_parse(ctx, NULL, "x86-64-v3", NULL, &target));
   cmz_pass_run run = {.optimise = 2, .target = &target, .stop_after = o->last_pass, .verify = true};
   CMZ_TRY(cmz_passes_run(&run, module));
   t->compiled++;

@@ -261,7 +261,7 @@ static const cmz_cpu_row *level(uint32_t turn) {
   const cmz_cpu_row *rows[16];
   uint32_t count = 0;
   cmz_target native;
-  if (cmz_target_parse(F->ctx, NULL, "native", &native) == CMZ_OK) rows[count++] = native.levels[0];
+  if (cmz_target_parse(F->ctx, NULL, "native", NULL, &native) == CMZ_OK) rows[count++] = native.levels[0];
   for (uint32_t i = 0; cmz_cpu_at(i) && count < 16; i++)
     if (runs_here(cmz_cpu_at(i))) rows[count++] = cmz_cpu_at(i);
   if (!count) skip();

@@ -17,7 +17,7 @@
 
 static cmz_status run_passes(cmz_context *ctx, cmz_module *m, const char *list) {
   cmz_target target;
-  CMZ_TRY(cmz_target_parse(ctx, NULL, "x86-64-v3", &target));
+  CMZ_TRY(cmz_target_parse(ctx, NULL, "x86-64-v3", NULL, &target));
   cmz_pass_run run = {.optimise = 2, .target = &target, .verify = true};
   while (*list != '\0' && *list != '\n') {
     size_t length = strcspn(list, ",\n");

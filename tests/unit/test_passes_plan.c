@@ -46,7 +46,7 @@ static void check_file(const char *path, int level) {
   cmz_eval e = {.module = before, .arena = ctx->arena};
   ok(ctx, cmz_eval_graph(&e, entry, inputs, expected, NULL), path, "evaluate");
   cmz_target target;
-  ok(ctx, cmz_target_parse(ctx, NULL, "x86-64-v4,x86-64-v2", &target), path, "target");
+  ok(ctx, cmz_target_parse(ctx, NULL, "x86-64-v4,x86-64-v2", NULL, &target), path, "target");
   cmz_pass_run run = {.optimise = level, .target = &target, .verify = true, .check_passes = true};
   ok(ctx, cmz_passes_run(&run, m), path, "passes");
   assert_non_null(run.plan);

@@ -7,7 +7,7 @@
 
 static cmz_plan *planned(int optimise) {
   cmz_target target;
-  ok(cmz_target_parse(F->ctx, NULL, "x86-64-v3", &target), "target");
+  ok(cmz_target_parse(F->ctx, NULL, "x86-64-v3", NULL, &target), "target");
   cmz_pass_run run = {.optimise = optimise,
                       .target = cmz_arena_copy(F->m->arena, &target, sizeof target),
                       .verify = true};
