@@ -123,6 +123,7 @@ static LLVMValueRef description(const glue *g) {
 
 static LLVMValueRef levels(const glue *g) {
   const cmz_program *p = &g->tables->program;
+  if (p->device) return null_pointer(g);
   LLVMTypeRef parameters[] = {g->pointer, g->i32, g->i32, g->i32};
   LLVMTypeRef kernel_type = LLVMFunctionType(LLVMVoidTypeInContext(g->llvm), parameters, 4, false);
   LLVMValueRef *rows = values(g, p->level_count);
@@ -140,6 +141,33 @@ static LLVMValueRef levels(const glue *g) {
     rows[l] = structure(g, fields, CMZ_COUNT_OF(fields));
   }
   return structures_global(g, "cmz.levels", rows, p->level_count);
+}
+
+/* The runtime's driver for each kind of GPU; only the one in use is referred to. */
+static const char *const driver_names[] = {[CMZ_GPU_CUDA] = "cmz_cuda_driver"};
+
+static LLVMValueRef device(const glue *g) {
+  const cmz_program *p = &g->tables->program;
+  if (!p->device) return null_pointer(g);
+  const char *name = driver_names[g->options->target->gpu->kind];
+  LLVMValueRef driver = LLVMGetNamedGlobal(g->module, name);
+  if (!driver) driver = LLVMAddGlobal(g->module, g->i8, name);
+  LLVMValueRef *images = values(g, p->device->image_count);
+  for (uint32_t i = 0; i < p->device->image_count; i++) {
+    const cmz_program_image *image = &p->device->images[i];
+    LLVMValueRef *kernels = values(g, p->kernel_count);
+    for (uint32_t k = 0; k < p->kernel_count; k++) kernels[k] = text(g, image->kernels[k]);
+    LLVMValueRef fields[] = {text(g, image->name),
+                             word32(g, image->needs),
+                             word32(g, 0),
+                             string_global(g, image->data, image->bytes),
+                             word64(g, image->bytes),
+                             pointers_global(g, "cmz.entries", kernels, p->kernel_count)};
+    images[i] = structure(g, fields, CMZ_COUNT_OF(fields));
+  }
+  LLVMValueRef fields[] = {driver, word32(g, p->device->image_count), word32(g, p->device->threads),
+                           structures_global(g, "cmz.images", images, p->device->image_count)};
+  return add_global(g, "cmz.device", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
 }
 
 static LLVMValueRef weight_pointers(const glue *g) {
@@ -231,7 +259,8 @@ static LLVMValueRef program(const glue *g, LLVMValueRef described) {
       hash,
       runtime_ops(g),
       word32(g, p->op_count),
-      t->needs_values ? LLVMGetNamedGlobal(g->module, "cmz_value_support") : null_pointer(g)};
+      t->needs_values ? LLVMGetNamedGlobal(g->module, "cmz_value_support") : null_pointer(g),
+      device(g)};
   return add_global(g, "cmz.program", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
 }
 

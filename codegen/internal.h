@@ -34,6 +34,10 @@ typedef CMZ_VEC(const char *) cmz_names;
 cmz_status cmz_glue_emit(cmz_context *ctx, const cmz_tables *t, const cmz_codegen_options *o, const cmz_kernel_object *kernels,
                          cmz_output_kind kind, const char *path);
 
+/* images.c: the kernels of each level of a GPU as one module; flat objects as from cmz_kernels_compile. */
+cmz_status cmz_images_build(cmz_context *ctx, const cmz_codegen_options *o, const cmz_kernel_object *kernels, uint32_t kernel_count,
+                            cmz_program_device *out);
+
 /* weights.c */
 /* Bytes of a constant of strings in the output. */
 uint64_t cmz_weight_string_bytes(cmz_arena *arena, const cmz_constant *c);

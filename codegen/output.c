@@ -64,7 +64,7 @@ static cmz_status link_objects(outputs *s, const char *glue, const char *weights
   cmz_names objects = {0};
   cmz_vec_push(s->ctx->arena, &objects, glue);
   uint32_t count = s->tables.program.kernel_count * s->tables.program.level_count;
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < count && !s->options->target->gpu; i++) {
     if (!same_object(s, i)) cmz_vec_push(s->ctx->arena, &objects, s->kernels[i].path);
   }
   if (weights) cmz_vec_push(s->ctx->arena, &objects, weights);
@@ -90,6 +90,16 @@ static cmz_status link_objects(outputs *s, const char *glue, const char *weights
 
 static cmz_status write_binary(outputs *s) {
   CMZ_TRY(cmz_kernels_compile(s->ctx, s->plan, s->options, &s->kernels));
+  if (s->options->target->gpu && s->tables.needs_values)
+    return cmz_fail(s->ctx, CMZ_E_UNSUPPORTED, (cmz_loc){.file = s->plan->module->file},
+                    "strings, sequences and optionals that exist at run time are not compiled for "
+                    "GPUs yet");
+  if (s->options->target->gpu) {
+    cmz_program_device *device = CMZ_NEW(s->ctx->arena, cmz_program_device);
+    CMZ_TRY(
+        cmz_images_build(s->ctx, s->options, s->kernels, s->tables.program.kernel_count, device));
+    s->tables.program.device = device;
+  }
   const char *glue = work_file(s, "glue.o"), *weights;
   CMZ_TRY(write_weights(s, &weights));
   CMZ_TRY(cmz_glue_emit(s->ctx, &s->tables, s->options, s->kernels, s->kind, glue));

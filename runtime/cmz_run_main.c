@@ -4,10 +4,6 @@
 
 #include <elf.h>
 
-extern void *dlopen(const char *path, int mode);
-extern void *dlsym(void *handle, const char *name);
-extern char *dlerror(void);
-
 static bool read_at(int fd, uint64_t offset, void *to, size_t size) {
   return cmz_system_seek(fd, (long)offset, 0) == (long)offset &&
          cmz_system_read(fd, to, size) == (long)size;

@@ -44,10 +44,15 @@ int cmz_buffer_reserve(cmz_model *m, uint32_t b, int64_t bytes, bool keep) {
   if (!m->owned[b] || m->capacity[b] < (size_t)bytes) {
     size_t capacity = (size_t)bytes < 64 ? 64 : (size_t)bytes;
     if (keep && capacity < 2 * m->capacity[b]) capacity = 2 * m->capacity[b];
-    void *memory = cmz_memory_take(m, capacity);
+    void *memory = cmz_data_take(m, capacity);
     if (!memory) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for %zu bytes", capacity);
-    if (keep && m->owned[b]) memcpy(memory, m->owned[b], m->capacity[b]);
-    cmz_memory_give(m, m->owned[b], m->capacity[b]);
+    int rc = keep && m->owned[b] ? cmz_data_copy(m, memory, m->owned[b], m->capacity[b]) : 0;
+    cmz_data_give(m, m->owned[b], m->capacity[b]);
+    if (rc) {
+      cmz_data_give(m, memory, capacity);
+      m->owned[b] = NULL;
+      return rc;
+    }
     m->owned[b] = memory;
     m->capacity[b] = capacity;
   }
@@ -150,12 +155,19 @@ static int create(cmz_model *m, const cmz_program *p) {
   int rc = make_tables(m, p);
   if (rc) return rc;
   m->program = p;
-  rc = pick_level(m, p);
+  if (!p->device) rc = pick_level(m, p);
   if (rc) return rc;
   m->weights = p->weights;
   if (p->weights_file) {
     rc = cmz_weights_map(m);
     if (rc) return rc;
+  }
+  if (p->device) {
+    rc = cmz_data_open(m);
+    if (rc) return rc;
+    m->threads = 1;
+    m->ready = true;
+    return CMZ_SUCCESS;
   }
   set_constant_pointers(m);
   if (p->values) {
@@ -204,11 +216,12 @@ void cmz_instance_destroy(cmz_model *m) {
   if (p) {
     if (m->values) p->values->destroy(m);
     for (uint32_t b = 0; b < p->buffer_count; b++) {
-      cmz_memory_give(m, m->owned[b], m->capacity[b]);
+      cmz_data_give(m, m->owned[b], m->capacity[b]);
     }
     uint32_t tensors = p->description->input_count + p->description->output_count;
     for (uint32_t i = 0; i < tensors; i++) cmz_memory_give(m, m->staging[i], m->staging_bytes[i]);
-    cmz_memory_give(m, m->arena, m->arena_bytes);
+    cmz_data_give(m, m->arena, m->arena_bytes);
+    cmz_data_close(m);
     cmz_memory_give(m, (void *)m->weight_table, m->weight_table_bytes);
     cmz_memory_give(m, m->slots, table_bytes(m));
   }

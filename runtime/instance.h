@@ -15,8 +15,12 @@ typedef struct cmz_profile_cell {
   uint64_t nanoseconds, calls;
 } cmz_profile_cell;
 
+struct cmz_device;
 struct cmz_model {
   const cmz_program *program; /* NULL in an instance that only carries an error */
+  struct cmz_device *device;  /* NULL: data and kernels are the CPU's */
+  void *device_weights;
+  size_t device_weights_bytes;
   const cmz_program_level *level;
   cmz_config config;
   cmz_team *team; /* NULL: one thread */
@@ -56,6 +60,16 @@ struct cmz_model {
 
 void *cmz_memory_take(cmz_model *m, size_t bytes);
 void cmz_memory_give(cmz_model *m, void *memory, size_t bytes);
+/* Memory of the data that kernels work on: the device's when there is one, else the host's (cmz_memory_take). data.c */
+void *cmz_data_take(cmz_model *m, size_t bytes);
+void cmz_data_give(cmz_model *m, void *memory, size_t bytes);
+/* Between such memory and such memory (which may overlap on the host only), to the host, from the host. */
+int cmz_data_copy(cmz_model *m, void *to, const void *from, size_t bytes);
+int cmz_data_read(cmz_model *m, void *host, const void *from, size_t bytes);
+int cmz_data_write(cmz_model *m, void *to, const void *host, size_t bytes);
+/* Opens the program's device and puts the weights there. */
+int cmz_data_open(cmz_model *m);
+void cmz_data_close(cmz_model *m);
 /* Records a message and returns CODE. */
 int cmz_fail_run(cmz_model *m, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Makes OWNED[B] at least BYTES long; the old content stays when KEEP. Sets pointers[B]. */

@@ -45,6 +45,8 @@ typedef struct cmz_op_tensor {
   uint32_t element, rank;
   int64_t dims[CMZ_MAX_DIMS];
   uint32_t buffer;  /* CMZ_NO_INDEX: absent */
+  void *device_data; /* with a device: where the operand really is while `data` is its copy on the host */
+  size_t host_bytes;
 } cmz_op_tensor;
 
 #define CMZ_OP_MAX_OPERANDS 64

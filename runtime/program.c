@@ -2,6 +2,7 @@
  * In: an instance whose inputs are checked and whose pointers are set (run.c). Out: outputs in
  * their buffers. Always holds: a static program's steps take no memory; memory that depends on data
  * is taken just before the step that writes it. */
+#include "device.h"
 #include "ops.h"
 #include "values.h"
 
@@ -127,6 +128,11 @@ static int run_kernel(cmz_model *m, const cmz_program_step *step) {
   int64_t tiles = m->slots[step->tiles_slot];
   if (tiles <= 0) return CMZ_SUCCESS;
   if (tiles > INT32_MAX) return cmz_fail_run(m, CMZ_RUN_FAILED, "a tensor is too large to compute");
+  if (m->device) {
+    return p->device->driver->launch(m, m->device, step->a, m->scratch_operands,
+                                     step->operand_count, m->scratch_params, step->param_count,
+                                     (uint32_t)tiles);
+  }
   kernel_call call = {.function = m->level->kernels[step->a],
                       .args = {.operands = m->scratch_operands, .params = m->scratch_params},
                       .tiles = (uint32_t)tiles};
@@ -162,34 +168,43 @@ static int copy_buffer(cmz_model *m, uint32_t from, uint32_t to) {
   rc = buffer_address(m, to, &target);
   if (rc) return rc;
   int64_t bytes = bytes_of(m, from);
-  if (source != target && bytes > 0) memmove(target, source, (size_t)bytes);
-  return CMZ_SUCCESS;
+  return bytes > 0 ? cmz_data_copy(m, target, source, (size_t)bytes) : CMZ_SUCCESS;
 }
 
-static int64_t read_element(const void *data, uint32_t element, uint32_t index) {
+static int64_t element_value(const void *data, uint32_t element) {
   switch (element) {
   case CMZ_ELEMENT_BOOL:
   case CMZ_ELEMENT_U8:
-    return ((const uint8_t *)data)[index];
+    return ((const uint8_t *)data)[0];
   case CMZ_ELEMENT_I8:
-    return ((const int8_t *)data)[index];
+    return ((const int8_t *)data)[0];
   case CMZ_ELEMENT_U16:
-    return ((const uint16_t *)data)[index];
+    return ((const uint16_t *)data)[0];
   case CMZ_ELEMENT_I16:
-    return ((const int16_t *)data)[index];
+    return ((const int16_t *)data)[0];
   case CMZ_ELEMENT_I32:
-    return ((const int32_t *)data)[index];
+    return ((const int32_t *)data)[0];
   case CMZ_ELEMENT_U32:
-    return ((const uint32_t *)data)[index];
+    return ((const uint32_t *)data)[0];
   case CMZ_ELEMENT_F32: { /* sizes as scales: their bits as a double, see CMZ_SIZE_SCALE */
-    double value = (double)((const float *)data)[index];
+    double value = (double)((const float *)data)[0];
     int64_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
   }
   default:
-    return ((const int64_t *)data)[index];
+    return ((const int64_t *)data)[0];
   }
+}
+
+/* The value of element INDEX of DATA. */
+static int read_element(cmz_model *m, const void *data, uint32_t element, uint32_t index,
+                        int64_t *value) {
+  uint64_t raw = 0;
+  size_t size = cmz_element_bits(element) / 8;
+  int rc = cmz_data_read(m, &raw, (const char *)data + (size_t)index * size, size);
+  if (!rc) *value = element_value(&raw, element);
+  return rc;
 }
 
 static int run_bind(cmz_model *m, const cmz_program_step *step) {
@@ -199,8 +214,8 @@ static int run_bind(cmz_model *m, const cmz_program_step *step) {
     uint32_t buffer = p->lists[step->operands];
     void *data;
     int rc = buffer_address(m, buffer, &data);
+    if (!rc) rc = read_element(m, data, p->buffers[buffer].element, step->b, &value);
     if (rc) return rc;
-    value = read_element(data, p->buffers[buffer].element, step->b);
   }
   if (step->param_count == 2) {
     int64_t low = m->slots[p->lists[step->params]], high = m->slots[p->lists[step->params + 1]];
@@ -218,9 +233,7 @@ static int run_bind(cmz_model *m, const cmz_program_step *step) {
 static int read_scalar(cmz_model *m, uint32_t buffer, int64_t *value) {
   void *data;
   int rc = buffer_address(m, buffer, &data);
-  if (rc) return rc;
-  *value = read_element(data, m->program->buffers[buffer].element, 0);
-  return CMZ_SUCCESS;
+  return rc ? rc : read_element(m, data, m->program->buffers[buffer].element, 0, value);
 }
 
 /* ---- runtime ops ---- */
@@ -238,6 +251,47 @@ static void op_tensor(cmz_model *m, uint32_t buffer, cmz_op_tensor *out) {
   out->data = m->pointers[m->roots[buffer]];
 }
 
+/* Host memory in place of an operand's, for the time of a call; BYTES long. */
+static int host_side(cmz_model *m, cmz_op_tensor *t, int64_t bytes) {
+  t->host_bytes = bytes > 0 ? (size_t)bytes : 1;
+  t->device_data = t->data;
+  t->data = cmz_memory_take(m, t->host_bytes);
+  if (t->data) return CMZ_SUCCESS;
+  t->data = t->device_data;
+  t->device_data = NULL;
+  return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for %lld bytes", (long long)bytes);
+}
+
+/* Copies what a call reads from the device. */
+static int fetch_inputs(cmz_op_call *call) {
+  cmz_model *m = call->model;
+  for (uint32_t i = 0; i < call->input_count; i++) {
+    cmz_op_tensor *t = &call->inputs[i];
+    if (t->buffer == CMZ_NO_INDEX) continue;
+    int64_t bytes = cmz_tensor_bytes(t->element, t->rank, t->dims);
+    if (bytes < 0) return cmz_op_fail(call, "an input has an impossible size");
+    int rc = host_side(m, t, bytes);
+    if (!rc) rc = cmz_data_read(m, t->data, t->device_data, (size_t)bytes);
+    if (rc) return rc;
+  }
+  return CMZ_SUCCESS;
+}
+
+/* Copies what it wrote to the device, and gives the host's memory back. */
+static int deliver_outputs(cmz_op_call *call, int rc) {
+  cmz_model *m = call->model;
+  for (uint32_t i = 0; i < call->input_count + call->output_count; i++) {
+    cmz_op_tensor *t =
+        i < call->input_count ? &call->inputs[i] : &call->outputs[i - call->input_count];
+    if (!t->device_data) continue;
+    if (!rc && i >= call->input_count)
+      rc = cmz_data_write(m, t->device_data, t->data, t->host_bytes);
+    if (!rc && i >= call->input_count) rc = m->program->device->driver->wait(m, m->device);
+    cmz_memory_give(m, t->data, t->host_bytes);
+  }
+  return rc;
+}
+
 int cmz_op_output(cmz_op_call *call, uint32_t index, int64_t bytes) {
   cmz_model *m = call->model;
   cmz_op_tensor *output = &call->outputs[index];
@@ -250,7 +304,7 @@ int cmz_op_output(cmz_op_call *call, uint32_t index, int64_t bytes) {
     return cmz_op_fail(call, "the result does not fit");
   }
   output->data = m->pointers[root];
-  return CMZ_SUCCESS;
+  return m->device ? host_side(call->model, output, bytes) : CMZ_SUCCESS;
 }
 
 void *cmz_op_take(cmz_op_call *call, int64_t bytes) {
@@ -288,9 +342,10 @@ static int run_op(cmz_model *m, const cmz_program_step *step) {
                       .inputs = tensors,
                       .outputs = tensors + words[1],
                       .words = words + 2};
-  int rc = p->ops[step->a].function(&call);
+  int rc = m->device ? fetch_inputs(&call) : CMZ_SUCCESS;
+  if (!rc) rc = p->ops[step->a].function(&call);
   m->reported = call.reported;
-  return rc;
+  return m->device ? deliver_outputs(&call, rc) : rc;
 }
 
 /* ---- control flow ---- */
@@ -314,15 +369,14 @@ static int carry(cmz_model *m, const uint32_t *triples, uint32_t count) {
     }
     /* An earlier copy would overwrite it: take it aside first. */
     int64_t bytes = bytes_of(m, next);
-    void *aside = bytes < 0 ? NULL : cmz_memory_take(m, (size_t)bytes);
+    void *aside = bytes < 0 ? NULL : cmz_data_take(m, (size_t)bytes);
     if (!aside) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory to carry a loop's value");
-    memcpy(aside, m->pointers[m->roots[next]], (size_t)bytes);
-    uint32_t rest[3] = {triples[3 * i], triples[3 * i + 1], next};
-    int rc = carry(m, triples, i);
+    int rc = cmz_data_copy(m, aside, m->pointers[m->roots[next]], (size_t)bytes);
     void *target = NULL;
-    if (!rc) rc = buffer_address(m, rest[1], &target);
-    if (!rc && bytes) memcpy(target, aside, (size_t)bytes);
-    cmz_memory_give(m, aside, (size_t)bytes);
+    if (!rc) rc = carry(m, triples, i);
+    if (!rc) rc = buffer_address(m, triples[3 * i + 1], &target);
+    if (!rc) rc = cmz_data_copy(m, target, aside, (size_t)bytes);
+    cmz_data_give(m, aside, (size_t)bytes);
     return rc ? rc : carry(m, triples + 3 * (i + 1), count - i - 1);
   }
   for (uint32_t i = 0; i < count; i++) {
@@ -339,8 +393,8 @@ static int scan_in(cmz_model *m, const uint32_t *triple, int64_t i, int64_t leng
   if (!rc) rc = buffer_address(m, triple[1], &slice);
   if (rc) return rc;
   int64_t bytes = bytes_of(m, triple[1]), at = triple[2] ? length - 1 - i : i;
-  if (bytes > 0) memcpy(slice, (const char *)whole + at * bytes, (size_t)bytes);
-  return CMZ_SUCCESS;
+  return bytes > 0 ? cmz_data_copy(m, slice, (const char *)whole + at * bytes, (size_t)bytes)
+                   : CMZ_SUCCESS;
 }
 
 static int scan_out(cmz_model *m, const uint32_t *triple, int64_t i, int64_t length) {
@@ -358,8 +412,8 @@ static int scan_out(cmz_model *m, const uint32_t *triple, int64_t i, int64_t len
     rc = cmz_buffer_reserve(m, root, whole, true);
     if (rc) return rc;
   }
-  if (bytes > 0) memcpy((char *)m->pointers[root] + at * bytes, item, (size_t)bytes);
-  return CMZ_SUCCESS;
+  return bytes > 0 ? cmz_data_copy(m, (char *)m->pointers[root] + at * bytes, item, (size_t)bytes)
+                   : CMZ_SUCCESS;
 }
 
 /* The dims of what a loop appended: the number of iterations, then those of the body's output. */
@@ -397,8 +451,8 @@ static int loop_iteration(cmz_model *m, const loop_state *loop, int64_t i, bool 
   if (h[CMZ_LOOP_ITERATION] != CMZ_NO_INDEX) {
     void *counter;
     rc = buffer_address(m, h[CMZ_LOOP_ITERATION], &counter);
+    if (!rc) rc = cmz_data_write(m, counter, &i, sizeof i);
     if (rc) return rc;
-    memcpy(counter, &i, sizeof i);
   }
   for (uint32_t s = 0; s < h[CMZ_LOOP_SCAN_IN]; s++) {
     rc = scan_in(m, loop->scan_in + 3 * s, i, loop->length);
@@ -473,6 +527,7 @@ int cmz_block_run(cmz_model *m, uint32_t block) {
   uint32_t first = p->blocks[block].first, end = first + p->blocks[block].count;
   for (uint32_t i = first; i < end; i++) {
     int rc = run_step(m, &p->steps[i]);
+    if (m->profiling && m->device && !rc) rc = p->device->driver->wait(m, m->device);
     if (m->profiling) cmz_profile_charge(m, i);
     if (rc) return rc;
   }

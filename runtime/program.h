@@ -60,6 +60,22 @@ typedef struct cmz_program_input_dim { uint32_t slot; uint32_t is_symbol; } cmz_
 /* One CPU level: the features it needs, by the runtime's own bit numbers (cpu.h), and its kernels. */
 typedef struct cmz_program_level { const char *name; uint64_t features; cmz_kernel_function *const *kernels; } cmz_program_level;
 
+/* Code for a GPU: the kernels of one level, in the order of the program's. */
+typedef struct cmz_program_image {
+  const char *name;            /* "sm_80" */
+  uint32_t needs;              /* compute capability times ten; the best image that the device can run is taken */
+  uint32_t reserved;
+  const void *data;            /* PTX, ending in 0 */
+  uint64_t bytes;
+  const char *const *kernels;  /* entry names */
+} cmz_program_image;
+struct cmz_device_driver;
+typedef struct cmz_program_device {
+  const struct cmz_device_driver *driver; /* device.h */
+  uint32_t image_count, threads;          /* threads of a work-group */
+  const cmz_program_image *images;        /* best first */
+} cmz_program_device;
+
 typedef struct cmz_program {
   const cmz_description *description;
   uint32_t slot_count, instruction_count, buffer_count, step_count, block_count, level_count, kernel_count, list_count;
@@ -84,6 +100,7 @@ typedef struct cmz_program {
   struct cmz_program_op const *ops;               /* the runtime ops that this program uses: RUNTIME steps' `a` is an index into it */
   uint32_t op_count;
   struct cmz_value_functions const *values;       /* values.c, or NULL: neither strings, sequences nor optionals anywhere */
+  const cmz_program_device *device;               /* NULL: the kernels of `levels` run on the CPU */
 } cmz_program;
 
 /* Only the ops in use are referred to, so that the others are dropped when the model is linked. ops.h has the type of `function`. */

@@ -3,6 +3,7 @@
  * message that names the tensor. Always holds: with unchanged dims, contiguous tensors and no
  * data-dependent size nothing is allocated. */
 #include "values.h"
+#include "device.h"
 
 static const uint8_t element_bits[] = {
     [CMZ_ELEMENT_F32] = 32,   [CMZ_ELEMENT_U8] = 8,         [CMZ_ELEMENT_I8] = 8,
@@ -96,6 +97,12 @@ static int stage(cmz_model *m, uint32_t index, int64_t bytes) {
 
 /* ---- inputs ---- */
 
+/* T can be used where it is: contiguous memory of the instance's device. */
+static bool on_device(const cmz_model *m, const cmz_tensor *t) {
+  return m->device && t->memory == CMZ_MEMORY_DEVICE && t->rank <= CMZ_MAX_DIMS &&
+         is_contiguous(t, t->dims);
+}
+
 static int check_input(cmz_model *m, const cmz_port *port, const cmz_tensor *t) {
   if (t->element != port->element) {
     return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\" is %s; the model takes %s",
@@ -106,7 +113,7 @@ static int check_input(cmz_model *m, const cmz_port *port, const cmz_tensor *t) 
                         "input \"%s\" has %u dimensions; the model takes %u", port->name, t->rank,
                         port->rank);
   }
-  if (t->memory != CMZ_MEMORY_HOST) {
+  if (t->memory != CMZ_MEMORY_HOST && !on_device(m, t)) {
     return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\" is not in host memory", port->name);
   }
   for (uint32_t d = 0; d < t->rank; d++) {
@@ -216,9 +223,9 @@ static int place_arena(cmz_model *m) {
   int64_t bytes = m->slots[p->arena_slot];
   if (bytes < 0) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "these dims need too much memory");
   if (!m->arena || m->arena_bytes < (size_t)bytes) {
-    cmz_memory_give(m, m->arena, m->arena_bytes);
+    cmz_data_give(m, m->arena, m->arena_bytes);
     m->arena_bytes = 0;
-    m->arena = cmz_memory_take(m, (size_t)bytes);
+    m->arena = cmz_data_take(m, (size_t)bytes);
     if (!m->arena) {
       return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for an arena of %lld bytes",
                           (long long)bytes);
@@ -262,7 +269,14 @@ static int place_inputs(cmz_model *m, const cmz_tensor *inputs) {
       data = m->staging[i];
       cmz_strided_copy(data, t->data, t->element, t->rank, t->dims, t->strides, true);
     }
-    if (p->input_buffers[i] != CMZ_NO_INDEX) m->pointers[p->input_buffers[i]] = data;
+    uint32_t b = p->input_buffers[i];
+    if (b == CMZ_NO_INDEX) continue;
+    m->pointers[b] = data;
+    if (!m->device || t->memory == CMZ_MEMORY_DEVICE) continue;
+    int64_t bytes = cmz_tensor_bytes(t->element, t->rank, t->dims);
+    int rc = cmz_buffer_reserve(m, b, bytes, false);
+    if (!rc) rc = cmz_data_write(m, m->pointers[b], data, (size_t)bytes);
+    if (rc) return rc;
   }
   return CMZ_SUCCESS;
 }
@@ -292,7 +306,8 @@ static int place_outputs(cmz_model *m, const cmz_tensor *outputs) {
   for (uint32_t i = 0; i < p->description->output_count; i++) {
     const cmz_port *port = &p->description->outputs[i];
     const cmz_tensor *t = &outputs[i];
-    if (t->data && t->memory != CMZ_MEMORY_HOST) {
+    bool device = t->data && t->memory == CMZ_MEMORY_DEVICE && m->device;
+    if (t->data && t->memory != CMZ_MEMORY_HOST && !device) {
       return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "output \"%s\" is not in host memory",
                           port->name);
     }
@@ -303,7 +318,11 @@ static int place_outputs(cmz_model *m, const cmz_tensor *outputs) {
     int64_t bytes = cmz_tensor_bytes(port->element, port->rank, dims);
     if (bytes < 0)
       return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "output \"%s\" is too large", port->name);
-    if (t->data && !output_strided(t, port, dims)) {
+    if (device && output_strided(t, port, dims)) {
+      return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "output \"%s\": strides in device memory",
+                          port->name);
+    }
+    if (t->data && device == (m->device != NULL) && !output_strided(t, port, dims)) {
       if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
       m->pointers[b] = t->data;
       continue;
@@ -312,6 +331,22 @@ static int place_outputs(cmz_model *m, const cmz_tensor *outputs) {
     if (rc) return rc;
   }
   return CMZ_SUCCESS;
+}
+
+/* Output I of a device in host memory: the caller's when that is contiguous, else the instance's.
+ */
+static int fetch_output(cmz_model *m, uint32_t i, const cmz_tensor *t, int64_t bytes, void **data) {
+  const cmz_program *p = m->program;
+  const void *from = *data;
+  uint32_t index = p->description->input_count + i;
+  int64_t dims[CMZ_MAX_DIMS] = {0};
+  output_dims(m, i, dims);
+  bool direct =
+      t->data && t->bytes >= (size_t)bytes && !output_strided(t, &p->description->outputs[i], dims);
+  int rc = direct ? CMZ_SUCCESS : stage(m, index, bytes);
+  if (rc) return rc;
+  *data = direct ? t->data : m->staging[index];
+  return cmz_data_read(m, *data, from, (size_t)bytes);
 }
 
 static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
@@ -323,6 +358,16 @@ static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
   int64_t bytes = cmz_tensor_bytes(port->element, port->rank, full.dims);
   if (bytes < 0)
     return cmz_fail_run(m, CMZ_RUN_FAILED, "output \"%s\" has an impossible size", port->name);
+  if (m->device && !(t->data && t->memory == CMZ_MEMORY_DEVICE)) {
+    int rc = fetch_output(m, i, t, bytes, &data);
+    if (rc) return rc;
+  } else if (m->device && t->data != data) {
+    if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
+    int rc = cmz_data_copy(m, t->data, data, (size_t)bytes);
+    if (rc) return rc;
+    data = t->data;
+  }
+  full.memory = m->device && t->data == data ? t->memory : CMZ_MEMORY_HOST;
   if (t->data && t->data != data) {
     if (output_strided(t, port, full.dims)) {
       memcpy(full.strides, t->strides, sizeof full.strides);
@@ -360,6 +405,8 @@ static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
     if (description->output_kinds && description->output_kinds[i]) continue;
     rc = finish_output(m, i, &outputs[i]);
   }
+  /* On the caller's stream the caller waits. */
+  if (!rc && m->device && !m->config.stream) rc = m->program->device->driver->wait(m, m->device);
   if (m->profiling) cmz_profile_charge(m, m->program->step_count);
   return rc;
 }

@@ -35,6 +35,10 @@ extern long cmz_system_seek(int fd, long offset, int whence) __asm__("lseek");
 extern int cmz_system_thread(unsigned long *thread, const void *attributes, void *(*body)(void *), void *user)
     __asm__("pthread_create");
 extern int cmz_system_join(unsigned long thread, void **result) __asm__("pthread_join");
+extern void *dlopen(const char *path, int mode);
+extern void *dlsym(void *library, const char *name);
+extern int dlclose(void *library);
+extern char *dlerror(void);
 struct cmz_dl_info {
   const char *file;
   void *base;

@@ -1,0 +1,574 @@
+/* translate.c - PTX to C, for the CUDA emulator. In: the text of a PTX module, as cmzc emits it (PTX ISA 7.0 to 8.0).
+ * Out: one C function an entry, `void NAME(struct thread *t, void **params)`, in terms of emulator_abi.h; registers are raw bits in
+ * C variables. Always holds: an instruction that is not known ends the translation with a message that quotes it; nothing
+ * is guessed. */
+#include "emulator.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_PARTS = 12, MAX_OPERANDS = 12, MAX_TEXT = 512, MAX_PARAMS = 512 };
+
+typedef struct translator {
+  const char *at, *end;
+  FILE *out;
+  char *error;
+  size_t error_size;
+  char entry[MAX_TEXT];
+  int param_count;
+  bool failed;
+} translator;
+
+typedef struct instruction {
+  char text[4 * MAX_TEXT]; /* for messages */
+  char parts_text[MAX_TEXT], operands_text[4 * MAX_TEXT];
+  char *parts[MAX_PARTS];
+  int part_count;
+  char *operands[MAX_OPERANDS];
+  int operand_count;
+  char guard[64]; /* "" or a C condition */
+} instruction;
+
+static void fail(translator *t, const char *format, ...) {
+  va_list args;
+  if (t->failed) return;
+  t->failed = true;
+  va_start(args, format);
+  vsnprintf(t->error, t->error_size, format, args);
+  va_end(args);
+}
+
+static bool has(const instruction *in, const char *part) {
+  for (int i = 1; i < in->part_count; i++)
+    if (strcmp(in->parts[i], part) == 0) return true;
+  return false;
+}
+static const char *type_of(const instruction *in) { return in->parts[in->part_count - 1]; }
+static int type_bits(const char *type) {
+  if (strcmp(type, "pred") == 0) return 1;
+  if (strcmp(type, "bf16") == 0) return 16;
+  return atoi(type + 1);
+}
+
+/* ---- operands ---- */
+
+/* A raw-bits C expression for operand TEXT; in one of four buffers that take turns. */
+static const char *value(translator *t, const char *text) {
+  static _Thread_local char buffers[8][MAX_TEXT];
+  static _Thread_local int turn;
+  char *out = buffers[turn++ % 8];
+  static const struct {
+    const char *name, *c;
+  } specials[] = {{"%tid.x", "t->tid"},     {"%tid.y", "0u"},       {"%tid.z", "0u"},       {"%ntid.x", "t->ntid"},
+                  {"%ntid.y", "1u"},        {"%ntid.z", "1u"},      {"%ctaid.x", "t->ctaid"}, {"%ctaid.y", "0u"},
+                  {"%ctaid.z", "0u"},       {"%nctaid.x", "t->nctaid"}, {"%nctaid.y", "1u"},  {"%nctaid.z", "1u"},
+                  {"%laneid", "(t->tid % 32)"}, {"%warpid", "(t->tid / 32)"}, {"%SP", "r_SP"}, {"%SPL", "r_SPL"}};
+  for (size_t i = 0; i < sizeof specials / sizeof specials[0]; i++)
+    if (strcmp(text, specials[i].name) == 0) {
+      snprintf(out, MAX_TEXT, "%s", specials[i].c);
+      return out;
+    }
+  if (text[0] == '%') snprintf(out, MAX_TEXT, "r_%s", text + 1);
+  else if (text[0] == '!' && text[1] == '%') snprintf(out, MAX_TEXT, "(!r_%s)", text + 2);
+  else if (text[0] == '0' && (text[1] == 'f' || text[1] == 'F')) snprintf(out, MAX_TEXT, "0x%su", text + 2);
+  else if (text[0] == '0' && (text[1] == 'd' || text[1] == 'D')) snprintf(out, MAX_TEXT, "0x%sull", text + 2);
+  else if (isdigit((unsigned char)text[0])) snprintf(out, MAX_TEXT, "%sull", text);
+  else if (text[0] == '-' && isdigit((unsigned char)text[1])) snprintf(out, MAX_TEXT, "(0ull - %sull)", text + 1);
+  else if (strncmp(text, "__local_depot", 13) == 0) snprintf(out, MAX_TEXT, "((uint64_t)(uintptr_t)depot)");
+  else if (isalpha((unsigned char)text[0]) || text[0] == '_') snprintf(out, MAX_TEXT, "((uint64_t)(uintptr_t)g_%s)", text);
+  else fail(t, "operand \"%s\"", text);
+  return out;
+}
+
+/* VALUE read as TYPE. */
+static const char *typed(translator *t, const char *type, const char *text) {
+  static _Thread_local char buffers[8][MAX_TEXT];
+  static _Thread_local int turn;
+  char *out = buffers[turn++ % 8];
+  const char *v = value(t, text);
+  int bits = type_bits(type);
+  if (type[0] == 'f') snprintf(out, MAX_TEXT, "as_f%d((uint%d_t)%s)", bits, bits, v);
+  else if (strcmp(type, "bf16") == 0) snprintf(out, MAX_TEXT, "as_bf16((uint16_t)%s)", v);
+  else if (strcmp(type, "pred") == 0) snprintf(out, MAX_TEXT, "(%s)", v);
+  else snprintf(out, MAX_TEXT, "((%sint%d_t)%s)", type[0] == 's' ? "" : "u", bits, v);
+  return out;
+}
+
+static void assign(translator *t, const char *type, const char *destination, const char *format, ...) {
+  char expression[4 * MAX_TEXT];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(expression, sizeof expression, format, args);
+  va_end(args);
+  const char *d = value(t, destination);
+  if (type[0] == 'f') fprintf(t->out, "%s = bits_f%d(%s);\n", d, type_bits(type), expression);
+  else if (strcmp(type, "bf16") == 0) fprintf(t->out, "%s = bits_bf16(%s);\n", d, expression);
+  else if (strcmp(type, "pred") == 0) fprintf(t->out, "%s = (%s) != 0;\n", d, expression);
+  else fprintf(t->out, "%s = (uint%d_t)(%s);\n", d, type_bits(type), expression);
+}
+
+/* ---- instructions ---- */
+
+typedef void handler(translator *t, const instruction *in);
+#define A in->operands[0]
+#define B in->operands[1]
+#define C in->operands[2]
+#define D in->operands[3]
+
+static bool need(translator *t, const instruction *in, int count) {
+  if (in->operand_count != count) fail(t, "%d operands for \"%s\"", in->operand_count, in->text);
+  return !t->failed;
+}
+
+static void infix(translator *t, const instruction *in, const char *operator) {
+  const char *type = type_of(in);
+  if (!need(t, in, 3)) return;
+  if (type[0] == 'f' || type[0] == 'b' || strcmp(type, "pred") == 0)
+    assign(t, type, A, "%s %s %s", typed(t, type, B), operator, typed(t, type, C));
+  else { /* integers wrap */
+    char unsigned_type[8];
+    snprintf(unsigned_type, sizeof unsigned_type, "u%d", type_bits(type));
+    assign(t, type, A, "%s %s %s", typed(t, unsigned_type, B), operator, typed(t, unsigned_type, C));
+  }
+}
+static void do_add(translator *t, const instruction *in) { infix(t, in, "+"); }
+static void do_sub(translator *t, const instruction *in) { infix(t, in, "-"); }
+static void do_and(translator *t, const instruction *in) { infix(t, in, "&"); }
+static void do_or(translator *t, const instruction *in) { infix(t, in, "|"); }
+static void do_xor(translator *t, const instruction *in) { infix(t, in, "^"); }
+
+static void do_mul(translator *t, const instruction *in) {
+  const char *type = type_of(in);
+  int bits = type_bits(type);
+  const char *sign = type[0] == 's' ? "" : "u";
+  if (!need(t, in, 3)) return;
+  if (type[0] == 'f') assign(t, type, A, "%s * %s", typed(t, type, B), typed(t, type, C));
+  else if (has(in, "wide"))
+    fprintf(t->out, "%s = (uint%d_t)((%sint%d_t)%s * %s);\n", value(t, A), 2 * bits, sign, 2 * bits, typed(t, type, B), typed(t, type, C));
+  else if (has(in, "hi")) {
+    const char *wide = bits == 64 ? (*sign ? "unsigned __int128" : "__int128") : (*sign ? "uint64_t" : "int64_t");
+    fprintf(t->out, "%s = (uint%d_t)(((%s)%s * %s) >> %d);\n", value(t, A), bits, wide, typed(t, type, B), typed(t, type, C), bits);
+  } else assign(t, type, A, "(uint%d_t)((uint64_t)%s * (uint64_t)%s)", bits, value(t, B), value(t, C));
+}
+
+static void do_mad(translator *t, const instruction *in) {
+  const char *type = type_of(in);
+  int bits = type_bits(type);
+  if (!need(t, in, 4)) return;
+  if (has(in, "wide"))
+    fprintf(t->out, "%s = (uint%d_t)((uint%d_t)((%sint%d_t)%s * %s) + %s);\n", value(t, A), 2 * bits, 2 * bits, type[0] == 's' ? "" : "u", 2 * bits,
+            typed(t, type, B), typed(t, type, C), value(t, D));
+  else if (has(in, "lo")) assign(t, type, A, "(uint64_t)%s * (uint64_t)%s + (uint64_t)%s", value(t, B), value(t, C), value(t, D));
+  else fail(t, "\"%s\"", in->text);
+}
+
+static void do_fma(translator *t, const instruction *in) {
+  const char *type = type_of(in);
+  if (!need(t, in, 4)) return;
+  if (strcmp(type, "f32") && strcmp(type, "f64")) fail(t, "\"%s\"", in->text);
+  assign(t, type, A, "%s(%s, %s, %s)", strcmp(type, "f64") ? "fmaf" : "fma", typed(t, type, B), typed(t, type, C), typed(t, type, D));
+}
+
+static void do_div(translator *t, const instruction *in) {
+  const char *type = type_of(in);
+  if (!need(t, in, 3)) return;
+  if (has(in, "approx")) fail(t, "an approximate result in \"%s\"", in->text);
+  if (type[0] == 'f') assign(t, type, A, "%s / %s", typed(t, type, B), typed(t, type, C));
+  else assign(t, type, A, "divide_%s(%s, %s)", type, typed(t, type, B), typed(t, type, C));
+}
+static void do_rem(translator *t, const instruction *in) {
+  if (need(t, in, 3)) assign(t, type_of(in), A, "remainder_%s(%s, %s)", type_of(in), typed(t, type_of(in), B), typed(t, type_of(in), C));
+}
+
+static void least(translator *t, const instruction *in, const char *name) {
+  const char *type = type_of(in);
+  if (!need(t, in, 3)) return;
+  assign(t, type, A, "%s%s_%s(%s, %s)", name, has(in, "NaN") ? "_nan" : "", type, typed(t, type, B), typed(t, type, C));
+}
+static void do_min(translator *t, const instruction *in) { least(t, in, "min"); }
+static void do_max(translator *t, const instruction *in) { least(t, in, "max"); }
+
+static void do_neg(translator *t, const instruction *in) {
+  if (need(t, in, 2)) assign(t, type_of(in), A, type_of(in)[0] == 'f' ? "-%s" : "0 - %s", typed(t, type_of(in), B));
+}
+static void do_abs(translator *t, const instruction *in) {
+  const char *type = type_of(in);
+  if (need(t, in, 2)) assign(t, type, A, type[0] == 'f' ? "__builtin_fabs(%s)" : "%s < 0 ? 0 - %s : %s", typed(t, type, B), typed(t, type, B), typed(t, type, B));
+}
+static void do_not(translator *t, const instruction *in) {
+  if (need(t, in, 2)) assign(t, type_of(in), A, strcmp(type_of(in), "pred") ? "~%s" : "!%s", value(t, B));
+}
+static void do_sqrt(translator *t, const instruction *in) {
+  if (!has(in, "rn")) fail(t, "an approximate result in \"%s\"", in->text);
+  if (need(t, in, 2)) assign(t, type_of(in), A, "%s(%s)", strcmp(type_of(in), "f64") ? "sqrtf" : "sqrt", typed(t, type_of(in), B));
+}
+static void do_rcp(translator *t, const instruction *in) {
+  if (!has(in, "rn")) fail(t, "an approximate result in \"%s\"", in->text);
+  if (need(t, in, 2)) assign(t, type_of(in), A, "1 / %s", typed(t, type_of(in), B));
+}
+static void do_copysign(translator *t, const instruction *in) { /* the first operand gives the sign */
+  if (need(t, in, 3)) assign(t, type_of(in), A, "__builtin_copysign%s(%s, %s)", strcmp(type_of(in), "f64") ? "f" : "", typed(t, type_of(in), C), typed(t, type_of(in), B));
+}
+
+static void do_shl(translator *t, const instruction *in) {
+  int bits = type_bits(type_of(in));
+  if (need(t, in, 3)) assign(t, type_of(in), A, "(uint32_t)%s >= %d ? 0 : (uint%d_t)%s << (uint32_t)%s", value(t, C), bits, bits, value(t, B), value(t, C));
+}
+static void do_shr(translator *t, const instruction *in) {
+  int bits = type_bits(type_of(in));
+  if (!need(t, in, 3)) return;
+  if (type_of(in)[0] == 's')
+    assign(t, type_of(in), A, "%s >> ((uint32_t)%s >= %d ? %d : (uint32_t)%s)", typed(t, type_of(in), B), value(t, C), bits, bits - 1, value(t, C));
+  else assign(t, type_of(in), A, "(uint32_t)%s >= %d ? 0 : (uint%d_t)%s >> (uint32_t)%s", value(t, C), bits, bits, value(t, B), value(t, C));
+}
+
+static void do_setp(translator *t, const instruction *in) {
+  static const struct {
+    const char *name, *format;
+  } rows[] = {{"eq", "%s == %s"},   {"ne", "is_ne(%s, %s)"}, {"lt", "%s < %s"},      {"le", "%s <= %s"},     {"gt", "%s > %s"},
+              {"ge", "%s >= %s"},   {"lo", "%s < %s"},       {"ls", "%s <= %s"},     {"hi", "%s > %s"},      {"hs", "%s >= %s"},
+              {"equ", "!is_ne(%s, %s)"}, {"neu", "%s != %s"}, {"ltu", "!(%s >= %s)"}, {"leu", "!(%s > %s)"},  {"gtu", "!(%s <= %s)"},
+              {"geu", "!(%s < %s)"}, {"num", "is_num(%s, %s)"}, {"nan", "!is_num(%s, %s)"}};
+  const char *type = type_of(in), *format = NULL, *combine = NULL;
+  for (int p = 1; p < in->part_count - 1; p++) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+      if (strcmp(in->parts[p], rows[i].name) == 0) format = rows[i].format;
+    if (strcmp(in->parts[p], "and") == 0) combine = "&&";
+    if (strcmp(in->parts[p], "or") == 0) combine = "||";
+  }
+  char comparison[MAX_TEXT];
+  if (!format || !need(t, in, combine ? 4 : 3)) {
+    fail(t, "\"%s\"", in->text);
+    return;
+  }
+  if (type[0] != 'f') /* integers have no unordered forms */
+    format = strcmp(format, "is_ne(%s, %s)") == 0 ? "%s != %s" : format;
+  snprintf(comparison, sizeof comparison, format, typed(t, type, B), typed(t, type, C));
+  if (combine) assign(t, "pred", A, "(%s) %s %s", comparison, combine, value(t, D));
+  else assign(t, "pred", A, "%s", comparison);
+}
+
+static void do_selp(translator *t, const instruction *in) {
+  if (need(t, in, 4)) fprintf(t->out, "%s = (uint%d_t)(%s ? %s : %s);\n", value(t, A), type_bits(type_of(in)) < 8 ? 8 : type_bits(type_of(in)), value(t, D), value(t, B), value(t, C));
+}
+
+/* {%a, %b} split at commas; returns the count, or 0 when TEXT is no such group. */
+static int group(char *text, char *items[4]) {
+  int count = 0;
+  if (text[0] != '{') return 0;
+  for (char *at = strtok(text + 1, ",} \t"); at && count < 4; at = strtok(NULL, ",} \t")) items[count++] = at;
+  return count;
+}
+
+static void do_mov(translator *t, const instruction *in) {
+  char *items[4], copy[MAX_TEXT];
+  int bits = type_bits(type_of(in));
+  if (!need(t, in, 2)) return;
+  snprintf(copy, sizeof copy, "%s", A);
+  int count = group(copy, items);
+  if (count) {
+    for (int i = 0; i < count; i++)
+      if (strcmp(items[i], "_") != 0) fprintf(t->out, "%s = (uint%d_t)((uint%d_t)%s >> %d);\n", value(t, items[i]), bits / count, bits, value(t, B), i * bits / count);
+    return;
+  }
+  snprintf(copy, sizeof copy, "%s", B);
+  count = group(copy, items);
+  if (count) {
+    fprintf(t->out, "%s = 0", value(t, A));
+    for (int i = 0; i < count; i++) fprintf(t->out, " | (uint%d_t)(uint%d_t)%s << %d", bits, bits / count, value(t, items[i]), i * bits / count);
+    fprintf(t->out, ";\n");
+    return;
+  }
+  assign(t, strcmp(type_of(in), "pred") == 0 ? "pred" : bits == 64 ? "b64" : bits == 32 ? "b32" : "b16", A, "%s", value(t, B));
+}
+
+static void do_cvt(translator *t, const instruction *in) {
+  const char *from = type_of(in), *to = in->parts[in->part_count - 2], *rounding = "";
+  static const char *const modes[] = {"rni", "rzi", "rmi", "rpi"};
+  if (!need(t, in, 2)) return;
+  if (has(in, "ftz")) fail(t, "denormals flushed in \"%s\"", in->text);
+  for (size_t i = 0; i < 4; i++)
+    if (has(in, modes[i])) rounding = modes[i];
+  bool from_float = from[0] == 'f' || from[0] == 'b', to_float = to[0] == 'f' || to[0] == 'b';
+  char source[MAX_TEXT];
+  snprintf(source, sizeof source, "%s", typed(t, from, B));
+  if (from_float && *rounding) {
+    char rounded[MAX_TEXT];
+    snprintf(rounded, sizeof rounded, "round_%s(%s)", rounding, source);
+    snprintf(source, sizeof source, "%s", rounded);
+  }
+  if (from_float && !to_float) assign(t, to, A, "saturate_%s(%s)", to, source);
+  else if (has(in, "sat") && !from_float) assign(t, to, A, "clamp_%s(%s)", to, source);
+  else if (has(in, "sat")) fail(t, "\"%s\"", in->text);
+  else if (to_float && !from_float && strcmp(to, "f32") == 0) assign(t, to, A, "(float)%s", source);
+  else assign(t, to, A, "%s", source);
+}
+
+/* [base+offset] as a C address. */
+static const char *address(translator *t, const char *text) {
+  static _Thread_local char out[MAX_TEXT];
+  char base[MAX_TEXT];
+  long long offset = 0;
+  if (sscanf(text, "[%[^]+ ]", base) != 1) {
+    fail(t, "address \"%s\"", text);
+    return "0";
+  }
+  const char *plus = strchr(text, '+');
+  if (plus) offset = strtoll(plus + 1, NULL, 10);
+  if (base[0] == '%' || base[0] == '_') snprintf(out, sizeof out, "%s + %lldll", base[0] == '%' ? value(t, base) : "((uint64_t)(uintptr_t)depot)", offset);
+  else snprintf(out, sizeof out, "((uint64_t)(uintptr_t)g_%s) + %lldll", base, offset);
+  return out;
+}
+
+static const char *space_of(const instruction *in) {
+  static const char *const spaces[] = {"global", "local", "shared", "const", "param"};
+  for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++)
+    if (has(in, spaces[i])) return spaces[i];
+  return "generic";
+}
+
+static void do_ld(translator *t, const instruction *in) {
+  char *items[4], copy[MAX_TEXT];
+  int bits = type_bits(type_of(in));
+  if (!need(t, in, 2)) return;
+  if (has(in, "param")) {
+    char name[MAX_TEXT];
+    const char *number;
+    if (sscanf(B, "[%[^]+ ]", name) != 1 || !(number = strrchr(name, '_')) || strchr(B, '+')) fail(t, "\"%s\"", in->text);
+    else fprintf(t->out, "{ uint%d_t v; memcpy(&v, params[%d], sizeof v); %s = v; }\n", bits, atoi(number + 1), value(t, A));
+    return;
+  }
+  snprintf(copy, sizeof copy, "%s", A);
+  int count = group(copy, items);
+  if (!count) items[0] = A, count = 1;
+  fprintf(t->out, "{ const uint8_t *p = emulator_access(t, %s, %d, 0, \"%s\");\n", address(t, B), count * bits / 8, space_of(in));
+  for (int i = 0; i < count; i++) {
+    if (strcmp(items[i], "_") == 0) continue;
+    fprintf(t->out, "{ %sint%d_t v; memcpy(&v, p + %d, sizeof v); %s = %s; }", type_of(in)[0] == 's' ? "" : "u", bits, i * bits / 8, value(t, items[i]),
+            type_of(in)[0] == 's' ? "(uint64_t)(int64_t)v" : "v");
+  }
+  fprintf(t->out, " }\n");
+}
+
+static void do_st(translator *t, const instruction *in) {
+  char *items[4], copy[MAX_TEXT];
+  int bits = type_bits(type_of(in));
+  if (!need(t, in, 2)) return;
+  snprintf(copy, sizeof copy, "%s", B);
+  int count = group(copy, items);
+  if (!count) items[0] = B, count = 1;
+  fprintf(t->out, "{ uint8_t *p = emulator_access(t, %s, %d, 1, \"%s\");\n", address(t, A), count * bits / 8, space_of(in));
+  for (int i = 0; i < count; i++) fprintf(t->out, "{ uint%d_t v = (uint%d_t)%s; memcpy(p + %d, &v, sizeof v); }", bits, bits, value(t, items[i]), i * bits / 8);
+  fprintf(t->out, " }\n");
+}
+
+static void do_cvta(translator *t, const instruction *in) { /* one address space: the host's */
+  if (need(t, in, 2)) fprintf(t->out, "%s = %s;\n", value(t, A), value(t, B));
+}
+static void do_bra(translator *t, const instruction *in) {
+  if (need(t, in, 1)) fprintf(t->out, "goto l_%s;\n", A[0] == '$' ? A + 1 : A);
+}
+static void do_ret(translator *t, const instruction *in) {
+  (void)in;
+  fprintf(t->out, "return;\n");
+}
+static void do_count(translator *t, const instruction *in) {
+  static const struct {
+    const char *name, *function;
+  } rows[] = {{"popc", "popcount"}, {"clz", "leading_zeros"}, {"brev", "reversed"}};
+  for (size_t i = 0; i < 3; i++)
+    if (strcmp(in->parts[0], rows[i].name) == 0 && need(t, in, 2))
+      fprintf(t->out, "%s = %s_%d(%s);\n", value(t, A), rows[i].function, type_bits(type_of(in)), typed(t, type_of(in), B));
+}
+static void do_prmt(translator *t, const instruction *in) {
+  if (in->part_count != 2) fail(t, "\"%s\"", in->text);
+  if (need(t, in, 4)) fprintf(t->out, "%s = permute((uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), value(t, B), value(t, C), value(t, D));
+}
+static void do_bfe(translator *t, const instruction *in) {
+  if (need(t, in, 4)) fprintf(t->out, "%s = (uint%d_t)extract_%s(%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), type_bits(type_of(in)), type_of(in), typed(t, type_of(in), B), value(t, C), value(t, D));
+}
+static void do_lop3(translator *t, const instruction *in) {
+  if (need(t, in, 5)) fprintf(t->out, "%s = logic3((uint32_t)%s, (uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), value(t, B), value(t, C), value(t, D), value(t, in->operands[4]));
+}
+static void do_shf(translator *t, const instruction *in) {
+  if (!has(in, "wrap")) fail(t, "\"%s\"", in->text);
+  if (need(t, in, 4)) fprintf(t->out, "%s = funnel_%s((uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), has(in, "l") ? "left" : "right", value(t, B), value(t, C), value(t, D));
+}
+static void do_trap(translator *t, const instruction *in) {
+  (void)in;
+  fprintf(t->out, "emulator_trap(t);\n");
+}
+
+static const struct {
+  const char *name;
+  handler *handle;
+} handlers[] = {{"add", do_add},   {"sub", do_sub},   {"mul", do_mul},   {"mad", do_mad},   {"fma", do_fma},           {"div", do_div},
+                {"rem", do_rem},   {"min", do_min},   {"max", do_max},   {"neg", do_neg},   {"abs", do_abs},           {"not", do_not},
+                {"and", do_and},   {"or", do_or},     {"xor", do_xor},   {"shl", do_shl},   {"shr", do_shr},           {"setp", do_setp},
+                {"selp", do_selp}, {"mov", do_mov},   {"cvt", do_cvt},   {"ld", do_ld},     {"st", do_st},             {"cvta", do_cvta},
+                {"bra", do_bra},   {"ret", do_ret},   {"exit", do_ret},  {"sqrt", do_sqrt}, {"rcp", do_rcp},           {"copysign", do_copysign},
+                {"popc", do_count}, {"clz", do_count}, {"brev", do_count}, {"prmt", do_prmt}, {"bfe", do_bfe},         {"lop3", do_lop3},
+                {"shf", do_shf},   {"trap", do_trap}};
+
+/* ---- text ---- */
+
+static void skip_space(translator *t) {
+  for (;;) {
+    while (t->at < t->end && isspace((unsigned char)*t->at)) t->at++;
+    if (t->end - t->at > 1 && t->at[0] == '/' && t->at[1] == '/') {
+      while (t->at < t->end && *t->at != '\n') t->at++;
+    } else return;
+  }
+}
+
+/* The text up to one of STOPS, without it, in OUT. */
+static void take_until(translator *t, const char *stops, char *out, size_t size) {
+  size_t n = 0;
+  while (t->at < t->end && !strchr(stops, *t->at)) {
+    if (n + 1 < size) out[n++] = *t->at == '\n' || *t->at == '\t' ? ' ' : *t->at;
+    else fail(t, "a statement longer than %zu bytes", size);
+    t->at++;
+  }
+  while (n && out[n - 1] == ' ') n--;
+  out[n] = 0;
+}
+
+static void split_operands(translator *t, instruction *in, char *text) {
+  int depth = 0;
+  while (*text == ' ') text++;
+  if (!*text) return;
+  in->operands[in->operand_count++] = text;
+  for (char *at = text; *at; at++) {
+    if (*at == '{' || *at == '[') depth++;
+    if (*at == '}' || *at == ']') depth--;
+    if (*at != ',' && *at != '|') continue;
+    if (depth > 0) continue;
+    *at = 0;
+    do at++;
+    while (*at == ' ');
+    if (in->operand_count == MAX_OPERANDS) {
+      fail(t, "too many operands in \"%s\"", in->text);
+      return;
+    }
+    in->operands[in->operand_count++] = at--;
+  }
+}
+
+static void one_instruction(translator *t, const char *text) {
+  instruction in = {0};
+  snprintf(in.text, sizeof in.text, "%s", text);
+  while (*text == ' ') text++;
+  if (*text == '@') {
+    bool negative = text[1] == '!';
+    text += negative ? 2 : 1;
+    size_t length = strcspn(text, " ");
+    snprintf(in.guard, sizeof in.guard, "%sr_%.*s", negative ? "!" : "", (int)length - 1, text + 1);
+    text += length;
+    while (*text == ' ') text++;
+  }
+  size_t length = strcspn(text, " ");
+  snprintf(in.parts_text, sizeof in.parts_text, "%.*s", (int)length, text);
+  snprintf(in.operands_text, sizeof in.operands_text, "%s", text + length);
+  for (char *part = strtok(in.parts_text, "."); part && in.part_count < MAX_PARTS; part = strtok(NULL, ".")) in.parts[in.part_count++] = part;
+  split_operands(t, &in, in.operands_text);
+  for (size_t i = 0; i < sizeof handlers / sizeof handlers[0] && !t->failed; i++) {
+    if (strcmp(handlers[i].name, in.parts[0]) != 0) continue;
+    if (*in.guard) fprintf(t->out, "if (%s) {\n", in.guard);
+    handlers[i].handle(t, &in);
+    if (*in.guard) fprintf(t->out, "}\n");
+    return;
+  }
+  fail(t, "unknown instruction \"%s\"", in.text);
+}
+
+/* .reg .b32 %r<11>; */
+static void registers(translator *t, const char *text) {
+  char type[16], name[64];
+  int count;
+  if (sscanf(text, ".reg .%15s %%%63[A-Za-z]<%d>", type, name, &count) == 3) {
+    int bits = type_bits(type) < 8 ? 8 : type_bits(type);
+    for (int i = 1; i < count; i++) fprintf(t->out, "uint%d_t r_%s%d = 0; (void)r_%s%d;\n", bits, name, i, name, i);
+  } else if (sscanf(text, ".reg .%15s %%%63[A-Za-z]", type, name) == 2) {
+    fprintf(t->out, "uint%d_t r_%s = 0; (void)r_%s;\n", type_bits(type), name, name);
+  } else fail(t, "\"%s\"", text);
+}
+
+static void body(translator *t) {
+  char text[4 * MAX_TEXT];
+  while (!t->failed) {
+    skip_space(t);
+    if (t->at >= t->end) fail(t, "the text ends inside of %s", t->entry);
+    else if (*t->at == '}') {
+      t->at++;
+      return;
+    } else if (*t->at == '{') fail(t, "a nested scope in %s", t->entry);
+    else {
+      take_until(t, ";:", text, sizeof text);
+      char stop = t->at < t->end ? *t->at++ : 0;
+      if (stop == ':') fprintf(t->out, "l_%s:;\n", text[0] == '$' ? text + 1 : text);
+      else if (strncmp(text, ".reg", 4) == 0) registers(t, text);
+      else if (strncmp(text, ".local", 6) == 0) {
+        int align, bytes;
+        char name[128];
+        if (sscanf(text, ".local .align %d .b8 %127[^[][%d]", &align, name, &bytes) == 3) fprintf(t->out, "_Alignas(16) uint8_t depot[%d]; emulator_local(t, depot, sizeof depot);\n", bytes);
+        else fail(t, "\"%s\"", text);
+      } else if (strncmp(text, ".pragma", 7) == 0 || strncmp(text, ".loc", 4) == 0) continue;
+      else if (text[0] == '.') fail(t, "\"%s\"", text);
+      else one_instruction(t, text);
+    }
+  }
+}
+
+static void entry(translator *t, const char *text) {
+  const char *name = strstr(text, ".entry");
+  if (!name || sscanf(name, ".entry %511[^( ]", t->entry) != 1) {
+    fail(t, "\"%s\"", text);
+    return;
+  }
+  t->at++; /* ( */
+  char params[MAX_PARAMS * 64], between[MAX_TEXT];
+  take_until(t, ")", params, sizeof params);
+  t->at++;
+  take_until(t, "{", between, sizeof between);
+  t->at++;
+  fprintf(t->out, "void %s(struct thread *t, void **params) {\n(void)params;\n", t->entry);
+  body(t);
+  fprintf(t->out, "return;\n}\n\n");
+}
+
+/* .global .align 4 .b8 name[16] = {1, 2, …} */
+static void constant(translator *t, const char *text) {
+  char name[256];
+  long bytes;
+  const char *list = strchr(text, '=');
+  const char *array = strstr(text, ".b8 ");
+  if (!array || sscanf(array, ".b8 %255[^[][%ld]", name, &bytes) != 2) {
+    fail(t, "\"%.100s\"", text);
+    return;
+  }
+  fprintf(t->out, "_Alignas(16) static uint8_t g_%s[%ld] %s;\n", name, bytes, list ? list : "");
+}
+
+bool cmz_emulator_translate(const char *ptx, FILE *out, char *error, size_t error_size) {
+  static char text[1 << 22];
+  translator t = {.at = ptx, .end = ptx + strlen(ptx), .out = out, .error = error, .error_size = error_size};
+  fprintf(out, "#include \"emulator_abi.h\"\n\n");
+  while (!t.failed) {
+    skip_space(&t);
+    if (t.at >= t.end) break;
+    if (strncmp(t.at, ".version", 8) == 0 || strncmp(t.at, ".target", 7) == 0 || strncmp(t.at, ".address_size", 13) == 0) {
+      while (t.at < t.end && *t.at != '\n') t.at++;
+      continue;
+    }
+    take_until(&t, "(;", text, sizeof text);
+    if (t.at < t.end && *t.at == '(') entry(&t, text);
+    else if (strstr(text, ".global") || strstr(text, ".const")) {
+      constant(&t, text);
+      t.at++;
+    } else fail(&t, "\"%.100s\"", text);
+  }
+  return !t.failed;
+}
