@@ -7,7 +7,7 @@
 #include "../targets/target.h"
 
 typedef enum cmz_output_kind { CMZ_OUT_SHARED, CMZ_OUT_OBJECT, CMZ_OUT_ARCHIVE, CMZ_OUT_EXECUTABLE, CMZ_OUT_HEADER,
-  CMZ_OUT_ASSEMBLY, CMZ_OUT_LLVM, CMZ_OUT_MLIR, CMZ_OUT_MODULE } cmz_output_kind;
+  CMZ_OUT_ASSEMBLY, CMZ_OUT_LLVM, CMZ_OUT_MLIR, CMZ_OUT_PTX, CMZ_OUT_MODULE } cmz_output_kind;
 
 typedef struct cmz_codegen_options {
   const cmz_target *target;

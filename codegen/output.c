@@ -133,6 +133,14 @@ static cmz_status write_texts(outputs *s) {
   return cmz_file_write(s->ctx, s->path, all.data, all.length);
 }
 
+/* The module of the best level, as it goes into a library. */
+static cmz_status write_image(outputs *s) {
+  cmz_program_device device;
+  CMZ_TRY(cmz_kernels_compile(s->ctx, s->plan, s->options, &s->kernels));
+  CMZ_TRY(cmz_images_build(s->ctx, s->options, s->kernels, s->plan->kernels.count, &device));
+  return cmz_file_write(s->ctx, s->path, device.images[0].data, device.images[0].bytes - 1);
+}
+
 static cmz_status write_module(outputs *s) {
   cmz_text text = {.arena = s->ctx->arena}, weights = {.arena = s->ctx->arena};
   cmz_module_print(s->plan->module, &text, &weights);
@@ -145,6 +153,7 @@ cmz_status cmz_output_write(cmz_context *ctx, const cmz_plan *plan, const cmz_co
                             cmz_output_kind kind, const char *path, const char *header_path) {
   outputs s = {.ctx = ctx, .plan = plan, .options = o, .kind = kind, .path = path};
   if (kind == CMZ_OUT_MODULE) return write_module(&s);
+  if (kind == CMZ_OUT_PTX || (kind == CMZ_OUT_ASSEMBLY && o->target->gpu)) return write_image(&s);
   if (kind == CMZ_OUT_ASSEMBLY || kind == CMZ_OUT_LLVM || kind == CMZ_OUT_MLIR)
     return write_texts(&s);
   CMZ_TRY(cmz_tables_build(ctx, plan, o, &s.tables));

@@ -78,7 +78,7 @@ static cmz_status settle_outputs(cmz_job *job) {
     cmz_emit emit = {.path = o->output};
     if (!cmz_output_kind_of_suffix(o->output, &emit.kind))
       return cmz_fail_hint(job->ctx, CMZ_E_USAGE, (cmz_loc){.tensor = o->output},
-                           ".so .o .a .h .s .ll .mlir .cmz, or none for a program",
+                           ".so .o .a .h .s .ll .mlir .ptx .cmz, or none for a program",
                            "this kind of output is not supported yet");
     cmz_vec_push(job->arena, &o->emits, emit);
   }
@@ -104,7 +104,13 @@ static cmz_status check_options(cmz_job *job) {
     if (!good) return usage(job, "--prefix", "is not a C identifier");
   }
   if (o->depfile && !o->output) return usage(job, "-MD", "needs -o OUTPUT");
-  return cmz_target_parse(job->ctx, o->target, o->cpu, o->host, &job->target);
+  CMZ_TRY(cmz_target_parse(job->ctx, o->target, o->cpu, o->host, &job->target));
+  const cmz_gpu_row *gpu = job->target.gpu;
+  for (uint32_t i = 0; i < o->emits.count; i++)
+    if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_PTX &&
+        (!gpu || gpu->kind != CMZ_GPU_CUDA))
+      return usage(job, o->emits.data[i].path, "PTX is for NVIDIA's GPUs: --target sm_80 …");
+  return CMZ_OK;
 }
 
 static cmz_status settle_compression(cmz_job *job) {

@@ -20,10 +20,10 @@ static cmz_status usage(cmz_options *o, const char *option, const char *hint, co
 static const struct {
   cmz_output_kind kind;
   const char *suffix;
-} output_kinds[] = {
-    {CMZ_OUT_SHARED, ".so"}, {CMZ_OUT_OBJECT, ".o"},   {CMZ_OUT_ARCHIVE, ".a"},
-    {CMZ_OUT_HEADER, ".h"},  {CMZ_OUT_ASSEMBLY, ".s"}, {CMZ_OUT_LLVM, ".ll"},
-    {CMZ_OUT_MLIR, ".mlir"}, {CMZ_OUT_MODULE, ".cmz"}, {CMZ_OUT_EXECUTABLE, ".exe"}};
+} output_kinds[] = {{CMZ_OUT_SHARED, ".so"},     {CMZ_OUT_OBJECT, ".o"},   {CMZ_OUT_ARCHIVE, ".a"},
+                    {CMZ_OUT_HEADER, ".h"},      {CMZ_OUT_ASSEMBLY, ".s"}, {CMZ_OUT_LLVM, ".ll"},
+                    {CMZ_OUT_MLIR, ".mlir"},     {CMZ_OUT_PTX, ".ptx"},    {CMZ_OUT_MODULE, ".cmz"},
+                    {CMZ_OUT_EXECUTABLE, ".exe"}};
 
 const char *cmz_output_kind_suffix(cmz_output_kind kind) {
   for (size_t i = 0; i < CMZ_COUNT_OF(output_kinds); i++)
@@ -43,8 +43,8 @@ bool cmz_output_kind_of_suffix(const char *path, cmz_output_kind *kind) {
     }
   /* A suffix that names something else is refused rather than made a program of; "model.v2" is a
    * program. */
-  static const char *const others[] = {".dylib", ".dll",  ".lib",         ".ptx",
-                                       ".spv",   ".onnx", ".safetensors", ".gguf"};
+  static const char *const others[] = {".dylib", ".dll",         ".lib", ".spv",
+                                       ".onnx",  ".safetensors", ".gguf"};
   for (size_t i = 0; i < CMZ_COUNT_OF(others); i++)
     if (!strcmp(dot, others[i])) return false;
   return true;

@@ -111,6 +111,7 @@ if python_environment >"$WORK/venv.log" 2>&1; then
   part attributes "$BUILD/venv/bin/python" tests/onnx/check_attributes.py "$BUILD"
   part onnx onnx_tests
   part targets tests/targets/run.sh "$BUILD" "$WORK/targets"
+  part cuda tests/cuda/run.sh "$BUILD" "$WORK/cuda"
   if [ -d "$SHARED/models" ]; then
     part models models_checked --cflags "-O2 --cache-dir $WORK/cache"
     part models-pinned models_checked --pin --cflags "-O2 --cache-dir $WORK/cache"
@@ -123,6 +124,7 @@ else
   skip compress "the same"
   skip models "the same"
   skip targets "the same"
+  skip cuda "the same"
 fi
 
 printf '\n%s passed, %s failed, %s skipped\n' "$PASSED" "$FAILED" "$SKIPPED"

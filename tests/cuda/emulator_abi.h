@@ -1,6 +1,7 @@
-/* emulator_abi.h - what translated kernels are written in: threads, checked memory, PTX's arithmetic as C (PTX ISA 8.0, sections
- * 9.7.1 to 9.7.9). Included by generated code only. Always holds: an access outside of live memory, or one that is not aligned to
- * its size, ends the launch with a message. */
+/* emulator_abi.h - what translated kernels are written in: threads, checked memory, PTX's
+ * arithmetic as C (PTX ISA 8.0, sections 9.7.1 to 9.7.9). Included by generated code only. Always
+ * holds: an access outside of live memory, or one that is not aligned to its size, ends the launch
+ * with a message. */
 #ifndef CMZ_EMULATOR_ABI_H
 #define CMZ_EMULATOR_ABI_H
 
@@ -16,14 +17,16 @@ struct thread {
   const uint8_t *low, *high; /* of the allocation used last */
 };
 
-uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_t bytes, int store, const char *space);
+uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_t bytes, int store,
+                              const char *space);
 _Noreturn void emulator_trap(struct thread *t);
 
 static inline void emulator_local(struct thread *t, const uint8_t *depot, uint64_t bytes) {
   t->local = depot;
   t->local_bytes = bytes;
 }
-static inline uint8_t *emulator_access(struct thread *t, uint64_t address, uint32_t bytes, int store, const char *space) {
+static inline uint8_t *emulator_access(struct thread *t, uint64_t address, uint32_t bytes,
+                                       int store, const char *space) {
   uint8_t *p = (uint8_t *)(uintptr_t)address;
   if (p >= t->low && p + bytes <= t->high && address % bytes == 0) return p;
   return emulator_access_slow(t, address, bytes, store, space);
@@ -51,9 +54,13 @@ static inline uint16_t bits_bf16(float x) { /* to nearest even; NaN is the canon
 }
 
 #define INTEGERS(T, name)                                                                          \
-  static inline T divide_##name(T x, T y) { return y == 0 ? (T)~(T)0 : y == (T)-1 && (T)-1 < 0 ? (T)(0 - (uint64_t)x) : (T)(x / y); }      \
-  static inline T remainder_##name(T x, T y) { return y == 0 ? x : y == (T)-1 && (T)-1 < 0 ? 0 : (T)(x % y); }                             \
-  static inline T min_##name(T x, T y) { return x < y ? x : y; }                                                                            \
+  static inline T divide_##name(T x, T y) {                                                        \
+    return y == 0 ? (T) ~(T)0 : y == (T)-1 && (T)-1 < (T)1 ? (T)(0 - (uint64_t)x) : (T)(x / y);       \
+  }                                                                                                \
+  static inline T remainder_##name(T x, T y) {                                                     \
+    return y == 0 ? x : y == (T)-1 && (T)-1 < (T)1 ? 0 : (T)(x % y);                                  \
+  }                                                                                                \
+  static inline T min_##name(T x, T y) { return x < y ? x : y; }                                   \
   static inline T max_##name(T x, T y) { return x > y ? x : y; }
 INTEGERS(int16_t, s16)
 INTEGERS(uint16_t, u16)
@@ -62,9 +69,15 @@ INTEGERS(uint32_t, u32)
 INTEGERS(int64_t, s64)
 INTEGERS(uint64_t, u64)
 #define FLOATS(T, name)                                                                            \
-  static inline T min_##name(T x, T y) { return x != x ? y : y != y ? x : x < y || (x == y && signbit(x)) ? x : y; }                         \
-  static inline T max_##name(T x, T y) { return x != x ? y : y != y ? x : x > y || (x == y && !signbit(x)) ? x : y; }                        \
-  static inline T min_nan_##name(T x, T y) { return x != x || y != y ? (T)NAN : min_##name(x, y); }                                          \
+  static inline T min_##name(T x, T y) {                                                           \
+    return x != x ? y : y != y ? x : x < y || (x == y && signbit(x)) ? x : y;                      \
+  }                                                                                                \
+  static inline T max_##name(T x, T y) {                                                           \
+    return x != x ? y : y != y ? x : x > y || (x == y && !signbit(x)) ? x : y;                     \
+  }                                                                                                \
+  static inline T min_nan_##name(T x, T y) {                                                       \
+    return x != x || y != y ? (T)NAN : min_##name(x, y);                                           \
+  }                                                                                                \
   static inline T max_nan_##name(T x, T y) { return x != x || y != y ? (T)NAN : max_##name(x, y); }
 FLOATS(float, f32)
 FLOATS(double, f64)
@@ -78,8 +91,12 @@ static inline double round_rpi(double x) { return ceil(x); }
 
 /* Conversions from floats saturate; NaN gives 0. */
 #define SATURATE(T, name, low, high)                                                               \
-  static inline T saturate_##name(double x) { return x != x ? 0 : x <= (double)(low) ? (T)(low) : x >= (double)(high) ? (T)(high) : (T)x; }  \
-  static inline T clamp_##name(__int128 x) { return x < (low) ? (T)(low) : x > (high) ? (T)(high) : (T)x; }
+  static inline T saturate_##name(double x) {                                                      \
+    return x != x ? 0 : x <= (double)(low) ? (T)(low) : x >= (double)(high) ? (T)(high) : (T)x;    \
+  }                                                                                                \
+  static inline T clamp_##name(__int128 x) {                                                       \
+    return x < (low) ? (T)(low) : x > (high) ? (T)(high) : (T)x;                                   \
+  }
 SATURATE(int8_t, s8, INT8_MIN, INT8_MAX)
 SATURATE(uint8_t, u8, 0, UINT8_MAX)
 SATURATE(int16_t, s16, INT16_MIN, INT16_MAX)
@@ -92,13 +109,17 @@ SATURATE(uint64_t, u64, 0, UINT64_MAX)
 static inline uint32_t popcount_32(uint32_t x) { return (uint32_t)__builtin_popcount(x); }
 static inline uint32_t popcount_64(uint64_t x) { return (uint32_t)__builtin_popcountll(x); }
 static inline uint32_t leading_zeros_32(uint32_t x) { return x ? (uint32_t)__builtin_clz(x) : 32; }
-static inline uint32_t leading_zeros_64(uint64_t x) { return x ? (uint32_t)__builtin_clzll(x) : 64; }
+static inline uint32_t leading_zeros_64(uint64_t x) {
+  return x ? (uint32_t)__builtin_clzll(x) : 64;
+}
 static inline uint32_t reversed_32(uint32_t x) {
   uint32_t y = 0;
   for (int i = 0; i < 32; i++) y |= (x >> i & 1) << (31 - i);
   return y;
 }
-static inline uint64_t reversed_64(uint64_t x) { return (uint64_t)reversed_32((uint32_t)x) << 32 | reversed_32((uint32_t)(x >> 32)); }
+static inline uint64_t reversed_64(uint64_t x) {
+  return (uint64_t)reversed_32((uint32_t)x) << 32 | reversed_32((uint32_t)(x >> 32));
+}
 /* prmt.b32 in its default mode: four selectors of four bits; the fourth repeats the sign. */
 static inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selectors) {
   uint64_t bytes = (uint64_t)b << 32 | a;
@@ -112,17 +133,26 @@ static inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selectors) {
 }
 static inline uint32_t logic3(uint32_t a, uint32_t b, uint32_t c, uint32_t table) {
   uint32_t y = 0;
-  for (int i = 0; i < 32; i++) y |= (table >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | (c >> i & 1)) & 1) << i;
+  for (int i = 0; i < 32; i++)
+    y |= (table >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | (c >> i & 1)) & 1) << i;
   return y;
 }
-static inline uint32_t funnel_left(uint32_t low, uint32_t high, uint32_t n) { return (uint32_t)((((uint64_t)high << 32 | low) << (n & 31)) >> 32); }
-static inline uint32_t funnel_right(uint32_t low, uint32_t high, uint32_t n) { return (uint32_t)(((uint64_t)high << 32 | low) >> (n & 31)); }
+static inline uint32_t funnel_left(uint32_t low, uint32_t high, uint32_t n) {
+  return (uint32_t)((((uint64_t)high << 32 | low) << (n & 31)) >> 32);
+}
+static inline uint32_t funnel_right(uint32_t low, uint32_t high, uint32_t n) {
+  return (uint32_t)(((uint64_t)high << 32 | low) >> (n & 31));
+}
 #define EXTRACT(name, T, U, bits)                                                                  \
   static inline T extract_##name(T x, uint32_t position, uint32_t length) {                        \
     position &= 255, length &= 255;                                                                \
     U y = 0;                                                                                       \
-    int sign = (T)-1 < 0 && length ? (int)((U)x >> (position + length > bits ? bits - 1 : position + length - 1) & 1) : 0;                   \
-    for (uint32_t i = 0; i < bits; i++) y |= (U)(i < length && position + i < bits ? (U)x >> (position + i) & 1 : (U)sign) << i;             \
+    int sign =                                                                                     \
+        (T)-1 < (T)1 && length                                                                        \
+            ? (int)((U)x >> (position + length > bits ? bits - 1 : position + length - 1) & 1)     \
+            : 0;                                                                                   \
+    for (uint32_t i = 0; i < bits; i++)                                                            \
+      y |= (U)(i < length && position + i < bits ? (U)x >> (position + i) & 1 : (U)sign) << i;     \
     return (T)y;                                                                                   \
   }
 EXTRACT(u32, uint32_t, uint32_t, 32)

@@ -1,9 +1,11 @@
-/* libcuda.c - a CUDA driver without a GPU, for tests: the functions that compiled models use, on top of translate.c and the system's C
- * compiler. In: PTX. Out: the kernels' results, computed thread by thread on the CPU. Built as libcuda.so.1 and found through
- * LD_LIBRARY_PATH. Environment: CMZ_EMULATOR_ABI, the folder of emulator_abi.h; CMZ_EMULATOR_CAPABILITY (90), compute capability times
- * ten; CMZ_EMULATOR_MEMORY, bytes that the device has; CMZ_EMULATOR_NONE, no device; CMZ_EMULATOR_CC, the compiler (gcc).
- * Always holds: device memory lies between pages that nobody may touch and is filled with a pattern when taken; a wrong
- * access ends the launch, is printed, and makes every later call fail as a lost device does. */
+/* libcuda.c - a CUDA driver without a GPU, for tests: the functions that compiled models use, on
+ * top of translate.c and the system's C compiler. In: PTX. Out: the kernels' results, computed
+ * thread by thread on the CPU. Built as libcuda.so.1 and found through LD_LIBRARY_PATH.
+ * Environment: CMZ_EMULATOR_CAPABILITY (90), compute capability times ten; CMZ_EMULATOR_MEMORY,
+ * bytes that the device has; CMZ_EMULATOR_NONE, no device; CMZ_EMULATOR_CC, the compiler (gcc).
+ * Always holds: device memory lies between pages that nobody may touch and is filled with a pattern
+ * when taken; a wrong access ends the launch, is printed, and makes every later call fail as a lost
+ * device does. */
 #define _GNU_SOURCE
 #include "emulator.h"
 #include "emulator_abi.h"
@@ -16,7 +18,16 @@
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, PAGE = 4096 };
+enum {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  NO_DEVICE = 100,
+  INVALID_IMAGE = 200,
+  NOT_FOUND = 500,
+  ILLEGAL_ADDRESS = 700,
+  PAGE = 4096
+};
 
 typedef struct allocation {
   uint8_t *data, *map;
@@ -42,7 +53,8 @@ EXPORT int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
   if (bytes_in_use + bytes > (size_t)setting("CMZ_EMULATOR_MEMORY", 1L << 40)) return OUT_OF_MEMORY;
   size_t room = (bytes + 255) / 256 * 256, map_bytes = (room + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
   uint8_t *map = mmap(NULL, map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (map == MAP_FAILED || mprotect(map + PAGE, map_bytes - 2 * PAGE, PROT_READ | PROT_WRITE)) return OUT_OF_MEMORY;
+  if (map == MAP_FAILED || mprotect(map + PAGE, map_bytes - 2 * PAGE, PROT_READ | PROT_WRITE))
+    return OUT_OF_MEMORY;
   if (allocation_count == allocation_capacity) {
     allocation_capacity = 2 * allocation_capacity + 64;
     allocations = realloc(allocations, allocation_capacity * sizeof *allocations);
@@ -59,7 +71,8 @@ EXPORT int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
 static allocation *find(uint64_t address, size_t bytes) {
   uint8_t *p = (uint8_t *)(uintptr_t)address;
   for (size_t i = 0; i < allocation_count; i++)
-    if (p >= allocations[i].data && p + bytes <= allocations[i].data + allocations[i].bytes) return &allocations[i];
+    if (p >= allocations[i].data && p + bytes <= allocations[i].data + allocations[i].bytes)
+      return &allocations[i];
   return NULL;
 }
 
@@ -91,7 +104,8 @@ EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *
   return SUCCESS;
 }
 
-EXPORT uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_t bytes, int store, const char *space) {
+EXPORT uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_t bytes, int store,
+                                     const char *space) {
   uint8_t *p = (uint8_t *)(uintptr_t)address;
   const char *what = address % bytes ? "misaligned" : NULL;
   if (!what && p >= t->local && p + bytes <= t->local + t->local_bytes) return p;
@@ -105,7 +119,8 @@ EXPORT uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_
     }
     what = "out of bounds";
   }
-  fprintf(stderr, "emulator: %s: thread %u of group %u: %s %s of %u bytes at %#llx (%s)\n", kernel_name, t->tid, t->ctaid, what, store ? "store" : "load", bytes,
+  fprintf(stderr, "emulator: %s: thread %u of group %u: %s %s of %u bytes at %#llx (%s)\n",
+          kernel_name, t->tid, t->ctaid, what, store ? "store" : "load", bytes,
           (unsigned long long)address, space);
   lost = ILLEGAL_ADDRESS;
   longjmp(launch_end, 1);
@@ -119,14 +134,14 @@ EXPORT _Noreturn void emulator_trap(struct thread *t) {
 /* ---- modules ---- */
 
 static int compile(const char *source, const char *library) {
-  const char *abi = getenv("CMZ_EMULATOR_ABI"), *cc = getenv("CMZ_EMULATOR_CC");
-  char include[4096];
-  snprintf(include, sizeof include, "-I%s", abi ? abi : ".");
+  const char *cc = getenv("CMZ_EMULATOR_CC");
   pid_t child = fork();
   if (child == 0) {
     unsetenv("LD_LIBRARY_PATH");
     unsetenv("LD_PRELOAD");
-    execlp(cc ? cc : "gcc", "gcc", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-mfma", include, "-o", library, "-x", "c", source, "-lm", (char *)NULL);
+    execlp(cc ? cc : "gcc", "gcc", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off",
+           "-fno-strict-aliasing", "-mfma", "-I" CMZ_EMULATOR_ABI, "-o", library, "-x", "c", source,
+           "-lm", (char *)NULL);
     _exit(127);
   }
   int status;
@@ -153,7 +168,8 @@ EXPORT int cuModuleLoadData(void **out, const void *image) {
   ok = ok && compile(source, library);
   module *m = calloc(1, sizeof *m);
   Dl_info self; /* the module calls back: make this library's symbols visible to it */
-  if (dladdr((void *)(uintptr_t)&cuMemAlloc_v2, &self)) dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
+  if (dladdr((void *)(uintptr_t)&cuMemAlloc_v2, &self))
+    dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
   if (ok) m->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
   if (ok && !m->library) fprintf(stderr, "emulator: %s\n", dlerror());
   if (!getenv("CMZ_EMULATOR_KEEP")) unlink(source);
@@ -175,12 +191,14 @@ EXPORT int cuModuleGetFunction(void **out, void *m, const char *name) {
   return symbol ? SUCCESS : NOT_FOUND;
 }
 
-EXPORT int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream, void **params, void **extra) {
+EXPORT int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                          unsigned bz, unsigned shared, void *stream, void **params, void **extra) {
   (void)stream;
   (void)extra;
   (void)shared;
   if (lost) return lost;
-  if (gy != 1 || gz != 1 || by != 1 || bz != 1 || bx > 1024 || gx == 0 || bx == 0) return INVALID_VALUE;
+  if (gy != 1 || gz != 1 || by != 1 || bz != 1 || bx > 1024 || gx == 0 || bx == 0)
+    return INVALID_VALUE;
   kernel_name = ((function *)f)->name;
   if (setjmp(launch_end)) return SUCCESS; /* the error shows up later, as on a device */
   for (unsigned g = 0; g < gx; g++)
@@ -194,7 +212,9 @@ EXPORT int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsign
 /* ---- the rest ---- */
 
 static int current;
-EXPORT int cuInit(unsigned flags) { return flags ? INVALID_VALUE : getenv("CMZ_EMULATOR_NONE") ? NO_DEVICE : SUCCESS; }
+EXPORT int cuInit(unsigned flags) {
+  return flags ? INVALID_VALUE : getenv("CMZ_EMULATOR_NONE") ? NO_DEVICE : SUCCESS;
+}
 EXPORT int cuDeviceGetCount(int *count) {
   *count = 1;
   return SUCCESS;
@@ -244,8 +264,10 @@ EXPORT int cuGetErrorName(int code, const char **name) {
   static const struct {
     int code;
     const char *name;
-  } rows[] = {{INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"}, {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
-              {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"}, {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"}};
+  } rows[] = {
+      {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},         {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+      {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},         {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"}};
   *name = "CUDA_ERROR_UNKNOWN";
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
     if (rows[i].code == code) *name = rows[i].name;

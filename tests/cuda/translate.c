@@ -1,7 +1,7 @@
-/* translate.c - PTX to C, for the CUDA emulator. In: the text of a PTX module, as cmzc emits it (PTX ISA 7.0 to 8.0).
- * Out: one C function an entry, `void NAME(struct thread *t, void **params)`, in terms of emulator_abi.h; registers are raw bits in
- * C variables. Always holds: an instruction that is not known ends the translation with a message that quotes it; nothing
- * is guessed. */
+/* translate.c - PTX to C, for the CUDA emulator. In: the text of a PTX module, as cmzc emits it
+ * (PTX ISA 7.0 to 8.0). Out: one C function an entry, `void NAME(struct thread *t, void **params)`,
+ * in terms of emulator_abi.h; registers are raw bits in C variables. Always holds: an instruction
+ * that is not known ends the translation with a message that quotes it; nothing is guessed. */
 #include "emulator.h"
 
 #include <ctype.h>
@@ -62,10 +62,22 @@ static const char *value(translator *t, const char *text) {
   char *out = buffers[turn++ % 8];
   static const struct {
     const char *name, *c;
-  } specials[] = {{"%tid.x", "t->tid"},     {"%tid.y", "0u"},       {"%tid.z", "0u"},       {"%ntid.x", "t->ntid"},
-                  {"%ntid.y", "1u"},        {"%ntid.z", "1u"},      {"%ctaid.x", "t->ctaid"}, {"%ctaid.y", "0u"},
-                  {"%ctaid.z", "0u"},       {"%nctaid.x", "t->nctaid"}, {"%nctaid.y", "1u"},  {"%nctaid.z", "1u"},
-                  {"%laneid", "(t->tid % 32)"}, {"%warpid", "(t->tid / 32)"}, {"%SP", "r_SP"}, {"%SPL", "r_SPL"}};
+  } specials[] = {{"%tid.x", "t->tid"},
+                  {"%tid.y", "0u"},
+                  {"%tid.z", "0u"},
+                  {"%ntid.x", "t->ntid"},
+                  {"%ntid.y", "1u"},
+                  {"%ntid.z", "1u"},
+                  {"%ctaid.x", "t->ctaid"},
+                  {"%ctaid.y", "0u"},
+                  {"%ctaid.z", "0u"},
+                  {"%nctaid.x", "t->nctaid"},
+                  {"%nctaid.y", "1u"},
+                  {"%nctaid.z", "1u"},
+                  {"%laneid", "(t->tid % 32)"},
+                  {"%warpid", "(t->tid / 32)"},
+                  {"%SP", "r_SP"},
+                  {"%SPL", "r_SPL"}};
   for (size_t i = 0; i < sizeof specials / sizeof specials[0]; i++)
     if (strcmp(text, specials[i].name) == 0) {
       snprintf(out, MAX_TEXT, "%s", specials[i].c);
@@ -73,12 +85,17 @@ static const char *value(translator *t, const char *text) {
     }
   if (text[0] == '%') snprintf(out, MAX_TEXT, "r_%s", text + 1);
   else if (text[0] == '!' && text[1] == '%') snprintf(out, MAX_TEXT, "(!r_%s)", text + 2);
-  else if (text[0] == '0' && (text[1] == 'f' || text[1] == 'F')) snprintf(out, MAX_TEXT, "0x%su", text + 2);
-  else if (text[0] == '0' && (text[1] == 'd' || text[1] == 'D')) snprintf(out, MAX_TEXT, "0x%sull", text + 2);
+  else if (text[0] == '0' && (text[1] == 'f' || text[1] == 'F'))
+    snprintf(out, MAX_TEXT, "0x%su", text + 2);
+  else if (text[0] == '0' && (text[1] == 'd' || text[1] == 'D'))
+    snprintf(out, MAX_TEXT, "0x%sull", text + 2);
   else if (isdigit((unsigned char)text[0])) snprintf(out, MAX_TEXT, "%sull", text);
-  else if (text[0] == '-' && isdigit((unsigned char)text[1])) snprintf(out, MAX_TEXT, "(0ull - %sull)", text + 1);
-  else if (strncmp(text, "__local_depot", 13) == 0) snprintf(out, MAX_TEXT, "((uint64_t)(uintptr_t)depot)");
-  else if (isalpha((unsigned char)text[0]) || text[0] == '_') snprintf(out, MAX_TEXT, "((uint64_t)(uintptr_t)g_%s)", text);
+  else if (text[0] == '-' && isdigit((unsigned char)text[1]))
+    snprintf(out, MAX_TEXT, "(0ull - %sull)", text + 1);
+  else if (strncmp(text, "__local_depot", 13) == 0)
+    snprintf(out, MAX_TEXT, "((uint64_t)(uintptr_t)depot)");
+  else if (isalpha((unsigned char)text[0]) || text[0] == '_')
+    snprintf(out, MAX_TEXT, "((uint64_t)(uintptr_t)g_%s)", text);
   else fail(t, "operand \"%s\"", text);
   return out;
 }
@@ -97,7 +114,8 @@ static const char *typed(translator *t, const char *type, const char *text) {
   return out;
 }
 
-static void assign(translator *t, const char *type, const char *destination, const char *format, ...) {
+static void assign(translator *t, const char *type, const char *destination, const char *format,
+                   ...) {
   char expression[4 * MAX_TEXT];
   va_list args;
   va_start(args, format);
@@ -128,10 +146,10 @@ static void infix(translator *t, const instruction *in, const char *operator) {
   if (!need(t, in, 3)) return;
   if (type[0] == 'f' || type[0] == 'b' || strcmp(type, "pred") == 0)
     assign(t, type, A, "%s %s %s", typed(t, type, B), operator, typed(t, type, C));
-  else { /* integers wrap */
-    char unsigned_type[8];
+  else { /* integers wrap */ char unsigned_type[8];
     snprintf(unsigned_type, sizeof unsigned_type, "u%d", type_bits(type));
-    assign(t, type, A, "%s %s %s", typed(t, unsigned_type, B), operator, typed(t, unsigned_type, C));
+    assign(t, type, A, "%s %s %s", typed(t, unsigned_type, B), operator,
+           typed(t, unsigned_type, C));
   }
 }
 static void do_add(translator *t, const instruction *in) { infix(t, in, "+"); }
@@ -147,11 +165,15 @@ static void do_mul(translator *t, const instruction *in) {
   if (!need(t, in, 3)) return;
   if (type[0] == 'f') assign(t, type, A, "%s * %s", typed(t, type, B), typed(t, type, C));
   else if (has(in, "wide"))
-    fprintf(t->out, "%s = (uint%d_t)((%sint%d_t)%s * %s);\n", value(t, A), 2 * bits, sign, 2 * bits, typed(t, type, B), typed(t, type, C));
+    fprintf(t->out, "%s = (uint%d_t)((%sint%d_t)%s * %s);\n", value(t, A), 2 * bits, sign, 2 * bits,
+            typed(t, type, B), typed(t, type, C));
   else if (has(in, "hi")) {
-    const char *wide = bits == 64 ? (*sign ? "unsigned __int128" : "__int128") : (*sign ? "uint64_t" : "int64_t");
-    fprintf(t->out, "%s = (uint%d_t)(((%s)%s * %s) >> %d);\n", value(t, A), bits, wide, typed(t, type, B), typed(t, type, C), bits);
-  } else assign(t, type, A, "(uint%d_t)((uint64_t)%s * (uint64_t)%s)", bits, value(t, B), value(t, C));
+    const char *wide =
+        bits == 64 ? (*sign ? "unsigned __int128" : "__int128") : (*sign ? "uint64_t" : "int64_t");
+    fprintf(t->out, "%s = (uint%d_t)(((%s)%s * %s) >> %d);\n", value(t, A), bits, wide,
+            typed(t, type, B), typed(t, type, C), bits);
+  } else
+    assign(t, type, A, "(uint%d_t)((uint64_t)%s * (uint64_t)%s)", bits, value(t, B), value(t, C));
 }
 
 static void do_mad(translator *t, const instruction *in) {
@@ -159,9 +181,12 @@ static void do_mad(translator *t, const instruction *in) {
   int bits = type_bits(type);
   if (!need(t, in, 4)) return;
   if (has(in, "wide"))
-    fprintf(t->out, "%s = (uint%d_t)((uint%d_t)((%sint%d_t)%s * %s) + %s);\n", value(t, A), 2 * bits, 2 * bits, type[0] == 's' ? "" : "u", 2 * bits,
-            typed(t, type, B), typed(t, type, C), value(t, D));
-  else if (has(in, "lo")) assign(t, type, A, "(uint64_t)%s * (uint64_t)%s + (uint64_t)%s", value(t, B), value(t, C), value(t, D));
+    fprintf(t->out, "%s = (uint%d_t)((uint%d_t)((%sint%d_t)%s * %s) + %s);\n", value(t, A),
+            2 * bits, 2 * bits, type[0] == 's' ? "" : "u", 2 * bits, typed(t, type, B),
+            typed(t, type, C), value(t, D));
+  else if (has(in, "lo"))
+    assign(t, type, A, "(uint64_t)%s * (uint64_t)%s + (uint64_t)%s", value(t, B), value(t, C),
+           value(t, D));
   else fail(t, "\"%s\"", in->text);
 }
 
@@ -169,7 +194,8 @@ static void do_fma(translator *t, const instruction *in) {
   const char *type = type_of(in);
   if (!need(t, in, 4)) return;
   if (strcmp(type, "f32") && strcmp(type, "f64")) fail(t, "\"%s\"", in->text);
-  assign(t, type, A, "%s(%s, %s, %s)", strcmp(type, "f64") ? "fmaf" : "fma", typed(t, type, B), typed(t, type, C), typed(t, type, D));
+  assign(t, type, A, "%s(%s, %s, %s)", strcmp(type, "f64") ? "fmaf" : "fma", typed(t, type, B),
+         typed(t, type, C), typed(t, type, D));
 }
 
 static void do_div(translator *t, const instruction *in) {
@@ -180,58 +206,77 @@ static void do_div(translator *t, const instruction *in) {
   else assign(t, type, A, "divide_%s(%s, %s)", type, typed(t, type, B), typed(t, type, C));
 }
 static void do_rem(translator *t, const instruction *in) {
-  if (need(t, in, 3)) assign(t, type_of(in), A, "remainder_%s(%s, %s)", type_of(in), typed(t, type_of(in), B), typed(t, type_of(in), C));
+  if (need(t, in, 3))
+    assign(t, type_of(in), A, "remainder_%s(%s, %s)", type_of(in), typed(t, type_of(in), B),
+           typed(t, type_of(in), C));
 }
 
 static void least(translator *t, const instruction *in, const char *name) {
   const char *type = type_of(in);
   if (!need(t, in, 3)) return;
-  assign(t, type, A, "%s%s_%s(%s, %s)", name, has(in, "NaN") ? "_nan" : "", type, typed(t, type, B), typed(t, type, C));
+  assign(t, type, A, "%s%s_%s(%s, %s)", name, has(in, "NaN") ? "_nan" : "", type, typed(t, type, B),
+         typed(t, type, C));
 }
 static void do_min(translator *t, const instruction *in) { least(t, in, "min"); }
 static void do_max(translator *t, const instruction *in) { least(t, in, "max"); }
 
 static void do_neg(translator *t, const instruction *in) {
-  if (need(t, in, 2)) assign(t, type_of(in), A, type_of(in)[0] == 'f' ? "-%s" : "0 - %s", typed(t, type_of(in), B));
+  if (need(t, in, 2))
+    assign(t, type_of(in), A, type_of(in)[0] == 'f' ? "-%s" : "0 - %s", typed(t, type_of(in), B));
 }
 static void do_abs(translator *t, const instruction *in) {
   const char *type = type_of(in);
-  if (need(t, in, 2)) assign(t, type, A, type[0] == 'f' ? "__builtin_fabs(%s)" : "%s < 0 ? 0 - %s : %s", typed(t, type, B), typed(t, type, B), typed(t, type, B));
+  if (need(t, in, 2))
+    assign(t, type, A, type[0] == 'f' ? "__builtin_fabs(%s)" : "%s < 0 ? 0 - %s : %s",
+           typed(t, type, B), typed(t, type, B), typed(t, type, B));
 }
 static void do_not(translator *t, const instruction *in) {
-  if (need(t, in, 2)) assign(t, type_of(in), A, strcmp(type_of(in), "pred") ? "~%s" : "!%s", value(t, B));
+  if (need(t, in, 2))
+    assign(t, type_of(in), A, strcmp(type_of(in), "pred") ? "~%s" : "!%s", value(t, B));
 }
 static void do_sqrt(translator *t, const instruction *in) {
   if (!has(in, "rn")) fail(t, "an approximate result in \"%s\"", in->text);
-  if (need(t, in, 2)) assign(t, type_of(in), A, "%s(%s)", strcmp(type_of(in), "f64") ? "sqrtf" : "sqrt", typed(t, type_of(in), B));
+  if (need(t, in, 2))
+    assign(t, type_of(in), A, "%s(%s)", strcmp(type_of(in), "f64") ? "sqrtf" : "sqrt",
+           typed(t, type_of(in), B));
 }
 static void do_rcp(translator *t, const instruction *in) {
   if (!has(in, "rn")) fail(t, "an approximate result in \"%s\"", in->text);
   if (need(t, in, 2)) assign(t, type_of(in), A, "1 / %s", typed(t, type_of(in), B));
 }
-static void do_copysign(translator *t, const instruction *in) { /* the first operand gives the sign */
-  if (need(t, in, 3)) assign(t, type_of(in), A, "__builtin_copysign%s(%s, %s)", strcmp(type_of(in), "f64") ? "f" : "", typed(t, type_of(in), C), typed(t, type_of(in), B));
+static void do_copysign(translator *t,
+                        const instruction *in) { /* the first operand gives the sign */
+  if (need(t, in, 3))
+    assign(t, type_of(in), A, "__builtin_copysign%s(%s, %s)", strcmp(type_of(in), "f64") ? "f" : "",
+           typed(t, type_of(in), C), typed(t, type_of(in), B));
 }
 
 static void do_shl(translator *t, const instruction *in) {
   int bits = type_bits(type_of(in));
-  if (need(t, in, 3)) assign(t, type_of(in), A, "(uint32_t)%s >= %d ? 0 : (uint%d_t)%s << (uint32_t)%s", value(t, C), bits, bits, value(t, B), value(t, C));
+  if (need(t, in, 3))
+    assign(t, type_of(in), A, "(uint32_t)%s >= %d ? 0 : (uint%d_t)%s << (uint32_t)%s", value(t, C),
+           bits, bits, value(t, B), value(t, C));
 }
 static void do_shr(translator *t, const instruction *in) {
   int bits = type_bits(type_of(in));
   if (!need(t, in, 3)) return;
   if (type_of(in)[0] == 's')
-    assign(t, type_of(in), A, "%s >> ((uint32_t)%s >= %d ? %d : (uint32_t)%s)", typed(t, type_of(in), B), value(t, C), bits, bits - 1, value(t, C));
-  else assign(t, type_of(in), A, "(uint32_t)%s >= %d ? 0 : (uint%d_t)%s >> (uint32_t)%s", value(t, C), bits, bits, value(t, B), value(t, C));
+    assign(t, type_of(in), A, "%s >> ((uint32_t)%s >= %d ? %d : (uint32_t)%s)",
+           typed(t, type_of(in), B), value(t, C), bits, bits - 1, value(t, C));
+  else
+    assign(t, type_of(in), A, "(uint32_t)%s >= %d ? 0 : (uint%d_t)%s >> (uint32_t)%s", value(t, C),
+           bits, bits, value(t, B), value(t, C));
 }
 
 static void do_setp(translator *t, const instruction *in) {
   static const struct {
     const char *name, *format;
-  } rows[] = {{"eq", "%s == %s"},   {"ne", "is_ne(%s, %s)"}, {"lt", "%s < %s"},      {"le", "%s <= %s"},     {"gt", "%s > %s"},
-              {"ge", "%s >= %s"},   {"lo", "%s < %s"},       {"ls", "%s <= %s"},     {"hi", "%s > %s"},      {"hs", "%s >= %s"},
-              {"equ", "!is_ne(%s, %s)"}, {"neu", "%s != %s"}, {"ltu", "!(%s >= %s)"}, {"leu", "!(%s > %s)"},  {"gtu", "!(%s <= %s)"},
-              {"geu", "!(%s < %s)"}, {"num", "is_num(%s, %s)"}, {"nan", "!is_num(%s, %s)"}};
+  } rows[] = {{"eq", "%s == %s"},     {"ne", "is_ne(%s, %s)"},   {"lt", "%s < %s"},
+              {"le", "%s <= %s"},     {"gt", "%s > %s"},         {"ge", "%s >= %s"},
+              {"lo", "%s < %s"},      {"ls", "%s <= %s"},        {"hi", "%s > %s"},
+              {"hs", "%s >= %s"},     {"equ", "!is_ne(%s, %s)"}, {"neu", "%s != %s"},
+              {"ltu", "!(%s >= %s)"}, {"leu", "!(%s > %s)"},     {"gtu", "!(%s <= %s)"},
+              {"geu", "!(%s < %s)"},  {"num", "is_num(%s, %s)"}, {"nan", "!is_num(%s, %s)"}};
   const char *type = type_of(in), *format = NULL, *combine = NULL;
   for (int p = 1; p < in->part_count - 1; p++) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -252,14 +297,18 @@ static void do_setp(translator *t, const instruction *in) {
 }
 
 static void do_selp(translator *t, const instruction *in) {
-  if (need(t, in, 4)) fprintf(t->out, "%s = (uint%d_t)(%s ? %s : %s);\n", value(t, A), type_bits(type_of(in)) < 8 ? 8 : type_bits(type_of(in)), value(t, D), value(t, B), value(t, C));
+  if (need(t, in, 4))
+    fprintf(t->out, "%s = (uint%d_t)(%s ? %s : %s);\n", value(t, A),
+            type_bits(type_of(in)) < 8 ? 8 : type_bits(type_of(in)), value(t, D), value(t, B),
+            value(t, C));
 }
 
 /* {%a, %b} split at commas; returns the count, or 0 when TEXT is no such group. */
 static int group(char *text, char *items[4]) {
   int count = 0;
   if (text[0] != '{') return 0;
-  for (char *at = strtok(text + 1, ",} \t"); at && count < 4; at = strtok(NULL, ",} \t")) items[count++] = at;
+  for (char *at = strtok(text + 1, ",} \t"); at && count < 4; at = strtok(NULL, ",} \t"))
+    items[count++] = at;
   return count;
 }
 
@@ -271,18 +320,27 @@ static void do_mov(translator *t, const instruction *in) {
   int count = group(copy, items);
   if (count) {
     for (int i = 0; i < count; i++)
-      if (strcmp(items[i], "_") != 0) fprintf(t->out, "%s = (uint%d_t)((uint%d_t)%s >> %d);\n", value(t, items[i]), bits / count, bits, value(t, B), i * bits / count);
+      if (strcmp(items[i], "_") != 0)
+        fprintf(t->out, "%s = (uint%d_t)((uint%d_t)%s >> %d);\n", value(t, items[i]), bits / count,
+                bits, value(t, B), i * bits / count);
     return;
   }
   snprintf(copy, sizeof copy, "%s", B);
   count = group(copy, items);
   if (count) {
     fprintf(t->out, "%s = 0", value(t, A));
-    for (int i = 0; i < count; i++) fprintf(t->out, " | (uint%d_t)(uint%d_t)%s << %d", bits, bits / count, value(t, items[i]), i * bits / count);
+    for (int i = 0; i < count; i++)
+      fprintf(t->out, " | (uint%d_t)(uint%d_t)%s << %d", bits, bits / count, value(t, items[i]),
+              i * bits / count);
     fprintf(t->out, ";\n");
     return;
   }
-  assign(t, strcmp(type_of(in), "pred") == 0 ? "pred" : bits == 64 ? "b64" : bits == 32 ? "b32" : "b16", A, "%s", value(t, B));
+  assign(t,
+         strcmp(type_of(in), "pred") == 0 ? "pred"
+         : bits == 64                     ? "b64"
+         : bits == 32                     ? "b32"
+                                          : "b16",
+         A, "%s", value(t, B));
 }
 
 static void do_cvt(translator *t, const instruction *in) {
@@ -293,13 +351,10 @@ static void do_cvt(translator *t, const instruction *in) {
   for (size_t i = 0; i < 4; i++)
     if (has(in, modes[i])) rounding = modes[i];
   bool from_float = from[0] == 'f' || from[0] == 'b', to_float = to[0] == 'f' || to[0] == 'b';
-  char source[MAX_TEXT];
-  snprintf(source, sizeof source, "%s", typed(t, from, B));
-  if (from_float && *rounding) {
-    char rounded[MAX_TEXT];
-    snprintf(rounded, sizeof rounded, "round_%s(%s)", rounding, source);
-    snprintf(source, sizeof source, "%s", rounded);
-  }
+  char source[2 * MAX_TEXT];
+  if (from_float && *rounding)
+    snprintf(source, sizeof source, "round_%s(%s)", rounding, typed(t, from, B));
+  else snprintf(source, sizeof source, "%s", typed(t, from, B));
   if (from_float && !to_float) assign(t, to, A, "saturate_%s(%s)", to, source);
   else if (has(in, "sat") && !from_float) assign(t, to, A, "clamp_%s(%s)", to, source);
   else if (has(in, "sat")) fail(t, "\"%s\"", in->text);
@@ -309,7 +364,7 @@ static void do_cvt(translator *t, const instruction *in) {
 
 /* [base+offset] as a C address. */
 static const char *address(translator *t, const char *text) {
-  static _Thread_local char out[MAX_TEXT];
+  static _Thread_local char out[2 * MAX_TEXT];
   char base[MAX_TEXT];
   long long offset = 0;
   if (sscanf(text, "[%[^]+ ]", base) != 1) {
@@ -318,7 +373,9 @@ static const char *address(translator *t, const char *text) {
   }
   const char *plus = strchr(text, '+');
   if (plus) offset = strtoll(plus + 1, NULL, 10);
-  if (base[0] == '%' || base[0] == '_') snprintf(out, sizeof out, "%s + %lldll", base[0] == '%' ? value(t, base) : "((uint64_t)(uintptr_t)depot)", offset);
+  if (base[0] == '%' || base[0] == '_')
+    snprintf(out, sizeof out, "%s + %lldll",
+             base[0] == '%' ? value(t, base) : "((uint64_t)(uintptr_t)depot)", offset);
   else snprintf(out, sizeof out, "((uint64_t)(uintptr_t)g_%s) + %lldll", base, offset);
   return out;
 }
@@ -337,17 +394,22 @@ static void do_ld(translator *t, const instruction *in) {
   if (has(in, "param")) {
     char name[MAX_TEXT];
     const char *number;
-    if (sscanf(B, "[%[^]+ ]", name) != 1 || !(number = strrchr(name, '_')) || strchr(B, '+')) fail(t, "\"%s\"", in->text);
-    else fprintf(t->out, "{ uint%d_t v; memcpy(&v, params[%d], sizeof v); %s = v; }\n", bits, atoi(number + 1), value(t, A));
+    if (sscanf(B, "[%[^]+ ]", name) != 1 || !(number = strrchr(name, '_')) || strchr(B, '+'))
+      fail(t, "\"%s\"", in->text);
+    else
+      fprintf(t->out, "{ uint%d_t v; memcpy(&v, params[%d], sizeof v); %s = v; }\n", bits,
+              atoi(number + 1), value(t, A));
     return;
   }
   snprintf(copy, sizeof copy, "%s", A);
   int count = group(copy, items);
   if (!count) items[0] = A, count = 1;
-  fprintf(t->out, "{ const uint8_t *p = emulator_access(t, %s, %d, 0, \"%s\");\n", address(t, B), count * bits / 8, space_of(in));
+  fprintf(t->out, "{ const uint8_t *p = emulator_access(t, %s, %d, 0, \"%s\");\n", address(t, B),
+          count * bits / 8, space_of(in));
   for (int i = 0; i < count; i++) {
     if (strcmp(items[i], "_") == 0) continue;
-    fprintf(t->out, "{ %sint%d_t v; memcpy(&v, p + %d, sizeof v); %s = %s; }", type_of(in)[0] == 's' ? "" : "u", bits, i * bits / 8, value(t, items[i]),
+    fprintf(t->out, "{ %sint%d_t v; memcpy(&v, p + %d, sizeof v); %s = %s; }",
+            type_of(in)[0] == 's' ? "" : "u", bits, i * bits / 8, value(t, items[i]),
             type_of(in)[0] == 's' ? "(uint64_t)(int64_t)v" : "v");
   }
   fprintf(t->out, " }\n");
@@ -360,8 +422,11 @@ static void do_st(translator *t, const instruction *in) {
   snprintf(copy, sizeof copy, "%s", B);
   int count = group(copy, items);
   if (!count) items[0] = B, count = 1;
-  fprintf(t->out, "{ uint8_t *p = emulator_access(t, %s, %d, 1, \"%s\");\n", address(t, A), count * bits / 8, space_of(in));
-  for (int i = 0; i < count; i++) fprintf(t->out, "{ uint%d_t v = (uint%d_t)%s; memcpy(p + %d, &v, sizeof v); }", bits, bits, value(t, items[i]), i * bits / 8);
+  fprintf(t->out, "{ uint8_t *p = emulator_access(t, %s, %d, 1, \"%s\");\n", address(t, A),
+          count * bits / 8, space_of(in));
+  for (int i = 0; i < count; i++)
+    fprintf(t->out, "{ uint%d_t v = (uint%d_t)%s; memcpy(p + %d, &v, sizeof v); }", bits, bits,
+            value(t, items[i]), i * bits / 8);
   fprintf(t->out, " }\n");
 }
 
@@ -381,21 +446,31 @@ static void do_count(translator *t, const instruction *in) {
   } rows[] = {{"popc", "popcount"}, {"clz", "leading_zeros"}, {"brev", "reversed"}};
   for (size_t i = 0; i < 3; i++)
     if (strcmp(in->parts[0], rows[i].name) == 0 && need(t, in, 2))
-      fprintf(t->out, "%s = %s_%d(%s);\n", value(t, A), rows[i].function, type_bits(type_of(in)), typed(t, type_of(in), B));
+      fprintf(t->out, "%s = %s_%d(%s);\n", value(t, A), rows[i].function, type_bits(type_of(in)),
+              typed(t, type_of(in), B));
 }
 static void do_prmt(translator *t, const instruction *in) {
   if (in->part_count != 2) fail(t, "\"%s\"", in->text);
-  if (need(t, in, 4)) fprintf(t->out, "%s = permute((uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), value(t, B), value(t, C), value(t, D));
+  if (need(t, in, 4))
+    fprintf(t->out, "%s = permute((uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A),
+            value(t, B), value(t, C), value(t, D));
 }
 static void do_bfe(translator *t, const instruction *in) {
-  if (need(t, in, 4)) fprintf(t->out, "%s = (uint%d_t)extract_%s(%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), type_bits(type_of(in)), type_of(in), typed(t, type_of(in), B), value(t, C), value(t, D));
+  if (need(t, in, 4))
+    fprintf(t->out, "%s = (uint%d_t)extract_%s(%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A),
+            type_bits(type_of(in)), type_of(in), typed(t, type_of(in), B), value(t, C),
+            value(t, D));
 }
 static void do_lop3(translator *t, const instruction *in) {
-  if (need(t, in, 5)) fprintf(t->out, "%s = logic3((uint32_t)%s, (uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), value(t, B), value(t, C), value(t, D), value(t, in->operands[4]));
+  if (need(t, in, 5))
+    fprintf(t->out, "%s = logic3((uint32_t)%s, (uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n",
+            value(t, A), value(t, B), value(t, C), value(t, D), value(t, in->operands[4]));
 }
 static void do_shf(translator *t, const instruction *in) {
   if (!has(in, "wrap")) fail(t, "\"%s\"", in->text);
-  if (need(t, in, 4)) fprintf(t->out, "%s = funnel_%s((uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A), has(in, "l") ? "left" : "right", value(t, B), value(t, C), value(t, D));
+  if (need(t, in, 4))
+    fprintf(t->out, "%s = funnel_%s((uint32_t)%s, (uint32_t)%s, (uint32_t)%s);\n", value(t, A),
+            has(in, "l") ? "left" : "right", value(t, B), value(t, C), value(t, D));
 }
 static void do_trap(translator *t, const instruction *in) {
   (void)in;
@@ -405,13 +480,19 @@ static void do_trap(translator *t, const instruction *in) {
 static const struct {
   const char *name;
   handler *handle;
-} handlers[] = {{"add", do_add},   {"sub", do_sub},   {"mul", do_mul},   {"mad", do_mad},   {"fma", do_fma},           {"div", do_div},
-                {"rem", do_rem},   {"min", do_min},   {"max", do_max},   {"neg", do_neg},   {"abs", do_abs},           {"not", do_not},
-                {"and", do_and},   {"or", do_or},     {"xor", do_xor},   {"shl", do_shl},   {"shr", do_shr},           {"setp", do_setp},
-                {"selp", do_selp}, {"mov", do_mov},   {"cvt", do_cvt},   {"ld", do_ld},     {"st", do_st},             {"cvta", do_cvta},
-                {"bra", do_bra},   {"ret", do_ret},   {"exit", do_ret},  {"sqrt", do_sqrt}, {"rcp", do_rcp},           {"copysign", do_copysign},
-                {"popc", do_count}, {"clz", do_count}, {"brev", do_count}, {"prmt", do_prmt}, {"bfe", do_bfe},         {"lop3", do_lop3},
-                {"shf", do_shf},   {"trap", do_trap}};
+} handlers[] = {{"add", do_add},    {"sub", do_sub},   {"mul", do_mul},
+                {"mad", do_mad},    {"fma", do_fma},   {"div", do_div},
+                {"rem", do_rem},    {"min", do_min},   {"max", do_max},
+                {"neg", do_neg},    {"abs", do_abs},   {"not", do_not},
+                {"and", do_and},    {"or", do_or},     {"xor", do_xor},
+                {"shl", do_shl},    {"shr", do_shr},   {"setp", do_setp},
+                {"selp", do_selp},  {"mov", do_mov},   {"cvt", do_cvt},
+                {"ld", do_ld},      {"st", do_st},     {"cvta", do_cvta},
+                {"bra", do_bra},    {"ret", do_ret},   {"exit", do_ret},
+                {"sqrt", do_sqrt},  {"rcp", do_rcp},   {"copysign", do_copysign},
+                {"popc", do_count}, {"clz", do_count}, {"brev", do_count},
+                {"prmt", do_prmt},  {"bfe", do_bfe},   {"lop3", do_lop3},
+                {"shf", do_shf},    {"trap", do_trap}};
 
 /* ---- text ---- */
 
@@ -472,7 +553,9 @@ static void one_instruction(translator *t, const char *text) {
   size_t length = strcspn(text, " ");
   snprintf(in.parts_text, sizeof in.parts_text, "%.*s", (int)length, text);
   snprintf(in.operands_text, sizeof in.operands_text, "%s", text + length);
-  for (char *part = strtok(in.parts_text, "."); part && in.part_count < MAX_PARTS; part = strtok(NULL, ".")) in.parts[in.part_count++] = part;
+  for (char *part = strtok(in.parts_text, "."); part && in.part_count < MAX_PARTS;
+       part = strtok(NULL, "."))
+    in.parts[in.part_count++] = part;
   split_operands(t, &in, in.operands_text);
   for (size_t i = 0; i < sizeof handlers / sizeof handlers[0] && !t->failed; i++) {
     if (strcmp(handlers[i].name, in.parts[0]) != 0) continue;
@@ -490,7 +573,8 @@ static void registers(translator *t, const char *text) {
   int count;
   if (sscanf(text, ".reg .%15s %%%63[A-Za-z]<%d>", type, name, &count) == 3) {
     int bits = type_bits(type) < 8 ? 8 : type_bits(type);
-    for (int i = 1; i < count; i++) fprintf(t->out, "uint%d_t r_%s%d = 0; (void)r_%s%d;\n", bits, name, i, name, i);
+    for (int i = 1; i < count; i++)
+      fprintf(t->out, "uint%d_t r_%s%d = 0; (void)r_%s%d;\n", bits, name, i, name, i);
   } else if (sscanf(text, ".reg .%15s %%%63[A-Za-z]", type, name) == 2) {
     fprintf(t->out, "uint%d_t r_%s = 0; (void)r_%s;\n", type_bits(type), name, name);
   } else fail(t, "\"%s\"", text);
@@ -513,7 +597,10 @@ static void body(translator *t) {
       else if (strncmp(text, ".local", 6) == 0) {
         int align, bytes;
         char name[128];
-        if (sscanf(text, ".local .align %d .b8 %127[^[][%d]", &align, name, &bytes) == 3) fprintf(t->out, "_Alignas(16) uint8_t depot[%d]; emulator_local(t, depot, sizeof depot);\n", bytes);
+        if (sscanf(text, ".local .align %d .b8 %127[^[][%d]", &align, name, &bytes) == 3)
+          fprintf(t->out,
+                  "_Alignas(16) uint8_t depot[%d]; emulator_local(t, depot, sizeof depot);\n",
+                  bytes);
         else fail(t, "\"%s\"", text);
       } else if (strncmp(text, ".pragma", 7) == 0 || strncmp(text, ".loc", 4) == 0) continue;
       else if (text[0] == '.') fail(t, "\"%s\"", text);
@@ -554,12 +641,14 @@ static void constant(translator *t, const char *text) {
 
 bool cmz_emulator_translate(const char *ptx, FILE *out, char *error, size_t error_size) {
   static char text[1 << 22];
-  translator t = {.at = ptx, .end = ptx + strlen(ptx), .out = out, .error = error, .error_size = error_size};
+  translator t = {
+      .at = ptx, .end = ptx + strlen(ptx), .out = out, .error = error, .error_size = error_size};
   fprintf(out, "#include \"emulator_abi.h\"\n\n");
   while (!t.failed) {
     skip_space(&t);
     if (t.at >= t.end) break;
-    if (strncmp(t.at, ".version", 8) == 0 || strncmp(t.at, ".target", 7) == 0 || strncmp(t.at, ".address_size", 13) == 0) {
+    if (strncmp(t.at, ".version", 8) == 0 || strncmp(t.at, ".target", 7) == 0 ||
+        strncmp(t.at, ".address_size", 13) == 0) {
       while (t.at < t.end && *t.at != '\n') t.at++;
       continue;
     }

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# run.sh BUILD_DIR WORK_DIR - models for NVIDIA's GPUs: what is emitted, what create says without a device, and the results under the
+# emulated driver (libcuda.c). Prints a line a check and `N passed, N failed, N skipped` last. Needs gcc; ptxas where there is one;
+# ../shared/models for more than the example's model. ALL=1 runs every model.
+set -uo pipefail
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+BUILD=$(cd "$1" && pwd)
+mkdir -p "$2"
+WORK=$(cd "$2" && pwd)
+CMZC=$BUILD/bin/cmzc
+RUN=$BUILD/bin/cmz-run
+MODEL=$ROOT/examples/digits/mnist-8.onnx
+INPUT=$ROOT/examples/digits/input.npy
+SHARED=$(cd "$ROOT/.." && pwd)/shared
+CACHE=$WORK/cache
+EMULATOR=$BUILD/tests/cuda
+PASSED=0 FAILED=0 SKIPPED=0
+cd "$WORK" || exit 1
+
+check() { # WHAT COMMAND…
+  local what=$1
+  shift
+  if "$@" >"$WORK/check.log" 2>&1; then
+    PASSED=$((PASSED + 1))
+    echo "ok: $what"
+  else
+    FAILED=$((FAILED + 1))
+    echo "FAILED: $what"
+    tail -n 20 "$WORK/check.log"
+  fi
+}
+skip() { # WHAT REASON
+  SKIPPED=$((SKIPPED + 1))
+  echo "skipped: $1: $2"
+}
+compile() { "$CMZC" "$MODEL" --cache-dir "$CACHE" "$@"; }
+emulated() { LD_LIBRARY_PATH=$EMULATOR "$@"; }
+
+# ---- what is emitted ----
+PTXAS=$(command -v ptxas || true)
+for sm in sm_80 sm_86 sm_89 sm_90; do
+  check "$sm: PTX is written" compile --target $sm -o digits-$sm.ptx
+  if [ -n "$PTXAS" ]; then check "$sm: ptxas takes it, without spills" sh -c "'$PTXAS' -v -arch=$sm -o /dev/null digits-$sm.ptx 2>ptxas.log && ! grep -E '[1-9][0-9]* bytes spill' ptxas.log"
+  else skip "$sm: ptxas" "there is no ptxas"; fi
+done
+check "PTX is only for GPUs" sh -c "! '$CMZC' '$MODEL' -o x.ptx 2>log && grep -q 'NVIDIA' log"
+check "a library" compile --target sm_90 -o digits.so
+needs_only_libc() { [ -z "$(readelf -d "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -vxE 'lib(c|m|dl|pthread)\.so\.[0-9]+')" ]; }
+check "the library needs nothing but libc" needs_only_libc digits.so
+same_bytes() { cp digits.so first.so && compile --target sm_90 --no-cache -o digits.so && cmp first.so digits.so; }
+check "the same bytes twice" same_bytes
+
+# ---- without a device ----
+refuses() { # TEXT COMMAND…
+  local text=$1
+  shift
+  "$@" >refused.log 2>&1
+  local status=$?
+  cat refused.log
+  [ $status -eq 1 ] && grep -q -- "$text" refused.log
+}
+if [ -e /usr/lib/x86_64-linux-gnu/libcuda.so.1 ]; then skip "no driver" "this machine has one"
+else check "no driver: create says what is missing" refuses "no CUDA driver: libcuda.so.1" "$RUN" digits.so --random 1; fi
+check "a driver without a device" refuses "no device" env CMZ_EMULATOR_NONE=1 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
+check "a device that is too old" refuses "compute capability 7.5" env CMZ_EMULATOR_CAPABILITY=75 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
+check "a device without enough memory" refuses "the device has no" env CMZ_EMULATOR_MEMORY=10000 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
+check "an older device takes the older code" env CMZ_EMULATOR_CAPABILITY=86 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1 --output-dir older
+
+# ---- results ----
+gcc -O1 -o compare_npy "$ROOT/tests/output/compare_npy.c" -lm || exit 1
+same_results() {
+  rm -rf out && emulated "$RUN" digits.so --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
+}
+check "mnist-8's results" same_results
+compressed() { # OPTIONS…: the same as the same compression on the CPU
+  compile "$@" -o cpu.so && compile "$@" --target sm_80 -o gpu.so && rm -rf out-cpu out-gpu &&
+    "$RUN" cpu.so --input "Input3=$INPUT" --output-dir out-cpu && emulated "$RUN" gpu.so --input "Input3=$INPUT" --output-dir out-gpu &&
+    ./compare_npy out-cpu/Plus214_Output_0.npy out-gpu/Plus214_Output_0.npy
+}
+check "--w4a16" compressed --w4a16
+check "--w8a16" compressed --w8a16
+check "--prune 2:4" compressed --prune 2:4
+check "--w4a16 --prune 2:4" compressed --w4a16 --prune 2:4
+broken() { # seeded fault: a load that leaves its buffer is found
+  sed 's/ld\.global\.nc\.b32 \(.*\), \[\(%rd[0-9]*\)\]/ld.global.nc.b32 \1, [\2+1048576]/' digits-sm_80.ptx >broken.ptx
+  ! cmp -s broken.ptx digits-sm_80.ptx && gcc -O1 -o load_ptx "$ROOT/tests/cuda/load_ptx.c" -ldl && ! emulated ./load_ptx broken.ptx 2>broken.log && grep -q 'out of bounds' broken.log && emulated ./load_ptx digits-sm_80.ptx
+}
+check "a load outside of its buffer is found" broken
+
+models() {
+  PATH="$BUILD/venv/bin:$PATH" LD_LIBRARY_PATH=$EMULATOR python "$SHARED/models/check_models.py" "$BUILD" "$SHARED/models" --timeout 1800 --cflags "-O2 --target sm_80 --cache-dir $CACHE" "$@" | tee models.txt
+  grep -qE '^[0-9]+ of [0-9]+ match$' models.txt || { FAILED=$((FAILED + 1)); echo "FAILED: the checker did not run"; }
+  local name state reason
+  while read -r name state _; do
+    case $state in
+      ok) PASSED=$((PASSED + 1)) ;;
+      WRONG | COMPILE | TIMEOUT)
+        reason=$(awk -F'\t' -v name="$name" '$1=="models" && $2==name {print $3}' "$ROOT/tests/known_failures.tsv")
+        if [ -n "$reason" ]; then skip "$name" "$reason"
+        else FAILED=$((FAILED + 1)); echo "FAILED: $name: $state"; fi ;;
+    esac
+  done <models.txt
+}
+if [ ! -d "$SHARED/models" ]; then skip "real models" "no ../shared/models beside the checkout"
+elif [ "${ALL:-0}" = 1 ]; then models
+else models --only micro-kws-fp32,micro-kws-qdq,micro-kws-qop,rl-go1,silero-vad-16k,dnsmos-p808; fi
+
+echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+[ "$FAILED" -eq 0 ]
