@@ -115,6 +115,7 @@ typedef struct cmz_config {
   void *allocate_context;
   void *stream;               /* GPU: the caller's CUstream or VkQueue */
   const char *weights_path;   /* --weights external: where the weights file is, when not beside the library */
+  const char *cpu;            /* the CPU level to run, by its name ("x86-64-v3"); NULL: the best that this machine can */
 } cmz_config;
 
 typedef struct cmz_model cmz_model; /* an instance */

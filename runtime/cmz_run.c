@@ -12,13 +12,14 @@ static const char usage[] =
     "  --output-dir DIR        write each output to DIR/NAME.npy\n"
     "  --threads N             worker threads (the model's default otherwise)\n"
     "  --device N              GPU number\n"
+    "  --cpu LEVEL             run this CPU level of the model, not the best that fits\n"
     "  --bench N [--warmup N]  time N runs: min, median, max\n"
     "  --profile               time per kernel\n"
     "  --info                  inputs, outputs, sizes, target\n"
     "  --json                  print as one JSON object\n";
 
 typedef struct options {
-  const char *model, *output_dir;
+  const char *model, *output_dir, *cpu;
   const char **inputs;
   uint32_t input_count;
   int64_t random, threads, device, bench, warmup;
@@ -134,6 +135,7 @@ static int parse_options(int count, char **words, options *o, bool takes_model) 
       {"--input", INPUT, NULL, NULL},
       {"--random", NUMBER, &o->random, &o->is_random},
       {"--output-dir", TEXT, &o->output_dir, NULL},
+      {"--cpu", TEXT, &o->cpu, NULL},
       {"--device", NUMBER, &o->device, NULL},
       {"--threads", NUMBER, &o->threads, NULL},
       {"--bench", NUMBER, &o->bench, NULL},
@@ -474,8 +476,10 @@ static int print_results(const session *s, bool ran) {
 
 static int run_session(session *s) {
   const options *o = s->o;
-  cmz_config config = {
-      .struct_size = sizeof config, .threads = (uint32_t)o->threads, .device = (int32_t)o->device};
+  cmz_config config = {.struct_size = sizeof config,
+                       .threads = (uint32_t)o->threads,
+                       .device = (int32_t)o->device,
+                       .cpu = o->cpu};
   bool only_info = o->info && !o->input_count && !o->is_random && !o->bench && !o->profile;
   if (only_info) return print_results(s, false);
   int rc = s->api->create(&config, &s->model);

@@ -132,12 +132,21 @@ static size_t table_bytes(cmz_model *m) {
 
 static int pick_level(cmz_model *m, const cmz_program *p) {
   uint64_t features = cmz_cpu_detect();
+  const char *wanted = m->config.cpu;
+  bool known = !wanted;
   for (uint32_t i = 0; i < p->level_count; i++) {
+    if (wanted && strcmp(wanted, p->levels[i].name) != 0) continue;
+    known = true;
     if ((p->levels[i].features & ~features) == 0) {
       m->level = &p->levels[i];
       return CMZ_SUCCESS;
     }
   }
+  if (!known)
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "config: cpu: the model has no level \"%s\" (%s)",
+                        wanted, p->description->target);
+  if (wanted)
+    return cmz_fail_run(m, CMZ_UNAVAILABLE, "config: cpu: this CPU cannot run \"%s\"", wanted);
   return cmz_fail_run(m, CMZ_UNAVAILABLE, "this CPU lacks what the model was compiled for (%s)",
                       p->description->target);
 }

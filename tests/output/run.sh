@@ -72,6 +72,12 @@ small() {
   [ $(($(stat -c %s stripped.so) - weights)) -le 65536 ]
 }
 check "the stripped .so is at most 64 KiB larger than its weights" small
+# ---- CPU levels ----
+check "mnist-8 for two levels" compile -o levels.so --cpu x86-64,x86-64-v2
+check "the lower level runs when asked for" "$RUN" levels.so --input "$INPUT" --cpu x86-64
+refuses_level() { ! "$RUN" levels.so --input "$INPUT" --cpu x86-64-v9 2>message && grep -q 'no level "x86-64-v9"' message; }
+check "a level that the model does not have is refused by name" refuses_level
+
 not_writable_and_executable() { ! readelf -lW "$1" | grep -qE 'LOAD.* RWE '; }
 check "no memory is both written and executed" not_writable_and_executable digits.so
 

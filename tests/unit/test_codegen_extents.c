@@ -38,6 +38,10 @@ static void conv_batch_only(void) {
   set_ints("pads", (int64_t[]){1, 1}, 2), set_ints("strides", (int64_t[]){2}, 1);
   then1("Sigmoid", y);
 }
+static void conv_to_one(void) { /* one sum a batch element: gathered along the batch */
+  cmz_vid y = then2("Conv", then1("Relu", IN(0, N(128), N(1))), f32(SHAPE(1, 128, 1)));
+  then2("ReduceMean", then1("Sigmoid", y), i64s((int64_t[]){2}, 1));
+}
 static void conv_image(void) {
   conv(IN(N(2), N(3), 0, 1), f32(SHAPE(5, 3, 3, 3)), f32(SHAPE(5)), 1, 1, 1, 1);
 }
@@ -157,6 +161,7 @@ static void triangle(void) { then1("Trilu", IN(2, 0, 1)), set_int("upper", 1); }
 
 static const kernel_case GRAPHS[] = {
     CASE(conv_batch),
+    CASE(conv_to_one),
     CASE(conv_batch_only),
     CASE(conv_image),
     CASE(conv_stride),
