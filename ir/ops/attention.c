@@ -1,5 +1,5 @@
 /* attention.c - Attention, RotaryEmbedding, and cmz.AttentionProbabilities, the masked softmax
- * between the two products of attention. com.microsoft's MultiHeadAttention becomes Attention. In:
+ * between the two products of attention. com.microsoft's MultiHeadAttention becomes Attention; FlexAttention. In:
  * queries, keys, values, masks, caches. Out: the attended values, the caches with the new keys.
  * Always holds: grouped heads are a batch dimension that keys and values broadcast over, never
  * copied; a row without any allowed key is zero. */
@@ -433,6 +433,118 @@ static cmz_status expand_multi_head(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
+/* ---- FlexAttention (ai.onnx.preview): attention whose scores and probabilities subgraphs change ---- */
+
+static const char *const mods[2] = {"score_mod", "prob_mod"};
+
+/* The type that scores and probabilities have: at least f32 unless the node says otherwise. */
+static cmz_dtype flex_type(const cmz_node *n, cmz_dtype data) {
+  int64_t precision = cmz_node_int(n, "softmax_precision", 0);
+  return precision > 0 && precision < CMZ_DTYPE_COUNT ? (cmz_dtype)precision
+                                                      : cmz_dtype_info(data)->compute;
+}
+
+static cmz_status infer_flex(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  const cmz_type q = *cmz_input_type(m, node, 0), k = *cmz_input_type(m, node, 1),
+                 v = *cmz_input_type(m, node, 2);
+  int64_t a, b;
+  if (q.rank != 4 || k.rank != 4 || v.rank != 4)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "Q, K and V need rank 4");
+  cmz_dim keys[4] = {q.shape[0], CMZ_DIM_NONE, CMZ_DIM_NONE, q.shape[3]},
+          values[4] = {q.shape[0], k.shape[1], k.shape[2], CMZ_DIM_NONE};
+  CMZ_TRY(cmz_check_shape(m, n, 1, 4, keys));
+  CMZ_TRY(cmz_check_shape(m, n, 2, 4, values));
+  if (cmz_dim_is_const(m->dims, q.shape[1], &a) && cmz_dim_is_const(m->dims, k.shape[1], &b) &&
+      (b < 1 || a % b))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "%" PRId64 " query heads for %" PRId64 " key heads", a,
+                         b);
+  cmz_dtype type = flex_type(node, q.dtype);
+  if (!cmz_dtype_is_float(type)) return cmz_node_fail(m, n, CMZ_E_INPUT, "needs floats");
+  cmz_dim scores[4] = {q.shape[0], q.shape[1], q.shape[2], k.shape[2]};
+  for (int i = 0; i < 2; i++) {
+    const cmz_attr *mod = cmz_node_attr(cmz_node_get(m, n), mods[i]);
+    if (!mod) continue;
+    cmz_gid g = mod->graph;
+    if (cmz_graph_get(m, g)->inputs.count != 1 || cmz_graph_get(m, g)->outputs.count != 1)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "%s must have one input and one output", mods[i]);
+    cmz_value_set_type(m, cmz_graph_get(m, g)->inputs.data[0], type, 4, scores);
+    CMZ_TRY(cmz_infer_graph(m, g));
+    const cmz_type y = cmz_value_get(m, cmz_graph_get(m, g)->outputs.data[0])->type;
+    bool same = y.rank == 4;
+    for (uint32_t j = 0; same && j < 4; j++) same = !cmz_dims_differ(m, y.shape[j], scores[j]);
+    if (!same) return cmz_node_fail(m, n, CMZ_E_INPUT, "%s changes the shape", mods[i]);
+  }
+  cmz_dim y[4] = {q.shape[0], q.shape[1], q.shape[2], v.shape[3]};
+  cmz_set_output(m, n, 0, v.dtype, 4, y);
+  return CMZ_OK;
+}
+
+/* What subgraph NAME of N makes of V: an If that is always taken; the fold pass puts the nodes in its place. */
+static cmz_vid modified(cmz_module *m, cmz_nid n, const char *name, cmz_vid v) {
+  const cmz_attr *mod = cmz_node_attr(cmz_node_get(m, n), name);
+  if (!mod || !v) return v;
+  cmz_gid then = mod->graph, parent = cmz_node_get(m, n)->graph;
+  cmz_dtype type = cmz_value_get(m, v)->type.dtype;
+  cmz_node_remove_attr(m, n, name);
+  cmz_vid condition = cmz_value_add_scalar(m, parent, CMZ_BOOL, 1), out = cmz_value_add(m, parent, NULL);
+  cmz_nid branch =
+      cmz_node_insert(m, n, cmz_op_get("If"), NULL, 1, &condition, 1, &out);
+  cmz_node_add_source(m, branch, n);
+  cmz_value_replace_uses(m, cmz_graph_get(m, then)->inputs.data[0], v);
+  cmz_value_get(m, cmz_graph_get(m, then)->inputs.data[0])->is_input = false;
+  cmz_graph_get(m, then)->inputs.count = 0;
+  cmz_graph_get(m, then)->owner = branch;
+  cmz_gid otherwise = cmz_module_add_graph(m, "unchanged", branch, parent);
+  cmz_vid copy = cmz_value_add(m, otherwise, NULL);
+  cmz_nid identity = cmz_node_add(m, otherwise, cmz_op_get("Identity"), NULL, 1, &v, 1, &copy);
+  cmz_node_add_source(m, identity, n);
+  cmz_graph_add_output(m, otherwise, copy);
+  cmz_node_set_attr(m, branch, &(cmz_attr){.name = "then_branch", .kind = CMZ_ATTR_GRAPH, .graph = then});
+  cmz_node_set_attr(m, branch, &(cmz_attr){.name = "else_branch", .kind = CMZ_ATTR_GRAPH, .graph = otherwise});
+  if (cmz_infer_node(m, branch) != CMZ_OK) return 0;
+  return cmz_build_cast(m, n, out, type);
+}
+
+static cmz_status expand_flex(cmz_module *m, cmz_nid n) {
+  const cmz_node node = *cmz_node_get(m, n);
+  const cmz_type q_type = *cmz_input_type(m, &node, 0), k_type = *cmz_input_type(m, &node, 1),
+                 v_type = *cmz_input_type(m, &node, 2);
+  cmz_dtype type = flex_type(&node, q_type.dtype);
+  int64_t size;
+  if (!cmz_node_attr(&node, "scale") && !cmz_dim_is_const(m->dims, q_type.shape[3], &size))
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the size of a head is not constant");
+  double scale = cmz_node_attr(&node, "scale") ? cmz_node_float(&node, "scale", 1) : 1 / sqrt((double)size);
+  cmz_vid q = node.inputs[0], k = node.inputs[1], v = node.inputs[2];
+  cmz_dim one = cmz_dim_const(m->dims, 1), repeat = cmz_dim_floordiv(m->dims, q_type.shape[1], k_type.shape[1]);
+  cmz_dim heads = k_type.shape[1], queries = q_type.shape[2], keys = k_type.shape[2];
+  cmz_dim deep_q[5] = {q_type.shape[0], heads, repeat, queries, q_type.shape[3]},
+          deep_k[5] = {q_type.shape[0], heads, one, keys, q_type.shape[3]},
+          deep_v[5] = {q_type.shape[0], heads, one, keys, v_type.shape[3]},
+          deep_p[5] = {q_type.shape[0], heads, repeat, queries, keys},
+          flat_p[4] = {q_type.shape[0], q_type.shape[1], queries, keys},
+          flat_y[4] = {q_type.shape[0], q_type.shape[1], queries, v_type.shape[3]};
+  if (scale >= 0 && narrow(m, q)) {
+    scale = sqrt(scale);
+    k = rounded(m, n, cmz_build2(m, n, "Mul", k, cmz_build_scalar_like(m, n, k, scale)));
+  }
+  q = rounded(m, n, cmz_build2(m, n, "Mul", q, cmz_build_scalar_like(m, n, q, scale)));
+  q = cmz_build_reshape(m, n, q, deep_q, 5);
+  k = cmz_build_reshape(m, n, k, deep_k, 5);
+  v = cmz_build_reshape(m, n, cmz_build_cast(m, n, v, type), deep_v, 5);
+  if (k) k = cmz_build_transpose(m, n, k, (const int64_t[]){0, 1, 2, 4, 3}, 5);
+  cmz_vid p = rounded(m, n, cmz_build2(m, n, "MatMul", q, k));
+  p = cmz_build_reshape(m, n, cmz_build_cast(m, n, p, type), flat_p, 4);
+  p = modified(m, n, "score_mod", p);
+  p = modified(m, n, "prob_mod", p ? cmz_build1(m, n, "Softmax", p) : 0);
+  p = cmz_build_reshape(m, n, p, deep_p, 5);
+  cmz_vid y = cmz_build_reshape(m, n, cmz_build2(m, n, "MatMul", p, v), flat_y, 4);
+  y = cmz_build_cast(m, n, y, v_type.dtype);
+  if (!y) return CMZ_E_INTERNAL;
+  cmz_build_finish(m, n, y);
+  return CMZ_OK;
+}
+
 /* ---- RotaryEmbedding ---- */
 
 /* Number of heads when the input is [B, S, hidden]; 0 for [B, heads, S, size]. */
@@ -591,5 +703,16 @@ const cmz_op cmz_ops_attention[] = {
      .eval = eval_rotary,
      .describe = describe_rotary,
      .attributes = "interleaved:i num_heads:i rotary_embedding_dim:i"},
+    {.domain = "ai.onnx.preview",
+     .name = "FlexAttention",
+     .min_inputs = 3,
+     .max_inputs = 3,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .operands = "TTT",
+     .attributes = "prob_mod:g scale:f score_mod:g softmax_precision:i",
+     .infer = infer_flex,
+     .expand = expand_flex},
     {.name = NULL},
 };

@@ -9,10 +9,9 @@
 static cmz_status infer_batch(cmz_module *m, cmz_nid n) {
   const cmz_node *node = cmz_node_get(m, n);
   const cmz_type *x = cmz_input_type(m, node, 0);
-  if (cmz_node_int(node, "training_mode", 0))
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "training mode");
+  bool training = cmz_node_int(node, "training_mode", 0) != 0;
   if (x->rank < 1) return cmz_node_fail(m, n, CMZ_E_INPUT, "the input has rank 0");
-  for (uint32_t i = 1; i < node->output_count; i++)
+  for (uint32_t i = training ? 3 : 1; i < node->output_count; i++)
     if (node->outputs[i] && (cmz_value_get(m, node->outputs[i])->uses.count ||
                              cmz_value_get(m, node->outputs[i])->output_uses))
       return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "outputs other than the first (training)");
@@ -21,6 +20,8 @@ static cmz_status infer_batch(cmz_module *m, cmz_nid n) {
     const cmz_type *p = cmz_input_type(m, node, i);
     if (p->rank != 1 || cmz_dims_differ(m, p->shape[0], x->shape[axis]))
       return cmz_node_fail(m, n, CMZ_E_INPUT, "input %u is not one number per channel", i);
+    /* In training mode outputs 1 and 2 are the running mean and variance. */
+    if (training && i < 3) p = cmz_input_type(m, node, i + 2);
     cmz_set_output(m, n, i, p->dtype, 1, p->shape);
   }
   x = cmz_input_type(m, node, 0);
@@ -68,17 +69,48 @@ static bool fold_batch(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dtype dtype,
   return true;
 }
 
+/* Training mode: the statistics of this batch normalise it, and the running ones move towards them. */
+static cmz_status batch_statistics(cmz_module *m, cmz_nid n, const cmz_node *node, cmz_vid *mean,
+                                   cmz_vid *variance) {
+  uint32_t rank = cmz_input_type(m, node, 0)->rank, count = 0;
+  double momentum = cmz_node_float(node, "momentum", 0.9);
+  int64_t axes[CMZ_MAX_RANK];
+  for (uint32_t i = 0; i < rank; i++)
+    if (i != 1 && rank > 1) axes[count++] = i;
+  cmz_dtype kept = cmz_input_type(m, node, 3)->dtype;
+  cmz_vid x = cmz_build_cast(m, n, node->inputs[0], cmz_dtype_info(kept)->compute);
+  *mean = cmz_build_reduce(m, n, "ReduceMean", x, axes, count, false);
+  cmz_vid rest = cmz_build2(m, n, "Sub", x, per_channel(m, n, *mean, rank));
+  *variance =
+      cmz_build_reduce(m, n, "ReduceMean", cmz_build2(m, n, "Mul", rest, rest), axes, count, false);
+  cmz_vid now[2] = {*mean, *variance};
+  for (uint32_t i = 0; i < 2; i++) {
+    cmz_vid old = cmz_build_cast(m, n, node->inputs[3 + i], cmz_dtype_info(kept)->compute), next;
+    if (!now[i] || !old) return CMZ_E_INTERNAL;
+    next = cmz_build2(m, n, "Add",
+                      cmz_build2(m, n, "Mul", old, cmz_build_scalar_like(m, n, old, momentum)),
+                      cmz_build2(m, n, "Mul", now[i], cmz_build_scalar_like(m, n, old, 1 - momentum)));
+    next = cmz_build_cast(m, n, next, kept);
+    if (!next) return CMZ_E_INTERNAL;
+    if (cmz_node_output(node, 1 + i)) cmz_value_replace_uses(m, node->outputs[1 + i], next);
+  }
+  return CMZ_OK;
+}
+
 static cmz_status expand_batch(cmz_module *m, cmz_nid n) {
   const cmz_node node = *cmz_node_get(m, n);
   uint32_t rank = cmz_input_type(m, &node, 0)->rank;
   cmz_dtype dtype = cmz_input_type(m, &node, 0)->dtype;
   double epsilon = cmz_node_float(&node, "epsilon", 1e-5);
   cmz_vid factor, offset, x = node.inputs[0];
-  if (!fold_batch(m, n, rank, dtype, epsilon, &factor, &offset)) {
+  bool training = cmz_node_int(&node, "training_mode", 0) != 0;
+  if (training || !fold_batch(m, n, rank, dtype, epsilon, &factor, &offset)) {
+    cmz_vid mean = node.inputs[3], variance = node.inputs[4];
+    if (training) CMZ_TRY(batch_statistics(m, n, &node, &mean, &variance));
     cmz_vid scale = cmz_build_cast(m, n, node.inputs[1], dtype),
             bias = cmz_build_cast(m, n, node.inputs[2], dtype);
-    cmz_vid mean = cmz_build_cast(m, n, node.inputs[3], dtype),
-            variance = cmz_build_cast(m, n, node.inputs[4], dtype);
+    mean = cmz_build_cast(m, n, mean, dtype);
+    variance = cmz_build_cast(m, n, variance, dtype);
     cmz_vid sum = cmz_build2(m, n, "Add", variance, cmz_build_scalar_like(m, n, x, epsilon));
     factor = cmz_build2(m, n, "Div", scale, cmz_build1(m, n, "Sqrt", sum));
     offset = cmz_build2(m, n, "Sub", bias, cmz_build2(m, n, "Mul", mean, factor));
@@ -98,9 +130,29 @@ static cmz_status eval_batch(cmz_eval *e, const cmz_node *n, const cmz_array *in
   double epsilon = cmz_node_float(n, "epsilon", 1e-5);
   int64_t inner = 1, channels = x->rank > 1 ? x->shape[1] : x->shape[0];
   for (uint32_t i = 2; i < x->rank; i++) inner *= x->shape[i];
-  for (int64_t i = 0; i < (int64_t)cmz_array_count(x); i++) {
+  bool training = cmz_node_int(n, "training_mode", 0) != 0;
+  double *mean = CMZ_NEW_ARRAY(e->arena, double, (size_t)channels + 1),
+         *variance = CMZ_NEW_ARRAY(e->arena, double, (size_t)channels + 1);
+  int64_t total = (int64_t)cmz_array_count(x);
+  double each = channels ? (double)total / (double)channels : 0;
+  for (int64_t i = 0; training && i < total; i++) mean[i / inner % channels] += cmz_get(x, i) / each;
+  for (int64_t i = 0; training && i < total; i++) {
+    double rest = cmz_get(x, i) - mean[i / inner % channels];
+    variance[i / inner % channels] += rest * rest / each;
+  }
+  for (uint32_t j = 0; j < 2; j++) {
+    double *now = j ? variance : mean, momentum = cmz_node_float(n, "momentum", 0.9);
+    bool wanted = training && n->output_count > 1 + j && n->outputs[1 + j];
+    if (wanted) CMZ_TRY(cmz_eval_output_like(e, &outputs[1 + j], &inputs[3 + j]));
+    for (int64_t c = 0; c < channels; c++) {
+      double old = cmz_get(&inputs[3 + j], c);
+      if (wanted) cmz_set(&outputs[1 + j], c, old * momentum + now[c] * (1 - momentum));
+      if (!training) now[c] = old;
+    }
+  }
+  for (int64_t i = 0; i < total; i++) {
     int64_t c = i / inner % channels;
-    double v = (cmz_get(x, i) - cmz_get(&inputs[3], c)) / sqrt(cmz_get(&inputs[4], c) + epsilon);
+    double v = (cmz_get(x, i) - mean[c]) / sqrt(variance[c] + epsilon);
     cmz_set(&outputs[0], i, v * cmz_get(&inputs[1], c) + cmz_get(&inputs[2], c));
   }
   return CMZ_OK;
