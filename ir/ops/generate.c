@@ -147,7 +147,28 @@ static cmz_dim whole_number(cmz_module *m, cmz_vid v) {
   return e && count == 1 ? e[0] : CMZ_DIM_NONE;
 }
 
-/* A range of floats: constants, or whole numbers. */
+/* The number of elements computed by the graph itself, by nodes placed before N. They are made once: attribute `counted`
+ * says so, and the type that N has then stays. */
+static cmz_status count_at_run_time(cmz_module *m, cmz_nid n, const cmz_vid *in, cmz_dim *count) {
+  cmz_vid out = cmz_ops_output(m, n, 0), v[3];
+  const cmz_type *known = out ? cmz_ops_type(m, out) : NULL;
+  if (known && known->rank == 1 && cmz_node_int(cmz_node_get(m, n), "counted", 0)) {
+    *count = known->shape[0];
+    return CMZ_OK;
+  }
+  for (int i = 0; i < 3; i++)
+    v[i] = cmz_build_reshape(m, n, cmz_build_cast(m, n, in[i], CMZ_F64), NULL, 0);
+  cmz_vid length = cmz_build2(m, n, "Div", cmz_build2(m, n, "Sub", v[1], v[0]), v[2]);
+  length = length ? cmz_build_cast(m, n, cmz_build1(m, n, "Ceil", length), CMZ_I64) : 0;
+  uint32_t own = 0;
+  const cmz_dim *e = length ? cmz_value_demand_elements(m, length, &own) : NULL;
+  if (!e || own != 1) return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "its length is not known");
+  *count = cmz_dim_max(m->dims, e[0], cmz_dim_const(m->dims, 0));
+  cmz_node_set_int(m, n, "counted", 1);
+  return CMZ_OK;
+}
+
+/* A range of floats: constants, whole numbers, or a length that the run computes. */
 static cmz_status infer_float_range(cmz_module *m, cmz_nid n, const cmz_vid *in, cmz_dim *count) {
   double start, limit, delta;
   if (cmz_const_f64(m, in[0], &start) && cmz_const_f64(m, in[1], &limit) &&
@@ -158,9 +179,7 @@ static cmz_status infer_float_range(cmz_module *m, cmz_nid n, const cmz_vid *in,
     return CMZ_OK;
   }
   cmz_dim a = whole_number(m, in[0]), b = whole_number(m, in[1]), step = whole_number(m, in[2]);
-  if (!a || !b || !step)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
-                         "its length depends on floats that are computed during the run");
+  if (!a || !b || !step) return count_at_run_time(m, n, in, count);
   *count = cmz_dim_ceildiv(m->dims, cmz_dim_sub(m->dims, b, a), step);
   *count = cmz_dim_max(m->dims, *count, cmz_dim_const(m->dims, 0));
   return CMZ_OK;
