@@ -175,6 +175,9 @@ void cmz_kernel_compact(cmz_kernel *k);
 /* Splits reduction axes that index expressions take apart (axis / 16, axis % 16: blocked layouts), so that all indices
  * are affine; a SUM whose terms are zero in the padding of the last block runs over the whole block. Then compacts. */
 void cmz_kernel_split_blocked_reductions(cmz_kernel *k);
+/* The same for known extents that the divisor divides, as often as something is left to split: packed weights are read by
+ * group, block of four and code of a byte. Then compacts. */
+void cmz_kernel_split_packed_reductions(cmz_kernel *k);
 
 /* Text form (also the input of the hash), parse back, structural hash of description and schedule. */
 void cmz_kernel_print(const cmz_kernel *k, cmz_text *text);

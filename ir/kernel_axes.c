@@ -281,19 +281,31 @@ void cmz_kernel_merge_axes(cmz_kernel *k) {
 
 /* ---- blocked reductions ---- */
 
-/* The largest constant by which something is divided that is AXIS itself; 0: none. */
-static int64_t block_of(const cmz_kernel *k, cmz_expr e, uint16_t axis, bool *seen) {
+/* The largest constant up to LIMIT by which something is divided that is AXIS itself, and that
+ * divides EXTENT (0: any extent); 0: none. */
+static int64_t block_of(const cmz_kernel *k, cmz_expr e, uint16_t axis, int64_t extent,
+                        bool *seen) {
   if (!e || seen[e]) return 0;
   seen[e] = true;
   const cmz_expr_node *n = cmz_x_get(k, e);
   int64_t block = 0, value;
   if ((n->op == CMZ_X_FLOORDIV || n->op == CMZ_X_MOD) && cmz_x_is_int(k, n->args[1], &value) &&
-      value > 1) {
+      value > 1 && extent % value == 0) {
     const cmz_expr_node *a = cmz_x_get(k, n->args[0]);
     if (a->op == CMZ_X_AXIS && a->i == axis) block = value;
   }
   for (int i = 0; i < 3; i++) {
-    int64_t inside = block_of(k, n->args[i], axis, seen);
+    int64_t inside = block_of(k, n->args[i], axis, extent, seen);
+    block = CMZ_MAX(block, inside);
+  }
+  return block;
+}
+
+static int64_t block_of_axis(const cmz_kernel *k, uint16_t axis, int64_t extent) {
+  int64_t block = 0;
+  bool *seen = CMZ_NEW_ARRAY(k->arena, bool, k->exprs.count);
+  for (uint32_t s = 0; s < k->stores.count; s++) {
+    int64_t inside = block_of(k, k->stores.data[s].value, axis, extent, seen);
     block = CMZ_MAX(block, inside);
   }
   return block;
@@ -346,22 +358,26 @@ static bool all_zero_in_padding(const cmz_kernel *k, cmz_expr e, uint16_t axis, 
   return true;
 }
 
+static bool splits_by(const cmz_kernel *k, uint16_t axis, int64_t extent, int64_t block) {
+  return block >= 2 && block <= 4096 && block < extent && !find_lists(k, axis, axis).store;
+}
+
 static void split_blocked(cmz_kernel *k, uint16_t axis) {
-  int64_t extent, block = 0;
-  bool *seen = CMZ_NEW_ARRAY(k->arena, bool, k->exprs.count);
-  for (uint32_t s = 0; s < k->stores.count; s++) {
-    int64_t inside = block_of(k, k->stores.data[s].value, axis, seen);
-    block = CMZ_MAX(block, inside);
+  int64_t extent;
+  if (!cmz_x_is_int(k, k->axes.data[axis].extent, &extent)) return;
+  int64_t block = block_of_axis(k, axis, 0), even = block_of_axis(k, axis, extent);
+  bool guarded = false;
+  if (block < 2 || block > 4096 || find_lists(k, axis, axis).store) return;
+  if (block != even) {
+    guarded = find_lists(k, axis, axis).other;
+    bool *seen = CMZ_NEW_ARRAY(k->arena, bool, k->exprs.count);
+    for (uint32_t s = 0; s < k->stores.count && !guarded; s++)
+      guarded = !all_zero_in_padding(k, k->stores.data[s].value, axis, block, seen);
   }
-  if (block < 2 || block > 4096 || !cmz_x_is_int(k, k->axes.data[axis].extent, &extent)) return;
-  bool whole = extent % block == 0, guarded = false;
-  axis_lists lists = find_lists(k, axis, axis);
-  if (lists.store) return;
-  if (!whole && lists.other) guarded = true;
-  else if (!whole) {
-    memset(seen, 0, k->exprs.count * sizeof *seen);
-    for (uint32_t s = 0; s < k->stores.count; s++)
-      guarded |= !all_zero_in_padding(k, k->stores.data[s].value, axis, block, seen);
+  /* A test in every step costs more than what is left of the divisions. */
+  if (guarded && splits_by(k, axis, extent, even)) {
+    block = even;
+    guarded = false;
   }
   uint16_t outer, inner;
   split(k, axis, (uint32_t)block, guarded, &outer, &inner);
@@ -371,5 +387,19 @@ void cmz_kernel_split_blocked_reductions(cmz_kernel *k) {
   uint32_t count = k->axes.count; /* the split ones are affine */
   for (uint16_t a = 0; a < count; a++)
     if (k->axes.data[a].kind == CMZ_AXIS_REDUCE) split_blocked(k, a);
+  cmz_kernel_split_packed_reductions(k);
+}
+
+/* Axes that a split leaves behind may be divided again (a group, then the codes of a byte). */
+void cmz_kernel_split_packed_reductions(cmz_kernel *k) {
+  for (uint16_t a = 0; a < k->axes.count && k->axes.count < 200; a++) {
+    int64_t extent;
+    if (k->axes.data[a].kind != CMZ_AXIS_REDUCE ||
+        !cmz_x_is_int(k, k->axes.data[a].extent, &extent))
+      continue;
+    int64_t block = block_of_axis(k, a, extent);
+    uint16_t outer, inner;
+    if (splits_by(k, a, extent, block)) split(k, a, (uint32_t)block, false, &outer, &inner);
+  }
   cmz_kernel_compact(k);
 }

@@ -177,8 +177,9 @@ static int64_t panel_of(const cmz_kernel *k, uint16_t axis) {
 }
 
 /* Axes that run through panels become two, so that every access is affine again. */
-static void split_panels(cmz_kernel *k) {
-  cmz_kernel_split_blocked_reductions(k);
+static void split_panels(cmz_kernel *k, bool blocked) {
+  if (blocked) cmz_kernel_split_blocked_reductions(k);
+  else cmz_kernel_split_packed_reductions(k);
   uint32_t count = k->axes.count;
   for (uint16_t axis = 0; axis < count; axis++) {
     int64_t extent, panel;
@@ -200,12 +201,20 @@ static bool has_layouts(const cmz_module *m, const cmz_described *d) {
   return false;
 }
 
+/* Whether the kernel reads weights in a storage format. */
+static bool decodes(const cmz_module *m, const cmz_described *d) {
+  for (uint32_t i = 0; i < d->node_count; i++)
+    if (cmz_node_get(m, d->nodes[i])->op->flags & CMZ_OP_DECODE) return true;
+  return false;
+}
+
 static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   cmz_module *m = p->m;
   cmz_described d = {0};
   CMZ_TRY(cmz_describe_node(m, n, p->run->fused, p->arena, &d));
   cmz_kernel_merge_axes(d.kernel);
-  if (has_layouts(m, &d)) split_panels(d.kernel);
+  bool blocked = has_layouts(m, &d);
+  if (blocked || decodes(m, &d)) split_panels(d.kernel, blocked);
   cmz_schedule *s = CMZ_NEW(p->arena, cmz_schedule);
   const cmz_cpu_row *level = p->run->target->levels[0];
   CMZ_TRY(level->threads

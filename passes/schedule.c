@@ -16,6 +16,7 @@
 #define SHORT_SUM 32        /* products */
 #define ASSUMED_EXTENT 64   /* of an axis whose extent is known at run time only */
 #define NEAR_STRIDE 4
+#define LONGEST_CHOOSER 8 /* iterations of an axis that selects parts of loaded values */
 #define VECTOR_BITS_BASE                                                                           \
   32 /* lanes are counted in elements of this size unless all values are wider */
 
@@ -341,6 +342,34 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   s->axes[t->row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
 }
 
+/* Whether AXIS takes part in E's value other than through the indices of loads. */
+static bool enters_value(const cmz_kernel *k, cmz_expr e, uint16_t axis, uint8_t *seen) {
+  if (e == 0 || seen[e]) return false;
+  seen[e] = 1;
+  const cmz_expr_node *n = cmz_x_get(k, e);
+  if (n->op == CMZ_X_AXIS) return n->i == axis;
+  if (n->op == CMZ_X_LOAD) return false;
+  for (int i = 0; i < 3; i++)
+    if (enters_value(k, n->args[i], axis, seen)) return true;
+  return false;
+}
+
+/* Short reduce axes that choose a part of a loaded value (a code of a byte, a place in a block of
+ * four) are unrolled whole: what they choose by is then constant. Returns the innermost of them, or
+ * LAST. */
+static uint16_t unroll_choosers(analysis *a, cmz_expr contraction, cmz_schedule *s, uint16_t last) {
+  const cmz_expr_node *n = cmz_x_get(a->k, contraction);
+  for (uint32_t i = 0; i < n->axis_count; i++) {
+    int64_t extent;
+    uint8_t *seen = CMZ_NEW_ARRAY(a->arena, uint8_t, a->k->exprs.count + 1);
+    if (!known_extent(a->k, n->axes[i], &extent) || extent > LONGEST_CHOOSER) continue;
+    if (!enters_value(a->k, find_product(a->k, n->args[0]), n->axes[i], seen)) continue;
+    s->axes[n->axes[i]].unroll = (uint16_t)extent;
+    last = n->axes[i];
+  }
+  return last;
+}
+
 /* A contraction without a contiguous vector axis: rows times rows. Vectors run along the sum;
  * several outputs share loads. */
 static void schedule_dots(analysis *a, const cmz_store *st, const shape *sh, choice *c) {
@@ -575,6 +604,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
       last = inner_reduce_axis(&a, sh.contraction);
       if (last != UINT16_MAX && tiles.row != UINT16_MAX) /* the loop's own work counts for less */
         out->axes[last].unroll = (uint16_t)CMZ_MIN(4, extent_of(k, last));
+      last = unroll_choosers(&a, sh.contraction, out, last);
     } else schedule_pointwise(&a, st, &sh, &c);
     if (sh.contraction != 0 && !contracts && !has_lanes(st, out)) schedule_dots(&a, st, &sh, &c);
     if (sh.reduce_volume > 0) {
