@@ -342,15 +342,18 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   s->axes[t->row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
 }
 
-/* Whether AXIS takes part in E's value other than through the indices of loads. */
-static bool enters_value(const cmz_kernel *k, cmz_expr e, uint16_t axis, uint8_t *seen) {
+/* Whether AXIS chooses a part of something loaded in E: by a shift or a comparison, not through the
+ * index of a load and not through bounds. */
+static bool chooses_part(const analysis *a, cmz_expr e, uint16_t axis, uint8_t *seen) {
   if (e == 0 || seen[e]) return false;
   seen[e] = 1;
-  const cmz_expr_node *n = cmz_x_get(k, e);
-  if (n->op == CMZ_X_AXIS) return n->i == axis;
+  const cmz_expr_node *n = cmz_x_get(a->k, e);
   if (n->op == CMZ_X_LOAD) return false;
+  if ((n->op == CMZ_X_SHR || n->op == CMZ_X_EQ) && cmz_x_uses_axis(a->k, e, axis) &&
+      contents_of(a, e).loads)
+    return true;
   for (int i = 0; i < 3; i++)
-    if (enters_value(k, n->args[i], axis, seen)) return true;
+    if (chooses_part(a, n->args[i], axis, seen)) return true;
   return false;
 }
 
@@ -363,7 +366,7 @@ static uint16_t unroll_choosers(analysis *a, cmz_expr contraction, cmz_schedule 
     int64_t extent;
     uint8_t *seen = CMZ_NEW_ARRAY(a->arena, uint8_t, a->k->exprs.count + 1);
     if (!known_extent(a->k, n->axes[i], &extent) || extent > LONGEST_CHOOSER) continue;
-    if (!enters_value(a->k, find_product(a->k, n->args[0]), n->axes[i], seen)) continue;
+    if (!chooses_part(a, find_product(a->k, n->args[0]), n->axes[i], seen)) continue;
     s->axes[n->axes[i]].unroll = (uint16_t)extent;
     last = n->axes[i];
   }
