@@ -133,7 +133,8 @@ const cmz_dim *cmz_value_elements(cmz_module *m, cmz_vid v, uint32_t *count) {
   *count = 0;
   if (!v) return NULL;
   cmz_value *value = cmz_value_get(m, v);
-  if (value->elements) {
+  uint32_t size; /* elements of a type that the value no longer has say nothing */
+  if (value->elements && (!small_count(m, v, 1u << 30, &size) || size == value->element_count)) {
     *count = value->element_count;
     return value->elements;
   }

@@ -192,6 +192,8 @@ static inline cmz_vid cmz_node_output(const cmz_node *n, uint32_t i) { return i 
 /* ---- whole module ---- */
 /* Checks every invariant above; CMZ_E_INTERNAL with a message that names the culprit. */
 cmz_status cmz_module_verify(const cmz_module *m);
+/* The same with another CODE: of a module that someone else has written. */
+cmz_status cmz_module_check(const cmz_module *m, cmz_status code);
 /* The .cmz text form. Constants above 64 bytes are written as references into WEIGHTS when it is not NULL,
  * else elided as `dense<...>` with a hash (not parseable). text.c documents the grammar. */
 void cmz_module_print(const cmz_module *m, cmz_text *text, cmz_text *weights);

@@ -660,9 +660,15 @@ cmz_status cmz_module_parse(cmz_context *ctx, const char *file, const char *text
   if (size) memcpy(copy, text, size);
   s.start = s.at = copy;
   s.end = copy + size;
-  cmz_status status = read_module(&s) ? cmz_module_verify(s.m) : s.status;
+  if (!read_module(&s)) {
+    cmz_arena_destroy(s.m->arena);
+    return s.status;
+  }
+  const char *source = s.m->file; /* messages name the text, not what it was made from */
+  s.m->file = file;
+  cmz_status status = cmz_module_check(s.m, CMZ_E_INPUT);
+  s.m->file = source;
   if (status == CMZ_OK) *module = s.m;
   else cmz_arena_destroy(s.m->arena);
-  return status == CMZ_E_INTERNAL ? CMZ_E_INPUT
-                                  : status; /* the text is at fault, not the compiler */
+  return status;
 }

@@ -1,12 +1,13 @@
 /* verify.c - checks every invariant of a module that module.h states.
- * In: a module after any pass. Out: CMZ_OK, or CMZ_E_INTERNAL with a message that names the
- * culprit. Always holds: ids are checked before they are followed, so that a broken module is
- * reported and not crashed on. */
+ * In: a module after any pass. Out: CMZ_OK, or an error with a message that names the culprit.
+ * Always holds: ids are checked before they are followed, so that a broken module is reported and
+ * not crashed on. */
 #include "module.h"
 #include "op.h"
 
 typedef struct verifier {
   const cmz_module *m;
+  cmz_status code; /* of what is wrong */
   cmz_arena *scratch;
   uint32_t *place;   /* by node: position in its graph's list + 1; 0 when it is in none */
   uint32_t *outputs; /* by value: graph outputs counted */
@@ -14,18 +15,18 @@ typedef struct verifier {
 } verifier;
 
 static cmz_status broken_node(const verifier *v, cmz_nid n, const char *what) {
-  return cmz_fail(v->m->ctx, CMZ_E_INTERNAL, cmz_node_loc(v->m, n),
-                  "inconsistent module: %s (node %u)", what, n);
+  return cmz_fail(v->m->ctx, v->code, cmz_node_loc(v->m, n), "inconsistent module: %s (node %u)",
+                  what, n);
 }
 
 static cmz_status broken_value(const verifier *v, cmz_vid id, const char *what) {
   cmz_loc loc = {.file = v->m->file, .tensor = cmz_value_get(v->m, id)->name};
-  return cmz_fail(v->m->ctx, CMZ_E_INTERNAL, loc, "inconsistent module: %s (value %u)", what, id);
+  return cmz_fail(v->m->ctx, v->code, loc, "inconsistent module: %s (value %u)", what, id);
 }
 
 static cmz_status broken_graph(const verifier *v, cmz_gid g, const char *what) {
   cmz_loc loc = {.file = v->m->file, .tensor = cmz_graph_get(v->m, g)->name};
-  return cmz_fail(v->m->ctx, CMZ_E_INTERNAL, loc, "inconsistent module: %s (graph %u)", what, g);
+  return cmz_fail(v->m->ctx, v->code, loc, "inconsistent module: %s (graph %u)", what, g);
 }
 
 static cmz_status check_graph_links(verifier *v, cmz_gid g) {
@@ -205,8 +206,12 @@ static cmz_status check_graph_outputs(verifier *v, cmz_gid g) {
   cmz_nid from;
   for (uint32_t i = 0; i < graph->outputs.count; i++) {
     cmz_vid id = graph->outputs.data[i];
-    if (id && !inside(v->m, g, cmz_value_get(v->m, id)->graph, &from))
+    if (!id) continue;
+    if (!inside(v->m, g, cmz_value_get(v->m, id)->graph, &from))
       return broken_value(v, id, "is an output of a graph that cannot see it");
+    cmz_nid producer = cmz_value_get(v->m, id)->producer;
+    if (from && producer && v->place[from] <= v->place[producer])
+      return broken_value(v, id, "is an output of a graph that runs before it is made");
   }
   return CMZ_OK;
 }
@@ -224,13 +229,15 @@ static cmz_status check(verifier *v) {
   for (uint32_t i = 0; i < m->entries.count; i++)
     if (m->entries.data[i] == 0 || m->entries.data[i] >= m->graphs.count ||
         cmz_graph_get(m, m->entries.data[i])->owner)
-      return cmz_fail(m->ctx, CMZ_E_INTERNAL, (cmz_loc){.file = m->file},
+      return cmz_fail(m->ctx, v->code, (cmz_loc){.file = m->file},
                       "inconsistent module: entry %u is no graph of its own", i);
   return CMZ_OK;
 }
 
-cmz_status cmz_module_verify(const cmz_module *m) {
-  verifier v = {.m = m, .scratch = cmz_arena_create(m->ctx)};
+cmz_status cmz_module_verify(const cmz_module *m) { return cmz_module_check(m, CMZ_E_INTERNAL); }
+
+cmz_status cmz_module_check(const cmz_module *m, cmz_status code) {
+  verifier v = {.m = m, .code = code, .scratch = cmz_arena_create(m->ctx)};
   v.place = CMZ_NEW_ARRAY(v.scratch, uint32_t, m->nodes.count);
   v.outputs = CMZ_NEW_ARRAY(v.scratch, uint32_t, m->values.count);
   v.uses = CMZ_NEW_ARRAY(v.scratch, uint32_t, m->values.count);

@@ -9,6 +9,7 @@
 #include "../../frontend/importers.h"
 #include "../../ir/op.h"
 #include "../../passes/passes.h"
+#include "mutate_text.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -540,7 +541,8 @@ typedef struct options {
   uint64_t count;
   uint32_t mutations;
   const char *keep, *last_pass;
-  bool text; /* what comes out must survive being printed and parsed */
+  const char *text_pass; /* not the model is mutated but its text form after this pass */
+  bool text;             /* what comes out must survive being printed and parsed */
 } options;
 
 /* Shared with the children, so that a crash does not lose it. */
@@ -576,15 +578,19 @@ static cmz_status check_text(cmz_context *ctx, const cmz_module *m, tally *t) {
   return CMZ_OK;
 }
 
+static cmz_status run_passes(cmz_context *ctx, cmz_module *module, const char *last, bool verify) {
+  cmz_target target;
+  CMZ_TRY(cmz_target_parse(ctx, NULL, "x86-64-v3", NULL, &target));
+  cmz_pass_run run = {.optimise = 2, .target = &target, .stop_after = last, .verify = verify};
+  return cmz_passes_run(&run, module);
+}
+
 static cmz_status compile(cmz_context *ctx, const char *path, const options *o, tally *t) {
   cmz_module *module;
   CMZ_TRY(cmz_onnx_import(ctx, path, &module));
   t->read++;
   CMZ_TRY(cmz_module_verify(module));
-  cmz_target target;
-  CMZ_TRY(cmz_target_parse(ctx, NULL, "x86-64-v3", NULL, &target));
-  cmz_pass_run run = {.optimise = 2, .target = &target, .stop_after = o->last_pass, .verify = true};
-  CMZ_TRY(cmz_passes_run(&run, module));
+  CMZ_TRY(run_passes(ctx, module, o->last_pass, true));
   t->compiled++;
   return o->text ? check_text(ctx, module, t) : CMZ_OK;
 }
@@ -629,6 +635,52 @@ static void run_mutant(const sheet *s, const uint8_t *data, size_t size, uint64_
   if (ftruncate(s->descriptor, (off_t)s->capacity) != 0) _exit(3);
 }
 
+/* ---- the same with the text form ---- */
+
+typedef struct written {
+  cmz_text text, weights;
+} written;
+
+/* The text form of the model at PATH after pass PASS. Lives in CTX. */
+static bool write_text(cmz_context *ctx, const char *path, const char *pass, written *out) {
+  cmz_module *module;
+  if (cmz_onnx_import(ctx, path, &module) != CMZ_OK ||
+      run_passes(ctx, module, pass, false) != CMZ_OK)
+    return false;
+  *out = (written){.text = {.arena = ctx->arena}, .weights = {.arena = ctx->arena}};
+  cmz_module_print(module, &out->text, &out->weights);
+  return true;
+}
+
+static cmz_status compile_text(cmz_context *ctx, const written *w, const options *o, tally *t) {
+  cmz_text text = mutate_text(ctx->arena, w->text.data, w->text.length, t->seed, o->mutations);
+  if (o->keep) cmz_file_write(ctx, o->keep, text.data, text.length);
+  cmz_file weights = {
+      .path = "weights", .data = (const uint8_t *)w->weights.data, .size = w->weights.length};
+  cmz_module *module;
+  CMZ_TRY(cmz_module_parse(ctx, "mutant.cmz", text.data, text.length, &weights, &module));
+  t->read++;
+  CMZ_TRY(run_passes(ctx, module, o->last_pass, true));
+  t->compiled++;
+  return CMZ_OK;
+}
+
+static void run_text_mutant(const written *w, const options *o, tally *t) {
+  jmp_buf target;
+  cmz_context *ctx = cmz_context_create(
+      &(cmz_context_options){.sink = note_internal, .user = t, .memory_limit = (size_t)1 << 30});
+  if (!ctx) _exit(3);
+  ctx->out_of_memory = &target;
+  if (setjmp(target) == 0) {
+    cmz_status status = compile_text(ctx, w, o, t);
+    if (status != CMZ_OK && ctx->error_count == 0)
+      snprintf(t->finding, sizeof t->finding, "status %d without a message", status);
+  }
+  cmz_context_destroy(ctx);
+}
+
+/* ---- batches ---- */
+
 enum { BATCH = 500, PROCESSOR_SECONDS = 5, WALL_SECONDS = 60 };
 
 /* A limit on processor time, so that a busy machine makes no findings; on wall time, for what
@@ -639,8 +691,9 @@ static void limit_time(void) {
 }
 
 /* Runs seeds from FIRST in a child; returns the seed to go on with. */
-static uint64_t run_batch(const uint8_t *data, size_t size, uint64_t first, uint64_t end,
-                          const options *o, tally *t, const char *name, uint64_t *findings) {
+static uint64_t run_batch(const char *path, const uint8_t *data, size_t size, uint64_t first,
+                          uint64_t end, const options *o, tally *t, uint64_t *findings) {
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
   FILE *log = tmpfile();
   fflush(stdout);
   t->seed = first;
@@ -649,10 +702,17 @@ static uint64_t run_batch(const uint8_t *data, size_t size, uint64_t first, uint
   if (child == 0) {
     dup2(fileno(log), STDERR_FILENO);
     sheet s = make_sheet(size);
+    cmz_context *ctx = cmz_context_create(NULL);
+    jmp_buf no_memory;
+    written w;
+    if (!ctx || setjmp(no_memory)) _exit(3);
+    ctx->out_of_memory = &no_memory;
+    if (o->text_pass && !write_text(ctx, path, o->text_pass, &w)) _exit(3);
     for (t->seed = first; t->seed < end && t->seed < first + BATCH; t->seed++) {
       limit_time();
       t->mutants++;
-      run_mutant(&s, data, size, t->seed, o, t);
+      if (o->text_pass) run_text_mutant(&w, o, t);
+      else run_mutant(&s, data, size, t->seed, o, t);
       if (t->finding[0]) _exit(9);
     }
     _exit(0);
@@ -692,17 +752,18 @@ static bool read_whole(const char *path, uint8_t **data, size_t *size) {
 int main(int argc, char **argv) {
   options o = {.first_seed = 1, .count = 1000, .mutations = 3, .last_pass = "plan"};
   int c;
-  while ((c = getopt(argc, argv, "n:s:m:k:p:t")) != -1) {
+  while ((c = getopt(argc, argv, "n:s:m:k:p:x:t")) != -1) {
     if (c == 'n') o.count = strtoull(optarg, NULL, 10);
     else if (c == 's') o.first_seed = strtoull(optarg, NULL, 10);
     else if (c == 'm') o.mutations = (uint32_t)strtoul(optarg, NULL, 10);
     else if (c == 'k') o.keep = optarg;
     else if (c == 'p') o.last_pass = optarg;
+    else if (c == 'x') o.text_pass = optarg;
     else if (c == 't') o.text = true;
     else {
       fprintf(stderr,
               "usage: %s [-n mutants per file] [-s first seed] [-m mutations at most] [-p last "
-              "pass] [-t] [-k keep] model.onnx …\n",
+              "pass] [-t] [-x pass] [-k keep] model.onnx …\n",
               argv[0]);
       return 2;
     }
@@ -717,9 +778,8 @@ int main(int argc, char **argv) {
       fprintf(stderr, "%s: cannot be read\n", argv[i]);
       return 2;
     }
-    const char *slash = strrchr(argv[i], '/'), *name = slash ? slash + 1 : argv[i];
     for (uint64_t seed = o.first_seed, end = o.first_seed + o.count; seed < end;)
-      seed = run_batch(data, size, seed, end, &o, t, name, &findings);
+      seed = run_batch(argv[i], data, size, seed, end, &o, t, &findings);
     free(data);
   }
   printf("%" PRIu64 " mutants, %" PRIu64 " past the reader, %" PRIu64

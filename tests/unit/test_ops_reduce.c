@@ -189,6 +189,27 @@ static void test_loss(void **state) {
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+static void test_refused(void **state) {
+  (void)state;
+  cmz_vid x = f32s(SHAPE(3, 4)), in[2] = {x, given(CMZ_F64, SHAPE(4), 0.1, 2)};
+  apply("LayerNormalization", 2, in, 1);
+  refuses(CMZ_E_INPUT);
+  again();
+  x = f32s(SHAPE(3, 4));
+  apply("TopK", 1, &x, 2); /* opset 1 has attribute k: here there is neither */
+  refuses(CMZ_E_INPUT);
+  again();
+  /* elements of a type that a value no longer has */
+  cmz_vid v = i64s((int64_t[]){1, 2}, 2);
+  uint32_t count;
+  cmz_dim one = cmz_dim_const(F->m->dims, 1), three = cmz_dim_const(F->m->dims, 3);
+  cmz_value_set_elements(F->m, v, &one, 1);
+  cmz_value_set_type(F->m, v, CMZ_I64, 1, &one);
+  assert_non_null(cmz_value_elements(F->m, v, &count));
+  cmz_value_set_type(F->m, v, CMZ_I64, 1, &three);
+  assert_true(!cmz_value_elements(F->m, v, &count) || count != 1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {T(test_reductions),
                                      T(test_runtime_axes),
@@ -197,6 +218,7 @@ int main(void) {
                                      T(test_normalisations),
                                      T(test_pools),
                                      T(test_resize),
-                                     T(test_loss)};
+                                     T(test_loss),
+                                     T(test_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

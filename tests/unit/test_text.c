@@ -165,6 +165,14 @@ static void test_errors(void **state) {
       {"cmz 1 module \"m\" file \"f\" opset 1 ir 1 graphs 1 values 1\ngraph @1 \"\" entry {\n%1 "
        "\"x\" : f32[1] = \"If\"() {\"b\": graph @1} name \"\"\n}",
        "t.cmz"},
+      /* a branch gives what its If makes */
+      {"cmz 1 module \"m\" file \"f\" opset 13 ir 7 graphs 3 values 3\ngraph @1 \"\" entry "
+       "{\ninput %1 "
+       "\"c\" : bool[]\ninput %2 \"x\" : f32[1]\n%3 \"y\" : f32[1] = \"If\"(%1) {\"else_branch\": "
+       "graph "
+       "@2, \"then_branch\": graph @3} name \"\"\noutput %3\n}\ngraph @2 \"\" {\noutput "
+       "%2\n}\ngraph @3 \"\" {\noutput %3\n}\n",
+       "t.cmz"},
   };
   for (size_t i = 0; i < CMZ_COUNT_OF(cases); i++) {
     cmz_module *m;
@@ -172,6 +180,7 @@ static void test_errors(void **state) {
                      CMZ_E_INPUT);
     assert_null(m);
     const char *file = ctx->diagnostics.data[ctx->diagnostics.count - 1].loc.file;
+    assert_int_equal(ctx->diagnostics.data[ctx->diagnostics.count - 1].code, CMZ_E_INPUT);
     if (strncmp(file, cases[i].place, strlen(cases[i].place)) != 0)
       fail_msg("case %zu: %s, not %s", i, file, cases[i].place);
   }
