@@ -123,7 +123,7 @@ bool cmz_job_inform(cmz_job *job) {
   const cmz_options *o = &job->options;
   cmz_text text = {.arena = job->arena};
   if (o->help) cmz_options_help(&text, o->help);
-  if (o->version) cmz_text_add(&text, "cmzc %s, opsets 1 to 25 of ai.onnx\n", cmzc_version());
+  if (o->version) cmz_text_add(&text, "cmzc %s, opsets 1 to 28 of ai.onnx\n", cmzc_version());
   if (o->list_targets) list_targets(&text);
   if (o->list_ops) list_ops(&text);
   if (o->list_passes) list_passes(&text);
