@@ -94,11 +94,19 @@ void cmz_job_message(cmz_job *job, const cmz_diagnostic *d) {
 static void list_targets(cmz_text *text) {
   const cmz_os_row *os;
   const cmz_cpu_row *cpu;
+  const cmz_gpu_row *gpu;
+  const cmz_cpu_extension *extension;
   cmz_text_add(text, "systems (--target):\n  native\n");
-  for (uint32_t i = 0; (os = cmz_os_at(i)); i++) cmz_text_add(text, "  %s\n", os->triple);
-  cmz_text_add(text, "CPU levels (--cpu):\n  native\n");
+  for (uint32_t i = 0; (os = cmz_os_at(i)); i++)
+    cmz_text_add(text, "  %s%s\n", os->triple, os->least_version ? "[API level]" : "");
+  cmz_text_add(text, "GPUs (--target):\n");
+  for (uint32_t i = 0; (gpu = cmz_gpu_at(i)); i++) cmz_text_add(text, "  %s\n", gpu->name);
+  cmz_text_add(text, "CPU levels (--cpu, or --target on this system):\n  native\n");
   for (uint32_t i = 0; (cpu = cmz_cpu_at(i)); i++)
-    cmz_text_add(text, "  %-16s %s\n", cpu->name, cpu->arch);
+    if (!cpu->threads) cmz_text_add(text, "  %-16s %s\n", cpu->name, cpu->arch);
+  cmz_text_add(text, "extensions of a level (--cpu LEVEL+NAME):\n");
+  for (uint32_t i = 0; (extension = cmz_cpu_extension_at(i)); i++)
+    cmz_text_add(text, "  +%-15s %s\n", extension->name, extension->arch);
 }
 
 static void list_ops(cmz_text *text) {
