@@ -349,9 +349,11 @@ static bool chooses_part(const analysis *a, cmz_expr e, uint16_t axis, uint8_t *
   seen[e] = 1;
   const cmz_expr_node *n = cmz_x_get(a->k, e);
   if (n->op == CMZ_X_LOAD) return false;
-  if ((n->op == CMZ_X_SHR || n->op == CMZ_X_EQ) && cmz_x_uses_axis(a->k, e, axis) &&
-      contents_of(a, e).loads)
-    return true;
+  /* the shift, or the side that is compared with, itself: an axis below the load does not choose */
+  for (int i = 0; i < 2 && (n->op == CMZ_X_SHR || n->op == CMZ_X_EQ); i++)
+    if (cmz_x_uses_axis(a->k, n->args[i], axis) && !contents_of(a, n->args[i]).loads &&
+        contents_of(a, n->args[1 - i]).loads)
+      return true;
   for (int i = 0; i < 3; i++)
     if (chooses_part(a, n->args[i], axis, seen)) return true;
   return false;
