@@ -78,6 +78,9 @@ static cmz_status infer_one(cmz_module *m, cmz_nid n) {
   CMZ_TRY(cmz_pass_resolve_sequence(m, n, &done));
   if (done) return CMZ_OK;
   CMZ_TRY(cmz_infer_node(m, n));
+  /* Differentiated before anything is rewritten. */
+  if (strcmp(cmz_node_get(m, n)->op->name, "Gradient") == 0)
+    return cmz_node_get(m, n)->op->expand(m, n);
   bool resolved = false;
   CMZ_TRY(cmz_pass_resolve_graphs(m, n, &resolved));
   if (resolved) CMZ_TRY(cmz_infer_node(m, n));
@@ -91,6 +94,8 @@ static cmz_status infer_in_order(cmz_module *m, cmz_gid g) {
     if (cmz_node_get(m, n)->removed) continue;
     cmz_status status = infer_one(m, n);
     if (status != CMZ_OK && first == CMZ_OK) first = status;
+    /* What was placed before a node that stays is inferred already. */
+    while (!cmz_node_get(m, n)->removed && cmz_graph_get(m, g)->nodes.data[i] != n) i++;
     if (cmz_node_get(m, n)->removed && cmz_graph_get(m, g)->nodes.data[i] != n)
       i--; /* a branch stands in its place */
   }
