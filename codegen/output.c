@@ -122,7 +122,7 @@ static cmz_status write_texts(outputs *s) {
     const char *path = work_file(s, cmz_arena_printf(s->ctx->arena, "kernel%u.txt", i));
     const char *symbol = cmz_arena_printf(s->ctx->arena, "%s_k%u_%s", s->options->prefix, i,
                                           k->kernel->name ? k->kernel->name : "kernel");
-    CMZ_TRY(cmz_kernel_emit(s->ctx, k->kernel, k->schedule, cpu, s->options->target->kernel_os,
+    CMZ_TRY(cmz_kernel_emit(s->ctx, k->kernel, k->schedules, cpu, s->options->target->kernel_os,
                             symbol, s->options->optimise, NULL, 0, s->kind, path));
     const cmz_file *file;
     CMZ_TRY(cmz_file_map(s->ctx, path, &file));

@@ -47,8 +47,9 @@ typedef struct compilation {
 
 /* ---- names ---- */
 
-static const char *symbol_of(cmz_arena *arena, const cmz_plan_kernel *k, const cmz_cpu_row *cpu) {
-  cmz_hash128 h = cmz_kernel_hash(k->kernel, k->schedule);
+static const char *symbol_of(cmz_arena *arena, const cmz_plan_kernel *k, uint32_t level,
+                             const cmz_cpu_row *cpu) {
+  cmz_hash128 h = cmz_kernel_hash(k->kernel, &k->schedules[level]);
   char *s = cmz_arena_printf(arena, "cmz_%s_%016" PRIx64 "_%s",
                              k->kernel->name ? k->kernel->name : "kernel", h.hi ^ h.lo, cpu->name);
   for (char *p = s; *p; p++)
@@ -99,7 +100,7 @@ static cmz_status compile_job(const compilation *c, job *j, cmz_context *ctx) {
   const cmz_cpu_row *cpu = o->target->levels[j->level];
   const cmz_kernel_object *object = &c->objects[j->level * c->plan->kernels.count + j->kernel];
   const char *file = o->debug_lines ? (o->listing ? o->listing : c->plan->module->file) : NULL;
-  CMZ_TRY(cmz_kernel_emit(ctx, k->kernel, k->schedule, cpu, o->target->kernel_os, object->symbol,
+  CMZ_TRY(cmz_kernel_emit(ctx, k->kernel, &k->schedules[j->level], cpu, o->target->kernel_os, object->symbol,
                           o->optimise, file, j->line,
                           o->target->gpu ? CMZ_OUT_ASSEMBLY : CMZ_OUT_OBJECT, object->path));
   if (c->keys)
@@ -237,7 +238,7 @@ static void write_reproducer(const compilation *c, const job *j) {
   cmz_text text = {.arena = c->ctx->arena};
   cmz_text_add(&text, "# %s\n", c->options->target->levels[j->level]->name);
   cmz_kernel_print(k->kernel, &text);
-  cmz_schedule_print(k->schedule, &text);
+  cmz_schedule_print(&k->schedules[j->level], &text);
   cmz_text_add(&text, "\n");
   const char *path =
       cmz_arena_printf(c->ctx->arena, "%s/failed_kernel_%u.txt", c->options->work_dir, j->kernel);
@@ -287,10 +288,10 @@ static cmz_status prepare(compilation *c) {
     uint32_t level = i / kernels, kernel = i % kernels;
     const cmz_plan_kernel *k = &c->plan->kernels.data[kernel];
     cmz_kernel_object *object = &c->objects[i];
-    object->symbol = symbol_of(c->ctx->arena, k, o->target->levels[level]);
+    object->symbol = symbol_of(c->ctx->arena, k, level, o->target->levels[level]);
     object->path = cmz_arena_printf(c->ctx->arena, "%s/kernel_%u_%u.o", o->work_dir, level, kernel);
     if (cached) {
-      cmz_cache_key(k->kernel, k->schedule, o->target->levels[level], o, object->symbol,
+      cmz_cache_key(k->kernel, &k->schedules[level], o->target->levels[level], o, object->symbol,
                     c->keys[i]);
       object->from_cache = cmz_cache_fetch(c->ctx, o->cache_dir, c->keys[i], object->path);
     }

@@ -109,7 +109,7 @@ void cmz_plan_print(const cmz_plan *p, cmz_text *text) {
   for (uint32_t i = 0; i < p->kernels.count; i++) {
     cmz_text_add(text, "# kernel %u\n", i);
     cmz_kernel_print(p->kernels.data[i].kernel, text);
-    if (p->kernels.data[i].schedule) cmz_schedule_print(p->kernels.data[i].schedule, text);
+    if (p->kernels.data[i].schedules) cmz_schedule_print(p->kernels.data[i].schedules, text);
   }
 }
 

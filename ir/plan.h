@@ -68,7 +68,8 @@ typedef struct cmz_step {
 
 typedef struct cmz_block { CMZ_VEC(cmz_step) steps; } cmz_block;
 
-typedef struct cmz_plan_kernel { cmz_kernel *kernel; cmz_schedule *schedule; cmz_hash128 hash; } cmz_plan_kernel;
+/* SCHEDULES: one a level of the target, best first; all have the same grid. */
+typedef struct cmz_plan_kernel { cmz_kernel *kernel; cmz_schedule *schedules; cmz_hash128 hash; } cmz_plan_kernel;
 
 typedef struct cmz_plan {
   cmz_module *module;

@@ -136,7 +136,7 @@ static uint32_t intern_kernel(cmz_planner *p, cmz_kernel *k, cmz_schedule *s) {
   for (uint32_t i = (uint32_t)h.lo & p->hash_mask;; i = (i + 1) & p->hash_mask) {
     uint32_t at = p->hash_table[i];
     if (at == 0) {
-      cmz_plan_kernel entry = {.kernel = k, .schedule = s, .hash = h};
+      cmz_plan_kernel entry = {.kernel = k, .schedules = s, .hash = h};
       cmz_vec_push(p->arena, &plan->kernels, entry);
       p->hash_table[i] = plan->kernels.count;
       return plan->kernels.count - 1;
@@ -208,6 +208,28 @@ static bool decodes(const cmz_module *m, const cmz_described *d) {
   return false;
 }
 
+static bool same_grid(const cmz_schedule *a, const cmz_schedule *b) {
+  for (uint32_t i = 0; i < a->axis_count; i++)
+    if (a->axes[i].tile != b->axes[i].tile) return false;
+  return true;
+}
+
+/* A schedule for each level: register tiles and vectors are the level's own, the grid is shared. */
+static cmz_status choose_schedules(cmz_planner *p, cmz_kernel *k, cmz_schedule **out) {
+  const cmz_target *target = p->run->target;
+  cmz_context *ctx = p->m->ctx;
+  cmz_schedule *s = CMZ_NEW_ARRAY(p->arena, cmz_schedule, target->level_count);
+  for (uint32_t l = 0; l < target->level_count; l++) {
+    const cmz_cpu_row *level = target->levels[l];
+    CMZ_TRY(level->threads
+                ? cmz_schedule_choose_device(ctx, p->arena, k, level, &s[l])
+                : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
+    if (!same_grid(&s[l], &s[0])) s[l] = s[0];
+  }
+  *out = s;
+  return CMZ_OK;
+}
+
 static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   cmz_module *m = p->m;
   cmz_described d = {0};
@@ -215,11 +237,8 @@ static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   cmz_kernel_merge_axes(d.kernel);
   bool blocked = has_layouts(m, &d);
   if (blocked || decodes(m, &d)) split_panels(d.kernel, blocked);
-  cmz_schedule *s = CMZ_NEW(p->arena, cmz_schedule);
-  const cmz_cpu_row *level = p->run->target->levels[0];
-  CMZ_TRY(level->threads
-              ? cmz_schedule_choose_device(m->ctx, p->arena, d.kernel, level, s)
-              : cmz_schedule_choose(m->ctx, p->arena, d.kernel, level, p->run->optimise, s));
+  cmz_schedule *s;
+  CMZ_TRY(choose_schedules(p, d.kernel, &s));
   cmz_step step = {.kind = CMZ_STEP_KERNEL,
                    .node = n,
                    .params = d.params,
