@@ -64,7 +64,7 @@ unit_tests() {
 }
 
 # Reason why NAME of PART is known to fail (tests/known_failures.tsv), or nothing.
-known_failure() { awk -F'\t' -v part="$1" -v name="$2" '$1==part && $2==name {print $3}' tests/known_failures.tsv; }
+known_failure() { awk -F'\t' -v part="$1" -v name="$2" -v level="${LEVEL:-}" '($1==part || (level && $1==part "-" level)) && $2==name {print $3; exit}' tests/known_failures.tsv; }
 
 # judge PART < "good NAME" and "bad NAME" lines: a bad one fails unless it is known to; then it is skipped, with the reason.
 judge() {
@@ -100,7 +100,7 @@ models_at_levels() {
   local level p f s passed=0 failed=0 skipped=0 counts
   for level in x86-64-v2 x86-64-v3 x86-64-v4; do
     if ! machine_runs "$level"; then echo "skipped: $level: this machine cannot run it"; skipped=$((skipped + 1)); continue; fi
-    counts=$(models_checked --cflags "-O2 --cpu x86-64-v2,x86-64-v3,x86-64-v4 --cache-dir $WORK/cache" --runner "tests/at_level.sh $level" |
+    counts=$(LEVEL=$level models_checked --cflags "-O2 --cpu x86-64-v2,x86-64-v3,x86-64-v4 --cache-dir $WORK/cache" --runner "tests/at_level.sh $level" |
       tee /dev/stderr | tail -n 1)
     read -r p f s < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' <<<"$counts")
     passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))
