@@ -38,7 +38,7 @@ static cmz_nid owner_within(const cmz_module *m, cmz_gid inner, cmz_gid g) {
 static void add_capture(sorter *s, cmz_nid owner, cmz_vid v) {
   if (!v || cmz_value_get(s->m, v)->graph != s->graph) return;
   cmz_nid producer = cmz_value_get(s->m, v)->producer;
-  if (producer && producer != owner)
+  if (producer) /* the owner itself is a cycle, and found as one */
     cmz_vec_push(s->scratch, &s->captures, ((edge){owner, producer}));
 }
 

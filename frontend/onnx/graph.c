@@ -144,8 +144,7 @@ static cmz_status read_constant(cmz_onnx_importer *im, cmz_scope *scope,
                                 const Onnx__NodeProto *node, cmz_loc loc, cmz_onnx_tensor *out) {
   const cmz_op *op = cmz_op_get("Constant");
   int64_t version = cmz_onnx_opset_of(scope->opsets, op->domain);
-  if (!version)
-    return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "the model imports no opset of ai.onnx");
+  if (!version) return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "the model imports no opset of ai.onnx");
   CMZ_TRY(cmz_onnx_attributes_check(im, scope, node, op, (uint32_t)version, loc));
   return cmz_onnx_constant_read(im, scope, node, loc, out);
 }
@@ -357,7 +356,9 @@ static cmz_status add_outputs(cmz_onnx_importer *im, const Onnx__GraphProto *gra
     cmz_vid v = 0;
     for (cmz_scope *s = scope; s && name && *name && !v; s = s->parent) {
       cmz_name_entry *entry = cmz_name_find(&s->names, name);
-      if (entry) v = entry->value;
+      if (!entry || !entry->value) continue;
+      v = entry->value;
+      if (!entry->available) s->state->unsorted = true; /* a branch gives what comes later */
     }
     if (!v)
       return cmz_fail(im->ctx, CMZ_E_INPUT, loc, "output \"%s\" of graph \"%s\" is made by no node",

@@ -96,6 +96,28 @@ int main(int argc, char **argv) {
   save_external("no_file.onnx", "none.bin", "0");
   save_external("escape.onnx", "../w.bin", "0");
   save_external("absolute.onnx", "/etc/hostname", "0");
+  /* a branch that gives what its own If makes, and one that reads it */
+  for (int reads = 0; reads < 2; reads++) {
+    message branch = {0}, choose = node("If", "c", "y"), condition = {0}, t = {0}, made = {0};
+    put_text(&branch, 2, "branch");
+    if (reads) put_message(&branch, 1, node("Neg", "y", "z"));
+    put_message(&branch, 12, value_info(reads ? "z" : "y", 1, dims4));
+    put_text(&condition, 1, "then_branch"), put_int(&condition, 20, 5);
+    put_bytes(&condition, 6, branch.data, branch.size);
+    put_message(&choose, 5, condition);
+    condition = (message){0};
+    put_text(&condition, 1, "else_branch"), put_int(&condition, 20, 5);
+    put_message(&condition, 6, branch);
+    put_message(&choose, 5, condition);
+    put_text(&choose, 3, "the node");
+    put_raw(&t, "\x01", 1);
+    made = tensor("c", 9, 0, dims4, t.data, 1);
+    free(t.data);
+    g = graph();
+    put_message(&g, 5, made);
+    put_message(&g, 1, choose);
+    save(reads ? "cycle_inside.onnx" : "cycle_output.onnx", g, 13);
+  }
   save_external("link.onnx", "link.bin", "0");
   save_external("negative.onnx", "w.bin", "-8");
   save_external("wraps.onnx", "w.bin", "18446744073709551608");

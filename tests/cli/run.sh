@@ -37,6 +37,8 @@ refuse text "not readable as ONNX"
 refuse empty "the file is empty"
 refuse nothing "cannot open"
 refuse cycle "cycle"
+refuse cycle_output 'node "the node" (If): error: the graph has a cycle through this node'
+refuse cycle_inside 'node "the node" (If): error: the graph has a cycle through this node'
 refuse duplicate "is taken already"
 refuse missing_input 'node "the node" (Relu): error: input "z" is made by no node'
 refuse missing_output 'output "y"'
