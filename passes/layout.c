@@ -10,6 +10,8 @@
   1.6 /* padded channels over channels: beyond that a plain layout is better                       \
        */
 
+#define FEWEST_LANES 8 /* channels that are worth computing side by side */
+
 typedef enum liking {
   DISLIKES, /* reads or writes plain rows only: views, matrix products, transposes … */
   FOLLOWS,  /* as good in blocks as plain: pointwise, pooling, resizing */
@@ -161,22 +163,27 @@ static void add_axis(cmz_layout *l, uint32_t axis, uint32_t div, uint32_t mod) {
 }
 
 /* Weights [O, I, taps…] as [O/16][I/16][taps…][16 i][16 o] or [O/16][I][taps…][16 o], the order of
- * the sum; depthwise [C/16][taps…][16]; transposed ones have O second. */
+ * the sum; depthwise [C/16][taps…][16]; transposed ones have O second. A plain output whose
+ * channels do not fill their blocks, but are not few, is computed along all of them:
+ * [I/16][taps…][16 i][o]. */
 static cmz_layout convolution_layout(const chooser *c, const cmz_node *n) {
   cmz_layout l = {0};
   const cmz_type *w = type_of(c, n->inputs[1]);
   bool transposed = strcmp(n->op->name, "ConvTranspose") == 0;
   uint32_t out = transposed ? 1 : 0, in = 1 - out;
-  int64_t inputs;
+  int64_t inputs, outputs;
+  bool whole = !c->blocked[n->outputs[0]] && cmz_node_int(n, "group", 1) == 1 &&
+               cmz_dim_is_const(c->m->dims, w->shape[out], &outputs) && outputs % BLOCK != 0 &&
+               outputs >= FEWEST_LANES;
   /* Over blocked inputs the 16 channels of a block are the innermost loop, the taps stand outside.
    */
   bool blocks = c->blocked[n->inputs[0]] && w->rank + 4 <= CMZ_LAYOUT_MAX_AXES &&
                 cmz_dim_is_const(c->m->dims, w->shape[in], &inputs) && inputs % BLOCK == 0;
-  add_axis(&l, out, BLOCK, 0);
+  if (!whole) add_axis(&l, out, BLOCK, 0);
   add_axis(&l, in, blocks ? BLOCK : 1, 0);
   for (uint32_t i = 2; i < w->rank; i++) add_axis(&l, i, 1, 0);
   if (blocks) add_axis(&l, in, 1, BLOCK);
-  add_axis(&l, out, 1, BLOCK);
+  add_axis(&l, out, 1, whole ? 0 : BLOCK);
   return l;
 }
 
