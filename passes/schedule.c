@@ -492,19 +492,43 @@ static uint32_t shared_axes(analysis *a, const cmz_store *st) {
   return a->reduces.count == 0 ? 0 : shared;
 }
 
+/* Axes of a store by what its reductions make of them. Along a shared axis every result is used
+ * again: it must be looped over inside of those that the reductions use, or they would be done
+ * again for each of its iterations (a softmax whose result is transposed). */
+typedef enum axis_role {
+  AXIS_USED,         /* by a reduction, or there is none */
+  AXIS_SHARED,       /* by none, and none that is used stands after it */
+  AXIS_SHARED_BEFORE /* by none, and one that is used stands after it */
+} axis_role;
+
+static void find_roles(analysis *a, const cmz_store *st, axis_role *roles) {
+  bool used_after = false;
+  for (uint32_t i = st->axis_count; i-- > 0 && a->reduces.count > 0;) {
+    bool used = a->k->axes.data[st->axes[i]].kind != CMZ_AXIS_PARALLEL;
+    for (uint32_t r = 0; r < a->reduces.count && !used; r++)
+      used = cmz_x_uses_axis(a->k, a->reduces.data[r], st->axes[i]);
+    if (!used) roles[st->axes[i]] = used_after ? AXIS_SHARED_BEFORE : AXIS_SHARED;
+    used_after |= used;
+  }
+}
+
 /* Tiles from the inside out: whole axes while they fit, then a part of one, then single iterations.
  */
-static void choose_tiles(analysis *a, const cmz_store *st, const shape *sh, cmz_schedule *s) {
+static void choose_tiles(analysis *a, const cmz_store *st, const shape *sh, const axis_role *roles,
+                         cmz_schedule *s) {
   double budget = TILE_ELEMENTS, inside = 1;
   uint32_t shared = shared_axes(a, st), i = st->axis_count;
   for (; shared > 0; shared--)
     inside *= (double)extent_of(a->k, st->axes[--i]); /* computed once along these: whole */
+  for (uint32_t j = 0; j < i; j++)
+    if (roles[st->axes[j]] == AXIS_SHARED_BEFORE) inside *= (double)extent_of(a->k, st->axes[j]);
   if (sh->reduce_volume > 0)
     budget = CMZ_MAX(TILE_REDUCED * inside / (sh->reduce_volume + inside), inside);
   if (budget < 1) budget = 1;
   while (i-- > 0)
-    tile_axis(a->k, s, st->axes[i], i + 1 == st->axis_count ? TILE_WIDEST_STEP : 1, budget,
-              &inside);
+    if (roles[st->axes[i]] != AXIS_SHARED_BEFORE)
+      tile_axis(a->k, s, st->axes[i], i + 1 == st->axis_count ? TILE_WIDEST_STEP : 1, budget,
+                &inside);
 }
 
 /* A tile is a multiple of its axis's step: the step gives way, because the grid is shared. */
@@ -543,19 +567,33 @@ static uint16_t inner_reduce_axis(analysis *a, cmz_expr contraction) {
   return best;
 }
 
+/* Whether AXIS goes inside of the axes that reductions use, the vector axis among them. */
+static bool goes_inside(const cmz_kernel *k, const cmz_schedule *s, const axis_role *roles,
+                        uint32_t axis) {
+  if (s->axes[axis].lanes > 1 || roles[axis] != AXIS_SHARED)
+    return s->axes[axis].lanes == 1 && roles[axis] == AXIS_SHARED_BEFORE;
+  for (uint32_t i = 0; i < k->axes.count; i++)
+    if (k->axes.data[i].kind != CMZ_AXIS_REDUCE && s->axes[i].lanes > 1 && roles[i] == AXIS_USED)
+      return true;
+  return false;
+}
+
 /* LAST: the reduce axis that goes innermost, or UINT16_MAX. */
-static void choose_order(cmz_kernel *k, cmz_schedule *s, uint16_t last) {
+static void choose_order(cmz_kernel *k, cmz_schedule *s, const axis_role *roles, uint16_t last) {
   uint8_t next = 0;
   for (uint32_t i = 0; i < k->axes.count; i++) s->axes[i].order = UINT8_MAX;
   for (uint32_t t = 0; t < k->stores.count; t++) {
     const cmz_store *st = &k->stores.data[t];
     for (uint32_t i = 0; i < st->axis_count; i++)
-      if (s->axes[st->axes[i]].lanes == 1 && s->axes[st->axes[i]].order == UINT8_MAX)
+      if (s->axes[st->axes[i]].lanes == 1 && s->axes[st->axes[i]].order == UINT8_MAX &&
+          !goes_inside(k, s, roles, st->axes[i]))
         s->axes[st->axes[i]].order = next++;
   }
-  for (uint32_t i = 0; i < k->axes.count; i++) /* the vector axis innermost of the parallel ones */
-    if (k->axes.data[i].kind != CMZ_AXIS_REDUCE && s->axes[i].order == UINT8_MAX)
-      s->axes[i].order = next++;
+  for (uint32_t pass = 0; pass < 2; pass++) /* the vector axis innermost of the usual ones */
+    for (uint32_t i = 0; i < k->axes.count; i++)
+      if (k->axes.data[i].kind != CMZ_AXIS_REDUCE && s->axes[i].order == UINT8_MAX &&
+          (pass || !goes_inside(k, s, roles, i)))
+        s->axes[i].order = next++;
   for (uint32_t i = 0; i < k->axes.count; i++)
     if (s->axes[i].order == UINT8_MAX && i != last) s->axes[i].order = next++;
   if (last < k->axes.count) s->axes[last].order = next;
@@ -583,6 +621,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
   for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0};
   out->reduce_lanes = 1;
   out->reduce_unroll = 1;
+  axis_role *roles = CMZ_NEW_ARRAY(arena, axis_role, k->axes.count + 1);
   uint16_t last = UINT16_MAX, row = UINT16_MAX, block = UINT16_MAX;
   for (uint32_t t = 0; t < k->stores.count; t++) {
     const cmz_store *st = &k->stores.data[t];
@@ -596,7 +635,10 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     choice c = {out, cpu, lanes_for(cpu, a.wide)};
     if (has_serial_axis(k)) contracts = false;
     else if (t == 0 && contracts) tile_contraction(k, st, &sh, &tiles, out);
-    else if (t == 0) choose_tiles(&a, st, &sh, out);
+    else if (t == 0) {
+      find_roles(&a, st, roles);
+      choose_tiles(&a, st, &sh, roles, out);
+    }
     if (optimise == 0 || st->mode != CMZ_STORE_SET) continue;
     bool shared = t > 0; /* axes of later stores may have their lanes already */
     for (uint32_t i = 0; i < st->axis_count && shared; i++)
@@ -618,7 +660,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     }
   }
   fit_steps(k, out);
-  choose_order(k, out, last);
+  choose_order(k, out, roles, last);
   /* Panels outside, rows inside: each panel of the weights is read from far memory once. */
   if (row != UINT16_MAX && block != UINT16_MAX && out->axes[block].order > out->axes[row].order) {
     uint8_t order = out->axes[block].order;
