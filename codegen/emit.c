@@ -5,9 +5,9 @@
  * axis' first tile only. */
 #include "emit.h"
 
-#include "runtime_tables.h"
 #include "mlir-c/BuiltinAttributes.h"
 #include "mlir-c/BuiltinTypes.h"
+#include "runtime_tables.h"
 
 MlirValue cmz_emit_fail(emitter *e, const char *why) {
   if (!e->failed) e->failure = why;

@@ -100,8 +100,8 @@ static cmz_status compile_job(const compilation *c, job *j, cmz_context *ctx) {
   const cmz_cpu_row *cpu = o->target->levels[j->level];
   const cmz_kernel_object *object = &c->objects[j->level * c->plan->kernels.count + j->kernel];
   const char *file = o->debug_lines ? (o->listing ? o->listing : c->plan->module->file) : NULL;
-  CMZ_TRY(cmz_kernel_emit(ctx, k->kernel, &k->schedules[j->level], cpu, o->target->kernel_os, object->symbol,
-                          o->optimise, file, j->line,
+  CMZ_TRY(cmz_kernel_emit(ctx, k->kernel, &k->schedules[j->level], cpu, o->target->kernel_os,
+                          object->symbol, o->optimise, file, j->line,
                           o->target->gpu ? CMZ_OUT_ASSEMBLY : CMZ_OUT_OBJECT, object->path));
   if (c->keys)
     cmz_cache_store(ctx, o->cache_dir, c->keys[j->level * c->plan->kernels.count + j->kernel],

@@ -353,8 +353,8 @@ static void store_domain(cmz_describe *d, cmz_vid v, const domain *before, domai
         cmz_kernel_add_axis(d->kernel, CMZ_AXIS_PARALLEL, cmz_describe_dim(d, out->extents[i]));
 }
 
-/* Packed elements: a store writes a byte, which holds several elements, lowest first; what lies past the last
- * element is zero. */
+/* Packed elements: a store writes a byte, which holds several elements, lowest first; what lies
+ * past the last element is zero. */
 static cmz_status store_packed(cmz_describe *d, cmz_nid n, uint32_t output, cmz_vid v) {
   cmz_kernel *k = d->kernel;
   const cmz_type type = cmz_value_get(d->module, v)->type;
@@ -376,13 +376,18 @@ static cmz_status store_packed(cmz_describe *d, cmz_nid n, uint32_t output, cmz_
     cmz_describe_delinear(d, type.shape, type.rank, linear, idx);
     cmz_expr value = describe_output(d, n, output, idx);
     CMZ_TRY(d->status);
-    value = row->class_ == CMZ_CLASS_FLOAT ? cmz_x_code_of_f4(k, value) : cmz_x_cast(k, value, CMZ_I32);
+    value =
+        row->class_ == CMZ_CLASS_FLOAT ? cmz_x_code_of_f4(k, value) : cmz_x_cast(k, value, CMZ_I32);
     value = cmz_x2(k, CMZ_X_AND, value, cmz_x_int(k, CMZ_I32, (1 << row->bits) - 1));
     value = cmz_x2(k, CMZ_X_SHL, value, cmz_x_int(k, CMZ_I32, i * row->bits));
     cmz_expr inside = cmz_x2(k, CMZ_X_LT, linear, total);
     byte = cmz_x2(k, CMZ_X_OR, byte, cmz_x_select(k, inside, value, cmz_x_int(k, CMZ_I32, 0)));
   }
-  cmz_store store = {.axis_count = 1, .axes = {axis}, .mode = CMZ_STORE_SET, .index = cmz_x_axis(k, axis), .value = byte};
+  cmz_store store = {.axis_count = 1,
+                     .axes = {axis},
+                     .mode = CMZ_STORE_SET,
+                     .index = cmz_x_axis(k, axis),
+                     .value = byte};
   d->node = n;
   store.operand = operand_of(d, v, CMZ_WRITE);
   cmz_vec_push(k->arena, &k->stores, store);

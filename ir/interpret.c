@@ -514,7 +514,8 @@ static void store(machine *m, const cmz_store *s) {
     else before.i = cmz_dtype_get_i64(stored, base, at);
   }
   v = combine(m, s->mode, type, before, v);
-  if (cmz_dtype_is_float(type)) cmz_dtype_set_f64_mode(stored, base, at, v.f, !cmz_keeps_infinity(stored, v.f));
+  if (cmz_dtype_is_float(type))
+    cmz_dtype_set_f64_mode(stored, base, at, v.f, !cmz_keeps_infinity(stored, v.f));
   else cmz_dtype_set_i64(stored, base, at, v.i);
   m->axis_stamps[m->k->axes.count] = ++m->clock;
 }

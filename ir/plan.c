@@ -266,8 +266,7 @@ static cmz_status check_overlap(checker *c) {
     /* Sizes may be negative at hints that no run accepts; nothing follows from them then. */
     s->known = cmz_dim_hint(dims, b->offset, &s->start) && cmz_dim_hint(dims, b->bytes, &bytes) &&
                s->start >= 0 && bytes >= 0 && cmz_add_i64(s->start, bytes, &s->end);
-    if (s->known && s->start % CMZ_ARENA_ALIGNMENT)
-      return wrong(c, "misaligned buffer", i);
+    if (s->known && s->start % CMZ_ARENA_ALIGNMENT) return wrong(c, "misaligned buffer", i);
     if (b->first > b->last) return wrong(c, "buffer dies before it is born", i);
   }
   for (uint32_t i = 0; i < p->buffers.count; i++) {

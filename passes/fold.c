@@ -228,7 +228,8 @@ static uint32_t rank_to_come(const cmz_module *m, cmz_vid v, int depth) {
   return rank;
 }
 
-/* Whether all readers of V broadcast it to RANK dimensions anyway: leading dimensions of 1 are not seen. */
+/* Whether all readers of V broadcast it to RANK dimensions anyway: leading dimensions of 1 are not
+ * seen. */
 static bool only_broadcast(const cmz_module *m, cmz_vid v, uint32_t rank) {
   const cmz_value *value = cmz_value_get(m, v);
   if (value->output_uses) return false;

@@ -221,9 +221,8 @@ static cmz_status choose_schedules(cmz_planner *p, cmz_kernel *k, cmz_schedule *
   cmz_schedule *s = CMZ_NEW_ARRAY(p->arena, cmz_schedule, target->level_count);
   for (uint32_t l = 0; l < target->level_count; l++) {
     const cmz_cpu_row *level = target->levels[l];
-    CMZ_TRY(level->threads
-                ? cmz_schedule_choose_device(ctx, p->arena, k, level, &s[l])
-                : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
+    CMZ_TRY(level->threads ? cmz_schedule_choose_device(ctx, p->arena, k, level, &s[l])
+                           : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
     if (!same_grid(&s[l], &s[0])) s[l] = s[0];
   }
   *out = s;

@@ -17,8 +17,8 @@ static cmz_status dropout(cmz_module *m, cmz_nid n, bool *changed) {
   return drop(m, n, changed);
 }
 
-/* A cast to the same type. To a float type narrower than what kernels compute in, it drops the further bits that a fused
- * producer carries, unless that has none. */
+/* A cast to the same type. To a float type narrower than what kernels compute in, it drops the
+ * further bits that a fused producer carries, unless that has none. */
 static cmz_status same_cast(cmz_module *m, cmz_nid n, bool *changed) {
   const cmz_node *node = cmz_node_get(m, n);
   const cmz_type *from = &cmz_value_get(m, node->inputs[0])->type;

@@ -105,9 +105,10 @@ static cmz_status cast_of_cast(cmz_module *m, cmz_nid n, bool *changed) {
   cmz_vid source = cmz_node_get(m, inner)->inputs[0], middle = cmz_node_get(m, inner)->outputs[0];
   cmz_dtype from = type_of(m, source)->dtype,
             to = type_of(m, cmz_node_get(m, n)->outputs[0])->dtype;
-  /* Strings and bool have conversions of their own; a cast to the same type may round (see cast-same). */
-  if (from == type_of(m, middle)->dtype || from == CMZ_STRING || to == CMZ_STRING || to == CMZ_BOOL ||
-      !lossless(from, type_of(m, middle)->dtype))
+  /* Strings and bool have conversions of their own; a cast to the same type may round (see
+   * cast-same). */
+  if (from == type_of(m, middle)->dtype || from == CMZ_STRING || to == CMZ_STRING ||
+      to == CMZ_BOOL || !lossless(from, type_of(m, middle)->dtype))
     return CMZ_OK;
   if (from == to) {
     *changed = cmz_rule_finish(m, n, source);

@@ -2,8 +2,8 @@
  * its memory and executes the entry block. In: the caller's tensors. Out: filled outputs, or a
  * message that names the tensor. Always holds: with unchanged dims, contiguous tensors and no
  * data-dependent size nothing is allocated. */
-#include "values.h"
 #include "device.h"
+#include "values.h"
 
 static const uint8_t element_bits[] = {
     [CMZ_ELEMENT_F32] = 32,   [CMZ_ELEMENT_U8] = 8,         [CMZ_ELEMENT_I8] = 8,

@@ -1,8 +1,8 @@
 /* attention.c - Attention, RotaryEmbedding, and cmz.AttentionProbabilities, the masked softmax
- * between the two products of attention. com.microsoft's MultiHeadAttention becomes Attention; FlexAttention. In:
- * queries, keys, values, masks, caches. Out: the attended values, the caches with the new keys.
- * Always holds: grouped heads are a batch dimension that keys and values broadcast over, never
- * copied; a row without any allowed key is zero. */
+ * between the two products of attention. com.microsoft's MultiHeadAttention becomes Attention;
+ * FlexAttention. In: queries, keys, values, masks, caches. Out: the attended values, the caches
+ * with the new keys. Always holds: grouped heads are a batch dimension that keys and values
+ * broadcast over, never copied; a row without any allowed key is zero. */
 #include "ops.h"
 
 /* ---- cmz.AttentionProbabilities: scores [B, H, S, T], mask, numbers of valid keys [B], past keys
@@ -107,8 +107,7 @@ static bool masked_at(cmz_describe *d, const cmz_node *n, const cmz_expr *idx, m
   if (allowed)
     out->bias = cmz_x_select(k, allowed, out->bias ? out->bias : cmz_x_like(k, none, 0), none);
   out->logit = out->capped;
-  if (out->bias)
-    out->logit = cmz_x_cast_through(k, cmz_x_add(k, out->capped, out->bias), x.dtype);
+  if (out->bias) out->logit = cmz_x_cast_through(k, cmz_x_add(k, out->capped, out->bias), x.dtype);
   return true;
 }
 
@@ -132,8 +131,8 @@ static cmz_expr describe_probabilities(cmz_describe *d, const cmz_node *n, uint3
   greatest = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, greatest, none), zero, greatest);
   at[3] = cmz_reducer_axis(d, &sum, x.shape[3]);
   if (!masked_at(d, n, at, &b)) return 0;
-  cmz_expr total = cmz_reducer_finish(d, &sum, CMZ_REDUCE_SUM,
-                                      cmz_x_softmax_power(k, b.logit, greatest, type));
+  cmz_expr total =
+      cmz_reducer_finish(d, &sum, CMZ_REDUCE_SUM, cmz_x_softmax_power(k, b.logit, greatest, type));
   if (!total) return 0;
   total = cmz_x_softmax_sum(k, total, type);
   total = cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, total, zero), cmz_x_like(k, zero, 1), total);
@@ -308,9 +307,9 @@ static bool narrow(const cmz_module *m, cmz_vid v) {
   return cmz_dtype_info(type)->compute != type;
 }
 
-/* The definition's intermediate results have the type of the operands. Fused operators carry more bits than a 16-bit type
- * has; a Cast, even to the same type, drops them. The definition also scales both sides of the first product by the root of
- * the scale, which matters only there. */
+/* The definition's intermediate results have the type of the operands. Fused operators carry more
+ * bits than a 16-bit type has; a Cast, even to the same type, drops them. The definition also
+ * scales both sides of the first product by the root of the scale, which matters only there. */
 static cmz_vid rounded(cmz_module *m, cmz_nid n, cmz_vid v) {
   if (!v || !narrow(m, v)) return v;
   cmz_attr to = cmz_attr_int("to", cmz_value_get(m, v)->type.dtype);
@@ -433,7 +432,8 @@ static cmz_status expand_multi_head(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-/* ---- FlexAttention (ai.onnx.preview): attention whose scores and probabilities subgraphs change ---- */
+/* ---- FlexAttention (ai.onnx.preview): attention whose scores and probabilities subgraphs change
+ * ---- */
 
 static const char *const mods[2] = {"score_mod", "prob_mod"};
 
@@ -480,16 +480,17 @@ static cmz_status infer_flex(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-/* What subgraph NAME of N makes of V: an If that is always taken; the fold pass puts the nodes in its place. */
+/* What subgraph NAME of N makes of V: an If that is always taken; the fold pass puts the nodes in
+ * its place. */
 static cmz_vid modified(cmz_module *m, cmz_nid n, const char *name, cmz_vid v) {
   const cmz_attr *mod = cmz_node_attr(cmz_node_get(m, n), name);
   if (!mod || !v) return v;
   cmz_gid then = mod->graph, parent = cmz_node_get(m, n)->graph;
   cmz_dtype type = cmz_value_get(m, v)->type.dtype;
   cmz_node_remove_attr(m, n, name);
-  cmz_vid condition = cmz_value_add_scalar(m, parent, CMZ_BOOL, 1), out = cmz_value_add(m, parent, NULL);
-  cmz_nid branch =
-      cmz_node_insert(m, n, cmz_op_get("If"), NULL, 1, &condition, 1, &out);
+  cmz_vid condition = cmz_value_add_scalar(m, parent, CMZ_BOOL, 1),
+          out = cmz_value_add(m, parent, NULL);
+  cmz_nid branch = cmz_node_insert(m, n, cmz_op_get("If"), NULL, 1, &condition, 1, &out);
   cmz_node_add_source(m, branch, n);
   cmz_value_replace_uses(m, cmz_graph_get(m, then)->inputs.data[0], v);
   cmz_value_get(m, cmz_graph_get(m, then)->inputs.data[0])->is_input = false;
@@ -500,8 +501,10 @@ static cmz_vid modified(cmz_module *m, cmz_nid n, const char *name, cmz_vid v) {
   cmz_nid identity = cmz_node_add(m, otherwise, cmz_op_get("Identity"), NULL, 1, &v, 1, &copy);
   cmz_node_add_source(m, identity, n);
   cmz_graph_add_output(m, otherwise, copy);
-  cmz_node_set_attr(m, branch, &(cmz_attr){.name = "then_branch", .kind = CMZ_ATTR_GRAPH, .graph = then});
-  cmz_node_set_attr(m, branch, &(cmz_attr){.name = "else_branch", .kind = CMZ_ATTR_GRAPH, .graph = otherwise});
+  cmz_node_set_attr(m, branch,
+                    &(cmz_attr){.name = "then_branch", .kind = CMZ_ATTR_GRAPH, .graph = then});
+  cmz_node_set_attr(m, branch,
+                    &(cmz_attr){.name = "else_branch", .kind = CMZ_ATTR_GRAPH, .graph = otherwise});
   if (cmz_infer_node(m, branch) != CMZ_OK) return 0;
   return cmz_build_cast(m, n, out, type);
 }
@@ -514,9 +517,11 @@ static cmz_status expand_flex(cmz_module *m, cmz_nid n) {
   int64_t size;
   if (!cmz_node_attr(&node, "scale") && !cmz_dim_is_const(m->dims, q_type.shape[3], &size))
     return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the size of a head is not constant");
-  double scale = cmz_node_attr(&node, "scale") ? cmz_node_float(&node, "scale", 1) : 1 / sqrt((double)size);
+  double scale =
+      cmz_node_attr(&node, "scale") ? cmz_node_float(&node, "scale", 1) : 1 / sqrt((double)size);
   cmz_vid q = node.inputs[0], k = node.inputs[1], v = node.inputs[2];
-  cmz_dim one = cmz_dim_const(m->dims, 1), repeat = cmz_dim_floordiv(m->dims, q_type.shape[1], k_type.shape[1]);
+  cmz_dim one = cmz_dim_const(m->dims, 1),
+          repeat = cmz_dim_floordiv(m->dims, q_type.shape[1], k_type.shape[1]);
   cmz_dim heads = k_type.shape[1], queries = q_type.shape[2], keys = k_type.shape[2];
   cmz_dim deep_q[5] = {q_type.shape[0], heads, repeat, queries, q_type.shape[3]},
           deep_k[5] = {q_type.shape[0], heads, one, keys, q_type.shape[3]},

@@ -147,8 +147,8 @@ static cmz_dim whole_number(cmz_module *m, cmz_vid v) {
   return e && count == 1 ? e[0] : CMZ_DIM_NONE;
 }
 
-/* The number of elements computed by the graph itself, by nodes placed before N. They are made once: attribute `counted`
- * says so, and the type that N has then stays. */
+/* The number of elements computed by the graph itself, by nodes placed before N. They are made
+ * once: attribute `counted` says so, and the type that N has then stays. */
 static cmz_status count_at_run_time(cmz_module *m, cmz_nid n, const cmz_vid *in, cmz_dim *count) {
   cmz_vid out = cmz_ops_output(m, n, 0), v[3];
   const cmz_type *known = out ? cmz_ops_type(m, out) : NULL;

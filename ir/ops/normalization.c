@@ -69,7 +69,8 @@ static bool fold_batch(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dtype dtype,
   return true;
 }
 
-/* Training mode: the statistics of this batch normalise it, and the running ones move towards them. */
+/* Training mode: the statistics of this batch normalise it, and the running ones move towards them.
+ */
 static cmz_status batch_statistics(cmz_module *m, cmz_nid n, const cmz_node *node, cmz_vid *mean,
                                    cmz_vid *variance) {
   uint32_t rank = cmz_input_type(m, node, 0)->rank, count = 0;
@@ -87,9 +88,9 @@ static cmz_status batch_statistics(cmz_module *m, cmz_nid n, const cmz_node *nod
   for (uint32_t i = 0; i < 2; i++) {
     cmz_vid old = cmz_build_cast(m, n, node->inputs[3 + i], cmz_dtype_info(kept)->compute), next;
     if (!now[i] || !old) return CMZ_E_INTERNAL;
-    next = cmz_build2(m, n, "Add",
-                      cmz_build2(m, n, "Mul", old, cmz_build_scalar_like(m, n, old, momentum)),
-                      cmz_build2(m, n, "Mul", now[i], cmz_build_scalar_like(m, n, old, 1 - momentum)));
+    next = cmz_build2(
+        m, n, "Add", cmz_build2(m, n, "Mul", old, cmz_build_scalar_like(m, n, old, momentum)),
+        cmz_build2(m, n, "Mul", now[i], cmz_build_scalar_like(m, n, old, 1 - momentum)));
     next = cmz_build_cast(m, n, next, kept);
     if (!next) return CMZ_E_INTERNAL;
     if (cmz_node_output(node, 1 + i)) cmz_value_replace_uses(m, node->outputs[1 + i], next);
@@ -135,7 +136,8 @@ static cmz_status eval_batch(cmz_eval *e, const cmz_node *n, const cmz_array *in
          *variance = CMZ_NEW_ARRAY(e->arena, double, (size_t)channels + 1);
   int64_t total = (int64_t)cmz_array_count(x);
   double each = channels ? (double)total / (double)channels : 0;
-  for (int64_t i = 0; training && i < total; i++) mean[i / inner % channels] += cmz_get(x, i) / each;
+  for (int64_t i = 0; training && i < total; i++)
+    mean[i / inner % channels] += cmz_get(x, i) / each;
   for (int64_t i = 0; training && i < total; i++) {
     double rest = cmz_get(x, i) - mean[i / inner % channels];
     variance[i / inner % channels] += rest * rest / each;

@@ -46,7 +46,8 @@ static cmz_expr reduced(cmz_describe *d, const cmz_node *n, const cmz_expr *idx,
   return r->overflow ? 0 : cmz_describe_input(d, 0, at);
 }
 
-/* ---- the steps of softmax in a 16-bit type: the definition rounds the powers and their sum ---- */
+/* ---- the steps of softmax in a 16-bit type: the definition rounds the powers and their sum ----
+ */
 
 cmz_expr cmz_x_softmax_power(cmz_kernel *k, cmz_expr x, cmz_expr greatest, cmz_dtype type) {
   cmz_expr e = cmz_x1(k, CMZ_X_EXP, cmz_x_sub(k, x, greatest));

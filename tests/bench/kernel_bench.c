@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "codegen/codegen.h"
+#include "codegen/runtime_tables.h"
 #include "ir/kernel.h"
 #include "passes/passes.h"
-#include "codegen/runtime_tables.h"
 
 typedef struct bench {
   cmz_context *ctx;

@@ -194,7 +194,8 @@ static result compare(const cmz_tensor *got, const cmz_tensor *want, int index, 
   }
   if (want->element == CMZ_ELEMENT_STRING) return compare_strings(got, want, index);
   bool is_float = cmz_dtype_is_float((cmz_dtype)want->element);
-  /* bfloat16 has 8 bits: the suite's runner (onnx/backend/test/runner) takes two units in the last place. */
+  /* bfloat16 has 8 bits: the suite's runner (onnx/backend/test/runner) takes two units in the last
+   * place. */
   if (want->element == CMZ_BF16) rtol = fmax(rtol, 0x1p-6);
   size_t n = element_count(want), bad = 0, first = 0;
   for (size_t i = 0; i < n; i++) {

@@ -1,5 +1,6 @@
-/* test_codegen_emit.c - compiled kernels against the reference interpreter, on every CPU level that this machine runs.
- * In: descriptions built here. Out: equal results within a few units in the last place. */
+/* test_codegen_emit.c - compiled kernels against the reference interpreter, on every CPU level that
+ * this machine runs. In: descriptions built here. Out: equal results within a few units in the last
+ * place. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <math.h>
@@ -13,9 +14,9 @@
 #include <cmocka.h>
 
 #include "codegen/codegen.h"
+#include "codegen/runtime_tables.h"
 #include "ir/kernel.h"
 #include "passes/passes.h"
-#include "codegen/runtime_tables.h"
 
 typedef struct fixture {
   cmz_context *ctx;
@@ -63,8 +64,7 @@ static void store(cmz_kernel *k, uint16_t op, cmz_expr index, cmz_expr value, co
 static cmz_schedule plain(cmz_kernel *k) {
   cmz_schedule s = {.axis_count = k->axes.count, .reduce_lanes = 1, .reduce_unroll = 1};
   s.axes = CMZ_NEW_ARRAY(k->arena, cmz_axis_schedule, k->axes.count + 1);
-  for (uint32_t i = 0; i < k->axes.count; i++)
-    s.axes[i] = (cmz_axis_schedule){0, 1, 1, (uint8_t)i};
+  for (uint32_t i = 0; i < k->axes.count; i++) s.axes[i] = (cmz_axis_schedule){0, 1, 1, (uint8_t)i};
   return s;
 }
 
@@ -73,11 +73,17 @@ static cmz_schedule plain(cmz_kernel *k) {
 static int64_t value_of(const cmz_kernel *k, cmz_expr e, const int64_t *params) {
   const cmz_expr_node *n = cmz_x_get(k, e);
   switch (n->op) {
-  case CMZ_X_CONST_INT: return n->i;
-  case CMZ_X_PARAM: return params[n->i];
-  case CMZ_X_ADD: return value_of(k, n->args[0], params) + value_of(k, n->args[1], params);
-  case CMZ_X_MUL: return value_of(k, n->args[0], params) * value_of(k, n->args[1], params);
-  default: fail_msg("extent of an unexpected form"); return 0;
+  case CMZ_X_CONST_INT:
+    return n->i;
+  case CMZ_X_PARAM:
+    return params[n->i];
+  case CMZ_X_ADD:
+    return value_of(k, n->args[0], params) + value_of(k, n->args[1], params);
+  case CMZ_X_MUL:
+    return value_of(k, n->args[0], params) * value_of(k, n->args[1], params);
+  default:
+    fail_msg("extent of an unexpected form");
+    return 0;
   }
 }
 
@@ -114,7 +120,8 @@ static void call(fixture *f, cmz_kernel *k, const cmz_schedule *s, const cmz_cpu
   int64_t tiles = 1;
   for (uint32_t i = 0; i < k->axes.count; i++)
     if (s->axes[i].tile)
-      tiles *= (value_of(k, k->axes.data[i].extent, params) + s->axes[i].tile - 1) / s->axes[i].tile;
+      tiles *=
+          (value_of(k, k->axes.data[i].extent, params) + s->axes[i].tile - 1) / s->axes[i].tile;
   cmz_kargs args = {operands, params};
   uint32_t half = (uint32_t)tiles / 2; /* two calls, as two threads would */
   function(&args, half, (uint32_t)tiles, 1);
@@ -134,7 +141,9 @@ static void compare(cmz_dtype t, const void *want, const void *got, int64_t n, d
   }
 }
 
-typedef struct input { const void *data; } input;
+typedef struct input {
+  const void *data;
+} input;
 
 /* Runs K under S on all levels; operand i is random, or INPUTS[i].data when given. */
 static void check(fixture *f, cmz_kernel *k, const cmz_schedule *s, const int64_t *params,
@@ -192,7 +201,8 @@ static void matmul_case(fixture *f, int64_t m, int64_t n, int64_t kk, bool dynam
            in = cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, xn),
            ik = cmz_kernel_add_axis(k, CMZ_AXIS_REDUCE, xk);
   cmz_expr am = cmz_x_axis(k, im), an = cmz_x_axis(k, in), ak = cmz_x_axis(k, ik);
-  cmz_expr body = mul(k, cmz_x_load(k, a, at2(k, am, xk, ak)), cmz_x_load(k, w, at2(k, ak, xn, an)));
+  cmz_expr body =
+      mul(k, cmz_x_load(k, a, at2(k, am, xk, ak)), cmz_x_load(k, w, at2(k, ak, xn, an)));
   cmz_expr sum = cmz_x_reduce(k, CMZ_REDUCE_SUM, body, &ik, 1);
   uint16_t axes[] = {im, in};
   store(k, c, at2(k, am, xn, an), sum, axes, 2);
@@ -219,7 +229,11 @@ static void test_matmul(void **state) {
 static void test_chains(void **state) {
   fixture *f = *state;
   const int64_t rows = 7, terms = 40, columns = 16;
-  static const struct { uint32_t chain; uint16_t unroll; float want; } cases[] = {
+  static const struct {
+    uint32_t chain;
+    uint16_t unroll;
+    float want;
+  } cases[] = {
       {0, 1, 16777216}, {16, 4, 16777240}, {20, 4, 16777236}, {1, 1, 16777216}, {40, 4, 16777216}};
   float a[7 * 40], w[40], got[7 * 16];
   for (int i = 0; i < rows * terms; i++) a[i] = i % terms == 0 ? 16777216.0f : 1.0f;
@@ -264,8 +278,11 @@ static void test_softmax(void **state) {
              r1 = cmz_kernel_add_axis(k, CMZ_AXIS_REDUCE, n),
              r2 = cmz_kernel_add_axis(k, CMZ_AXIS_REDUCE, n);
     cmz_expr row = cmz_x_axis(k, ir);
-    cmz_expr max = cmz_x_reduce(k, CMZ_REDUCE_MAX, cmz_x_load(k, x, at2(k, row, n, cmz_x_axis(k, r1))), &r1, 1);
-    cmz_expr e = cmz_x1(k, CMZ_X_EXP, cmz_x2(k, CMZ_X_SUB, cmz_x_load(k, x, at2(k, row, n, cmz_x_axis(k, r2))), max));
+    cmz_expr max = cmz_x_reduce(k, CMZ_REDUCE_MAX,
+                                cmz_x_load(k, x, at2(k, row, n, cmz_x_axis(k, r1))), &r1, 1);
+    cmz_expr e =
+        cmz_x1(k, CMZ_X_EXP,
+               cmz_x2(k, CMZ_X_SUB, cmz_x_load(k, x, at2(k, row, n, cmz_x_axis(k, r2))), max));
     cmz_expr sum = cmz_x_reduce(k, CMZ_REDUCE_SUM, e, &r2, 1);
     cmz_expr at = at2(k, row, n, cmz_x_axis(k, ic));
     cmz_expr v = cmz_x1(k, CMZ_X_EXP, cmz_x2(k, CMZ_X_SUB, cmz_x_load(k, x, at), max));
@@ -297,9 +314,10 @@ static void conv_case(fixture *f, int vector_axis) {
   cmz_expr xh = add(k, add(k, cmz_x_axis(k, ih), cmz_x_axis(k, rh)), ix(k, -1));
   cmz_expr xw = add(k, add(k, cmz_x_axis(k, iw), cmz_x_axis(k, rw)), ix(k, -1));
   cmz_expr c = cmz_x_axis(k, rc), o = cmz_x_axis(k, io), zero = ix(k, 0);
-  cmz_expr in = cmz_x2(k, CMZ_X_AND,
-                       cmz_x2(k, CMZ_X_AND, cmz_x2(k, CMZ_X_LE, zero, xh), cmz_x2(k, CMZ_X_LT, xh, ix(k, H))),
-                       cmz_x2(k, CMZ_X_AND, cmz_x2(k, CMZ_X_LE, zero, xw), cmz_x2(k, CMZ_X_LT, xw, ix(k, W))));
+  cmz_expr in = cmz_x2(
+      k, CMZ_X_AND,
+      cmz_x2(k, CMZ_X_AND, cmz_x2(k, CMZ_X_LE, zero, xh), cmz_x2(k, CMZ_X_LT, xh, ix(k, H))),
+      cmz_x2(k, CMZ_X_AND, cmz_x2(k, CMZ_X_LE, zero, xw), cmz_x2(k, CMZ_X_LT, xw, ix(k, W))));
   cmz_expr lx = cmz_x_load(k, x, at2(k, at2(k, xh, ix(k, W), xw), ix(k, C), c));
   lx = cmz_x_select(k, in, lx, cmz_x_float(k, CMZ_F32, 0));
   cmz_expr tap = at2(k, cmz_x_axis(k, rh), ix(k, 3), cmz_x_axis(k, rw));
@@ -308,7 +326,8 @@ static void conv_case(fixture *f, int vector_axis) {
   cmz_expr sum = cmz_x_reduce(k, CMZ_REDUCE_SUM, mul(k, lx, lw), ra, 3);
   cmz_expr pixel = at2(k, cmz_x_axis(k, ih), ix(k, W), cmz_x_axis(k, iw));
   uint16_t axes[] = {ih, iw, io};
-  store(k, y, at2(k, pixel, ix(k, O), o), cmz_x2(k, CMZ_X_MAX, sum, cmz_x_float(k, CMZ_F32, 0)), axes, 3);
+  store(k, y, at2(k, pixel, ix(k, O), o), cmz_x2(k, CMZ_X_MAX, sum, cmz_x_float(k, CMZ_F32, 0)),
+        axes, 3);
   cmz_schedule s = plain(k);
   s.axes[ih].tile = 2;
   if (vector_axis == 0) {
@@ -332,8 +351,8 @@ static void test_conv(void **state) {
 /* Each stored type in, each out. */
 static void test_types(void **state) {
   fixture *f = *state;
-  static const cmz_dtype types[] = {CMZ_F32, CMZ_F64, CMZ_F16, CMZ_BF16, CMZ_I8, CMZ_U8, CMZ_I16,
-                                    CMZ_U16, CMZ_I32, CMZ_I64, CMZ_U32, CMZ_U64, CMZ_BOOL};
+  static const cmz_dtype types[] = {CMZ_F32, CMZ_F64, CMZ_F16, CMZ_BF16, CMZ_I8,  CMZ_U8,  CMZ_I16,
+                                    CMZ_U16, CMZ_I32, CMZ_I64, CMZ_U32,  CMZ_U64, CMZ_BOOL};
   for (size_t i = 0; i < CMZ_COUNT_OF(types); i++) {
     cmz_kernel *k = cmz_kernel_create(f->ctx->arena, "types");
     cmz_dtype t = types[i], c = cmz_dtype_info(t)->compute;
@@ -353,9 +372,12 @@ static void test_types(void **state) {
   }
 }
 
-static const float special[] = {0.0f, -0.0f, 1, -1, 0.5f, -0.5f, 2, -2, 10, -10, 88, -88, 104, -104, 1e-3f, -1e-3f,
-  1e-20f, -1e-20f, 1e-40f, -1e-40f, 1e10f, -1e10f, 3e38f, -3e38f, INFINITY, -INFINITY, NAN, 0.9f, -0.9f, 0.3f,
-  -0.3f, 3.14159265f, 1.5707963f, 100, 12345.678f, -54321, 0.62f, 0.63f, 0.92f, 0.93f, 0.99999f, 1.00001f, 5, -5};
+static const float special[] = {
+    0.0f,   -0.0f,   1,     -1,     0.5f,        -0.5f,      2,        -2,         10,
+    -10,    88,      -88,   104,    -104,        1e-3f,      -1e-3f,   1e-20f,     -1e-20f,
+    1e-40f, -1e-40f, 1e10f, -1e10f, 3e38f,       -3e38f,     INFINITY, -INFINITY,  NAN,
+    0.9f,   -0.9f,   0.3f,  -0.3f,  3.14159265f, 1.5707963f, 100,      12345.678f, -54321,
+    0.62f,  0.63f,   0.92f, 0.93f,  0.99999f,    1.00001f,   5,        -5};
 
 static void test_math(void **state) {
   fixture *f = *state;
@@ -367,7 +389,8 @@ static void test_math(void **state) {
       uint16_t y = cmz_kernel_add_operand(k, t, CMZ_WRITE, false, ix(k, N));
       uint16_t x = cmz_kernel_add_operand(k, t, CMZ_READ, false, ix(k, N));
       uint16_t a = cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, ix(k, N));
-      store(k, y, cmz_x_axis(k, a), cmz_x1(k, (cmz_expr_op)op, cmz_x_load(k, x, cmz_x_axis(k, a))), &a, 1);
+      store(k, y, cmz_x_axis(k, a), cmz_x1(k, (cmz_expr_op)op, cmz_x_load(k, x, cmz_x_axis(k, a))),
+            &a, 1);
       cmz_schedule s = plain(k);
       s.axes[a].lanes = 8;
       double doubles[N];

@@ -211,14 +211,9 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {T(test_reductions),
-                                     T(test_runtime_axes),
-                                     T(test_arg_and_cumulative),
-                                     T(test_softmax),
-                                     T(test_normalisations),
-                                     T(test_pools),
-                                     T(test_resize),
-                                     T(test_loss),
-                                     T(test_refused)};
+  const struct CMUnitTest tests[] = {
+      T(test_reductions), T(test_runtime_axes),   T(test_arg_and_cumulative),
+      T(test_softmax),    T(test_normalisations), T(test_pools),
+      T(test_resize),     T(test_loss),           T(test_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
