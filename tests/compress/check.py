@@ -340,7 +340,8 @@ def check_refusals(model):
 def check_made():
     path, inputs = layers_model("layers")
     check_quantised(path, inputs, "layers", 0.97, {"depthwise": "depthwise"})
-    check_pruned(path, inputs, "layers", 0.66)
+    # Packed channels are padded to 16; dense ones of these odd sizes are not.
+    check_pruned(path, inputs, "layers", 0.72)
     check_report(path, "layers", "--w4a16 --prune 2:4")
     for options in ("", "-O0", "-O1", "-O3", "--cpu x86-64-v2", "--cpu x86-64-v2,x86-64-v3"):
         want, got = Compiled(path, "--w4a16", "x").run(inputs), Compiled(path, f"--w4a16 {options}", "y").run(inputs)
