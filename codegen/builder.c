@@ -66,9 +66,24 @@ MlirOperation cmz_b_op(cmz_builder *b, const char *name, uint32_t operand_count,
   return op;
 }
 
+/* SPIR-V knows the math dialect, not LLVM's intrinsics. */
+static const char *portable_name(const char *name) {
+  static const struct {
+    const char *llvm, *math;
+  } rows[] = {{"llvm.intr.fabs", "math.absf"},          {"llvm.intr.sqrt", "math.sqrt"},
+              {"llvm.intr.copysign", "math.copysign"},  {"llvm.intr.fma", "math.fma"},
+              {"llvm.intr.roundeven", "math.roundeven"}, {"llvm.intr.floor", "math.floor"},
+              {"llvm.intr.ceil", "math.ceil"},          {"llvm.intr.trunc", "math.trunc"},
+              {"llvm.intr.ctpop", "math.ctpop"}};
+  for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++)
+    if (strcmp(rows[i].llvm, name) == 0) return rows[i].math;
+  return name;
+}
+
 static MlirValue one_result(cmz_builder *b, const char *name, uint32_t count,
                             const MlirValue *operands, MlirType type, uint32_t attr_count,
                             const MlirNamedAttribute *attrs) {
+  if (b->cpu->spirv) name = portable_name(name);
   return mlirOperationGetResult(
       cmz_b_op(b, name, count, operands, 1, &type, attr_count, attrs, 0, NULL), 0);
 }

@@ -15,6 +15,7 @@ typedef struct cmz_builder {
   MlirLocation location;
   MlirBlock block; /* operations are appended here */
   const cmz_cpu_row *cpu;
+  MlirValue memory; /* with cpu->spirv: the buffer that loads and stores are in; addresses are element numbers, i64 */
   MlirType f16, f32, f64, i1, i8, i16, i32, i64, pointer;
 } cmz_builder;
 

@@ -448,11 +448,12 @@ static MlirBlock emit_host_function(emitter *e, MlirModule module, const char *s
 
 static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
   cmz_builder *b = &e->b;
-  MlirBlock entry = b->cpu->threads ? cmz_emit_device_function(e, module, symbol)
-                                    : emit_host_function(e, module, symbol);
+  MlirBlock entry = b->cpu->spirv     ? cmz_emit_vulkan_function(e, module, symbol)
+                    : b->cpu->threads ? cmz_emit_device_function(e, module, symbol)
+                                      : emit_host_function(e, module, symbol);
   if (!e->failed) emit_tiles(e);
   b->block = entry;
-  cmz_b_op(b, "func.return", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
+  cmz_b_op(b, b->cpu->spirv ? "gpu.return" : "func.return", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
 }
 
 static void bound_axes(emitter *e) {

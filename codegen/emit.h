@@ -70,6 +70,7 @@ typedef struct emitter {
   uint32_t guard_depth;          /* loads may not be placed above this depth */
   uint32_t next_id;
   CMZ_VEC(assumption) assumptions;
+  const MlirValue *memories;     /* with cpu->spirv: the operands' buffers */
   MlirValue args, begin, end, step; /* of the function: it computes tiles BEGIN, BEGIN + STEP … below END */
   MlirValue tile;                /* number of the grid tile */
   bool failed;
@@ -100,6 +101,12 @@ int32_t cmz_emit_vector_axis(const emitter *e, cmz_expr x);
 /* The function of a GPU kernel: one thread computes tiles of its own. Its parameters are an address an operand, the kernel's params as
  * 64-bit numbers, the number of tiles. Sets begin, end, step, the operands and the params; returns the function's body. */
 MlirBlock cmz_emit_device_function(emitter *e, MlirModule module, const char *symbol);
+/* ---- emit_vulkan.c ---- */
+/* The same for Vulkan, as a gpu.func: binding 0 is a buffer of 64-bit words (the number of tiles, the bytes from where operand I is bound
+ * to where it begins, the params), binding 1 + I operand I. */
+MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *symbol);
+/* The module's kernel as SPIR-V, at PATH. */
+cmz_status cmz_vulkan_lower(cmz_context *ctx, MlirModule module, const char *path);
 #define CMZ_EMIT_MAX_DEVICE_PARAMETERS 480 /* of 8 bytes: CUDA passes at most 4 KiB */
 
 /* ---- emit_expr.c ---- */
@@ -145,6 +152,7 @@ MlirValue cmz_emit_combine(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirVa
 /* ---- lower.c ---- */
 /* A context with the dialects the emitter uses; its diagnostics become messages of CTX. */
 MlirContext cmz_lower_context(cmz_context *ctx);
+cmz_status cmz_lower_passes(cmz_context *ctx, MlirModule module, const char *pipeline);
 cmz_status cmz_lower_module(cmz_context *ctx, MlirModule module, const cmz_cpu_row *cpu, const cmz_os_row *os, int optimise, bool debug_lines,
                             cmz_output_kind kind, const char *path);
 

@@ -199,6 +199,7 @@ static MlirValue load_scalar(emitter *e, uint32_t operand, MlirValue address) {
   cmz_dtype stored = e->k->operands.data[operand].dtype;
   MlirType type = cmz_b_stored_type(b, stored);
   bool invariant = e->k->operands.data[operand].constant;
+  if (e->memories) b->memory = e->memories[operand];
   if (!e->guarded) return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
   MlirValue guard = cmz_emit_scalar_guard(e);
   if (never_empty(e, operand)) {
@@ -283,6 +284,7 @@ static MlirValue combined(emitter *e, const cmz_store *store, MlirValue address,
 static void store_scalar(emitter *e, const cmz_store *store, MlirValue value) {
   MlirValue address = cmz_emit_address(e, store->operand, store->index);
   if (e->failed) return;
+  if (e->memories) e->b.memory = e->memories[store->operand];
   value = combined(e, store, address, value);
   MlirValue raw = cmz_b_encode(&e->b, e->k->operands.data[store->operand].dtype, value);
   if (!raw.ptr) {

@@ -144,7 +144,8 @@ static LLVMValueRef levels(const glue *g) {
 }
 
 /* The runtime's driver for each kind of GPU; only the one in use is referred to. */
-static const char *const driver_names[] = {[CMZ_GPU_CUDA] = "cmz_cuda_driver"};
+static const char *const driver_names[] = {[CMZ_GPU_CUDA] = "cmz_cuda_driver",
+                                            [CMZ_GPU_VULKAN] = "cmz_vulkan_driver"};
 
 static LLVMValueRef device(const glue *g) {
   const cmz_program *p = &g->tables->program;

@@ -37,14 +37,47 @@ static cmz_status build_image(cmz_context *ctx, const cmz_cpu_row *level,
   return CMZ_OK;
 }
 
+/* Vulkan's modules hold one kernel each: where each begins and ends, as two 32-bit byte offsets a
+ * kernel, then the modules. */
+static cmz_status build_modules(cmz_context *ctx, const cmz_cpu_row *level,
+                                const cmz_kernel_object *kernels, uint32_t count,
+                                cmz_program_image *out) {
+  cmz_text all = {.arena = ctx->arena};
+  const char **names = CMZ_NEW_ARRAY(ctx->arena, const char *, count + 1);
+  uint32_t *places = CMZ_NEW_ARRAY(ctx->arena, uint32_t, 2 * (size_t)count + 2);
+  cmz_text_add_bytes(&all, (const char *)places, 2 * (size_t)count * sizeof *places);
+  for (uint32_t i = 0; i < count; i++) {
+    const cmz_file *file;
+    names[i] = kernels[i].symbol;
+    uint32_t same = 0;
+    while (same < i && strcmp(names[same], names[i]) != 0) same++;
+    places[2 * i] = same < i ? places[2 * same] : (uint32_t)all.length;
+    places[2 * i + 1] = same < i ? places[2 * same + 1] : 0;
+    if (same < i) continue;
+    CMZ_TRY(cmz_file_map(ctx, kernels[i].path, &file));
+    if (file->size % 4 || file->size > UINT32_MAX - all.length - 8)
+      return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.file = kernels[i].path},
+                      "not a SPIR-V module of a size that fits");
+    cmz_text_add_bytes(&all, (const char *)file->data, file->size);
+    places[2 * i + 1] = (uint32_t)all.length;
+  }
+  memcpy(all.data, places, 2 * (size_t)count * sizeof *places);
+  *out = (cmz_program_image){.name = level->name,
+                             .needs = (uint32_t)level->features,
+                             .data = all.data,
+                             .bytes = all.length,
+                             .kernels = names};
+  return CMZ_OK;
+}
+
 cmz_status cmz_images_build(cmz_context *ctx, const cmz_codegen_options *o,
                             const cmz_kernel_object *kernels, uint32_t kernel_count,
                             cmz_program_device *out) {
   const cmz_target *t = o->target;
   cmz_program_image *images = CMZ_NEW_ARRAY(ctx->arena, cmz_program_image, t->level_count);
   for (uint32_t l = 0; l < t->level_count; l++)
-    CMZ_TRY(build_image(ctx, t->levels[l], kernels + (size_t)l * kernel_count, kernel_count,
-                        &images[l]));
+    CMZ_TRY((t->levels[l]->spirv ? build_modules : build_image)(
+        ctx, t->levels[l], kernels + (size_t)l * kernel_count, kernel_count, &images[l]));
   *out = (cmz_program_device){
       .image_count = t->level_count, .threads = t->levels[0]->threads, .images = images};
   return CMZ_OK;

@@ -35,7 +35,8 @@ static MlirLogicalResult on_diagnostic(MlirDiagnostic d, void *user) {
 }
 
 MlirContext cmz_lower_context(cmz_context *ctx) {
-  static const char *const dialects[] = {"func", "arith", "scf", "cf", "vector", "llvm", "nvvm"};
+  static const char *const dialects[] = {"func", "arith", "scf", "cf", "vector", "llvm", "nvvm",
+                                          "gpu",  "memref", "math", "spirv"};
   static bool registered; /* passes are registered per process; workers are single-threaded */
   if (!registered) {
     mlirRegisterAllPasses();
@@ -52,7 +53,7 @@ MlirContext cmz_lower_context(cmz_context *ctx) {
   return mlir;
 }
 
-static cmz_status run_passes(cmz_context *ctx, MlirModule module, const char *pipeline) {
+cmz_status cmz_lower_passes(cmz_context *ctx, MlirModule module, const char *pipeline) {
   cmz_text errors = {.arena = ctx->arena};
   MlirOperation top = mlirModuleGetOperation(module);
   MlirPassManager pm = mlirPassManagerCreate(mlirOperationGetContext(top));
@@ -181,12 +182,15 @@ cmz_status cmz_lower_module(cmz_context *ctx, MlirModule module, const cmz_cpu_r
   if (!mlirOperationVerify(mlirModuleGetOperation(module)))
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "the kernel's MLIR does not verify");
   if (kind == CMZ_OUT_MLIR) return write_mlir(ctx, module, path);
-  CMZ_TRY(run_passes(ctx, module,
+  if (cpu->spirv && kind != CMZ_OUT_ASSEMBLY)
+    return cmz_fail(ctx, CMZ_E_UNSUPPORTED, (cmz_loc){0}, "Vulkan's kernels have no LLVM IR");
+  if (cpu->spirv) return cmz_vulkan_lower(ctx, module, path);
+  CMZ_TRY(cmz_lower_passes(ctx, module,
                      "builtin.module(cse,convert-scf-to-cf,convert-vector-to-llvm,"
                      "convert-arith-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,"
                      "convert-func-to-llvm,reconcile-unrealized-casts)"));
   if (debug_lines)
-    CMZ_TRY(run_passes(ctx, module,
+    CMZ_TRY(cmz_lower_passes(ctx, module,
                        "builtin.module(ensure-debug-info-scope-on-llvm-func{"
                        "emission-kind=LineTablesOnly})"));
   LLVMContextRef llvm = LLVMContextCreate();

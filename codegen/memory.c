@@ -13,6 +13,7 @@
 
 static MlirValue offset(cmz_builder *b, MlirType element, MlirValue base, const MlirValue *index,
                         int32_t fixed) {
+  if (b->cpu->spirv) return cmz_b_add(b, base, index ? *index : cmz_b_i64(b, fixed));
   MlirNamedAttribute attrs[] = {
       cmz_b_attr(b, "elem_type", mlirTypeAttrGet(element)),
       cmz_b_attr(b, "rawConstantIndices",
@@ -41,8 +42,17 @@ static MlirNamedAttribute alignment(cmz_builder *b, MlirType type, MlirType inte
                     mlirIntegerAttrGet(integer, CMZ_MAX(1, (int64_t)cmz_b_bits(type) / 8)));
 }
 
+static MlirValue element_number(cmz_builder *b, MlirValue address) {
+  return cmz_b_cast(b, "arith.index_cast", address, mlirIndexTypeGet(b->mlir));
+}
+
 MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const MlirValue *mask,
                      bool invariant) {
+  if (b->cpu->spirv) {
+    MlirValue from[] = {b->memory, element_number(b, address)};
+    return mlirOperationGetResult(
+        cmz_b_op(b, "memref.load", 2, from, 1, &type, 0, NULL, 0, NULL), 0);
+  }
   if (mask) {
     MlirValue operands[] = {address, *mask, cmz_b_const(b, type, 0)};
     MlirNamedAttribute attr = alignment(b, type, b->i32);
@@ -60,6 +70,11 @@ MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const Mli
 
 void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirValue *mask) {
   MlirType type = cmz_b_type(value);
+  if (b->cpu->spirv) {
+    MlirValue to[] = {value, b->memory, element_number(b, address)};
+    cmz_b_op(b, "memref.store", 3, to, 0, NULL, 0, NULL, 0, NULL);
+    return;
+  }
   if (mask) {
     MlirNamedAttribute attr = alignment(b, type, b->i32);
     cmz_b_op(b, "llvm.intr.masked.store", 3, (MlirValue[]){value, address, *mask}, 0, NULL, 1,
@@ -307,9 +322,27 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
   }
 }
 
+/* By comparisons: past the ends the ends, NaN 0. The ends are powers of two, so exact in X's type. */
+static MlirValue saturate(cmz_builder *b, bool is_unsigned, MlirValue x, MlirType to) {
+  MlirType t = cmz_b_type(x);
+  uint32_t bits = cmz_b_bits(to);
+  double top = ldexp(1, (int)bits - (is_unsigned ? 0 : 1)), bottom = is_unsigned ? 0 : -top;
+  int64_t least = is_unsigned ? 0 : bits == 64 ? INT64_MIN : -(INT64_C(1) << (bits - 1));
+  int64_t most = is_unsigned ? -1 : ~least;
+  MlirValue large = cmz_b_fcmp(b, CMZ_B_OGE, x, cmz_b_float(b, t, top));
+  MlirValue inside = cmz_b_fcmp(b, CMZ_B_OGT, x, cmz_b_float(b, t, bottom));
+  MlirValue safe = cmz_b_select(b, inside, cmz_b_select(b, large, cmz_b_float(b, t, 0), x),
+                                cmz_b_float(b, t, 0));
+  MlirValue r = cmz_b_cast(b, is_unsigned ? "arith.fptoui" : "arith.fptosi", safe, to);
+  r = cmz_b_select(b, large, cmz_b_int(b, to, most), r);
+  MlirValue small = cmz_b_fcmp(b, CMZ_B_OLE, x, cmz_b_float(b, t, bottom));
+  return cmz_b_select(b, small, cmz_b_int(b, to, least), r);
+}
+
 /* LLVM's saturating conversions have no op of their own in MLIR's LLVM dialect: called by name. */
 static MlirValue float_to_int(cmz_builder *b, const char *intrinsic, MlirValue x, MlirType to) {
   MlirType type = cmz_b_like(cmz_b_type(x), cmz_b_element(to));
+  if (b->cpu->spirv) return saturate(b, intrinsic[9] == 'u', x, to);
   MlirAttribute name = mlirStringAttrGet(b->mlir, mlirStringRefCreateFromCString(intrinsic));
   MlirAttribute segments = mlirDenseI32ArrayGet(b->mlir, 2, (int32_t[]){1, 0});
   MlirNamedAttribute attrs[3] = {

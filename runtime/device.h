@@ -24,6 +24,6 @@ typedef struct cmz_device_driver {
   int (*wait)(cmz_model *m, cmz_device *device);
 } cmz_device_driver;
 
-extern const cmz_device_driver cmz_cuda_driver;
+extern const cmz_device_driver cmz_cuda_driver, cmz_vulkan_driver;
 
 #endif

@@ -8,13 +8,13 @@
 #define HOST_SYSTEM "linux-gnu"
 
 static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus, cmz_aarch64_cpus, cmz_riscv64_cpus,
-                                                cmz_cuda_levels};
+                                                cmz_cuda_levels, cmz_vulkan_levels};
 static const cmz_cpu_extension *const extension_tables[] = {cmz_x86_64_extensions,
                                                             cmz_aarch64_extensions};
 static const cmz_os_row *const os_tables[] = {cmz_x86_64_systems, cmz_aarch64_systems,
                                               cmz_riscv64_systems};
 
-static const cmz_gpu_row *const gpu_tables[] = {cmz_cuda_gpus};
+static const cmz_gpu_row *const gpu_tables[] = {cmz_cuda_gpus, cmz_vulkan_gpus};
 
 /* Row INDEX of several tables, each of which ends with a row whose FIRST member is NULL. */
 #define ROW_AT(type, tables, first, index)                                                         \
@@ -192,7 +192,7 @@ static cmz_status parse_gpu(cmz_context *ctx, const cmz_gpu_row *gpu, const char
   if (!out->os) out->os = os_of(CMZ_CPU_HOST_ARCH, HOST_SYSTEM);
   if (!out->os) out->os = cmz_os_at(0);
   out->gpu = gpu;
-  out->kernel_os = &cmz_cuda_systems[0];
+  out->kernel_os = gpu->kind == CMZ_GPU_VULKAN ? &cmz_vulkan_systems[0] : &cmz_cuda_systems[0];
   for (uint32_t i = 0; i < CMZ_COUNT_OF(gpu->levels) && gpu->levels[i]; i++)
     out->levels[out->level_count++] = cmz_cpu_find(gpu->levels[i]);
   return CMZ_OK;

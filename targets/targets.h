@@ -15,5 +15,8 @@ extern const cmz_os_row cmz_riscv64_systems[];
 extern const cmz_gpu_row cmz_cuda_gpus[];
 extern const cmz_cpu_row cmz_cuda_levels[];
 extern const cmz_os_row cmz_cuda_systems[];
+extern const cmz_gpu_row cmz_vulkan_gpus[];
+extern const cmz_cpu_row cmz_vulkan_levels[];
+extern const cmz_os_row cmz_vulkan_systems[];
 
 #endif

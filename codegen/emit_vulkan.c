@@ -1,0 +1,201 @@
+/* emit_vulkan.c - the frame of a Vulkan kernel, and SPIR-V from its module.
+ * In: a kernel, a level with `spirv`. Out: a gpu.func ready for emit_tiles; then a SPIR-V module.
+ * Always holds: no address is ever a pointer: an operand is a buffer and an element number; the
+ * buffers may overlap (they are Aliased); sums and products keep their order (NoContraction). */
+#include "emit.h"
+
+#include "mlir-c/BuiltinAttributes.h"
+#include "mlir-c/BuiltinTypes.h"
+#include "mlir-c/Dialect/GPU.h"
+#include "mlir-c/Support.h"
+
+/* What any kernel may need; the module's own list is made from what it uses. */
+#define ENVIRONMENT                                                                                \
+  "#spirv.target_env<#spirv.vce<v1.3, [Shader, Int64, Int16, Int8, Float64, "                      \
+  "StorageBuffer8BitAccess, StorageBuffer16BitAccess], "                                           \
+  "[SPV_KHR_storage_buffer_storage_class, SPV_KHR_8bit_storage, SPV_KHR_16bit_storage]>, "         \
+  "api=Vulkan, #spirv.resource_limits<>>"
+#define BUFFER ", #spirv.storage_class<StorageBuffer>>"
+
+static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
+
+static MlirAttribute parse(cmz_builder *b, const char *s) {
+  return mlirAttributeParseGet(b->mlir, text(s));
+}
+
+static MlirValue identifier(emitter *e, const char *name) {
+  cmz_builder *b = &e->b;
+  MlirType index = mlirIndexTypeGet(b->mlir);
+  MlirNamedAttribute x = cmz_b_attr(b, "dimension", parse(b, "#gpu<dim x>"));
+  MlirOperation op = cmz_b_op(b, name, 0, NULL, 1, &index, 1, &x, 0, NULL);
+  return cmz_b_cast(b, "arith.index_cast", mlirOperationGetResult(op, 0), b->i64);
+}
+
+/* Word NUMBER of binding 0. */
+static MlirValue word(emitter *e, MlirBlock entry, uint32_t number) {
+  e->b.memory = mlirBlockGetArgument(entry, 0);
+  return cmz_b_load(&e->b, e->b.i64, cmz_b_i64(&e->b, number), NULL, true);
+}
+
+static void bind_operands(emitter *e, MlirBlock entry) {
+  cmz_builder *b = &e->b;
+  uint32_t count = e->k->operands.count;
+  MlirValue *memories = CMZ_NEW_ARRAY(e->arena, MlirValue, count + 1);
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t bits = cmz_b_bits(cmz_b_stored_type(b, e->k->operands.data[i].dtype));
+    MlirValue bytes = word(e, entry, i + 1);
+    memories[i] = mlirBlockGetArgument(entry, (intptr_t)i + 1);
+    cmz_emit_remember_operand(
+        e, i, cmz_b_2(b, "arith.shrui", bytes, cmz_b_i64(b, __builtin_ctz(bits / 8))));
+  }
+  for (uint32_t i = 1; i < e->k->exprs.count; i++) {
+    const cmz_expr_node *n = &e->k->exprs.data[i];
+    if (n->op == CMZ_X_PARAM)
+      cmz_emit_remember(e, cmz_emit_key(e, i), 0, word(e, entry, count + 1 + (uint32_t)n->i));
+  }
+  e->memories = memories;
+}
+
+static const char *element_text(cmz_builder *b, MlirType type) {
+  const char *names[] = {"f32", "f64", "i8", "i16", "i32", "i64"};
+  MlirType types[] = {b->f32, b->f64, b->i8, b->i16, b->i32, b->i64};
+  for (size_t i = 0; i < CMZ_COUNT_OF(types); i++)
+    if (type.ptr && mlirTypeEqual(type, types[i])) return names[i];
+  return NULL;
+}
+
+static MlirBlock append_function(emitter *e, MlirBlock body, const char *symbol, uint32_t count,
+                                 const MlirType *types, const MlirLocation *locations) {
+  cmz_builder *b = &e->b;
+  cmz_text bindings = {.arena = e->arena};
+  for (uint32_t i = 0; i < count; i++)
+    cmz_text_add(&bindings, "%s{spirv.interface_var_abi = #spirv.interface_var_abi<(0, %u)>}",
+                 i ? ", " : "[", i);
+  cmz_text_add(&bindings, "]");
+  const char *abi = cmz_arena_printf(
+      e->arena, "#spirv.entry_point_abi<workgroup_size = [%u, 1, 1]>", b->cpu->threads);
+  MlirNamedAttribute attrs[] = {
+      cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text(symbol))),
+      cmz_b_attr(b, "function_type",
+                 mlirTypeAttrGet(mlirFunctionTypeGet(b->mlir, (intptr_t)count, types, 0, NULL))),
+      cmz_b_attr(b, "gpu.kernel", mlirUnitAttrGet(b->mlir)),
+      cmz_b_attr(b, "spirv.entry_point_abi", parse(b, abi)),
+      cmz_b_attr(b, "arg_attrs", parse(b, bindings.data)),
+  };
+  MlirRegion region = mlirRegionCreate();
+  MlirBlock entry = mlirBlockCreate((intptr_t)count, types, locations);
+  mlirRegionAppendOwnedBlock(region, entry);
+  b->block = body;
+  cmz_b_op(b, "gpu.func", 0, NULL, 0, NULL, CMZ_COUNT_OF(attrs), attrs, 1, &region);
+  return entry;
+}
+
+MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *symbol) {
+  cmz_builder *b = &e->b;
+  uint32_t count = CMZ_MIN(e->k->operands.count + 1, CMZ_EMIT_MAX_DEVICE_PARAMETERS);
+  if (count != e->k->operands.count + 1)
+    cmz_emit_fail(e, "a kernel with more operands than a GPU takes");
+  MlirType types[CMZ_EMIT_MAX_DEVICE_PARAMETERS];
+  MlirLocation locations[CMZ_EMIT_MAX_DEVICE_PARAMETERS];
+  for (uint32_t i = 0; i < count; i++) {
+    MlirType t = i ? cmz_b_stored_type(b, e->k->operands.data[i - 1].dtype) : b->i64;
+    const char *name = element_text(b, t);
+    if (!name) {
+      cmz_emit_fail(e, "an operand has a type that kernels do not read");
+      name = "i8";
+    }
+    types[i] = mlirTypeParseGet(b->mlir, text(cmz_arena_printf(e->arena, "memref<?x%s" BUFFER, name)));
+    locations[i] = b->location;
+  }
+  mlirOperationSetAttributeByName(mlirModuleGetOperation(module), text("spirv.target_env"),
+                                  parse(b, ENVIRONMENT));
+  MlirRegion region;
+  MlirBlock body = cmz_b_region(&region);
+  MlirNamedAttribute name =
+      cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text("kernels")));
+  b->block = mlirModuleGetBody(module);
+  cmz_b_op(b, "gpu.module", 0, NULL, 0, NULL, 1, &name, 1, &region);
+  MlirBlock entry = append_function(e, body, symbol, count, types, locations);
+  e->path[0] = CMZ_NEW(e->arena, scope);
+  *e->path[0] = (scope){entry, 0};
+  b->block = entry;
+  if (e->failed) return entry;
+  MlirValue group = identifier(e, "gpu.block_id");
+  MlirValue groups = identifier(e, "gpu.grid_dim");
+  MlirValue thread = identifier(e, "gpu.thread_id");
+  MlirValue size = cmz_b_i64(b, b->cpu->threads);
+  e->begin = cmz_b_add(b, cmz_b_mul(b, group, size), thread);
+  e->step = cmz_b_mul(b, groups, size);
+  e->end = word(e, entry, 0);
+  cmz_emit_analyse(e);
+  if (!e->failed) bind_operands(e, entry);
+  return entry;
+}
+
+/* ---- SPIR-V ---- */
+
+static bool is_named(MlirOperation op, const char *name) {
+  return mlirStringRefEqual(mlirIdentifierStr(mlirOperationGetName(op)), text(name));
+}
+
+static MlirWalkResult decorate(MlirOperation op, void *user) {
+  static const char *const exact[] = {"spirv.FAdd", "spirv.FSub", "spirv.FMul"};
+  MlirOperation *module = user;
+  MlirContext mlir = mlirOperationGetContext(op);
+  if (is_named(op, "spirv.module")) *module = op;
+  for (size_t i = 0; i < CMZ_COUNT_OF(exact); i++)
+    if (is_named(op, exact[i]))
+      mlirOperationSetAttributeByName(op, text("no_contraction"), mlirUnitAttrGet(mlir));
+  if (is_named(op, "spirv.GlobalVariable") &&
+      !mlirAttributeIsNull(mlirOperationGetAttributeByName(op, text("binding"))))
+    mlirOperationSetAttributeByName(op, text("aliased"), mlirUnitAttrGet(mlir));
+  return MlirWalkResultAdvance;
+}
+
+static MlirWalkResult find_object(MlirOperation op, void *user) {
+  MlirAttribute objects = mlirOperationGetAttributeByName(op, text("objects"));
+  if (mlirAttributeIsNull(objects) || !mlirAttributeIsAArray(objects) ||
+      mlirArrayAttrGetNumElements(objects) == 0)
+    return MlirWalkResultAdvance;
+  *(MlirStringRef *)user = mlirGPUObjectAttrGetObject(mlirArrayAttrGetElement(objects, 0));
+  return MlirWalkResultInterrupt;
+}
+
+/* MLIR serialises a spirv.module only inside of a gpu.module with a SPIR-V target. */
+static void wrap(cmz_builder *b, MlirModule module, MlirOperation spirv) {
+  MlirBlock top = mlirModuleGetBody(module);
+  mlirOperationRemoveFromParent(spirv);
+  for (MlirOperation op = mlirBlockGetFirstOperation(top); !mlirOperationIsNull(op);) {
+    MlirOperation next = mlirOperationGetNextInBlock(op);
+    mlirOperationDestroy(op);
+    op = next;
+  }
+  MlirRegion region;
+  MlirBlock body = cmz_b_region(&region);
+  MlirNamedAttribute attrs[] = {
+      cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text("binary"))),
+      cmz_b_attr(b, "targets", parse(b, "[" ENVIRONMENT "]"))};
+  b->block = top;
+  cmz_b_op(b, "gpu.module", 0, NULL, 0, NULL, 2, attrs, 1, &region);
+  mlirBlockAppendOwnedOperation(body, spirv);
+}
+
+cmz_status cmz_vulkan_lower(cmz_context *ctx, MlirModule module, const char *path) {
+  MlirOperation top = mlirModuleGetOperation(module), spirv = {NULL};
+  cmz_builder b = {.mlir = mlirOperationGetContext(top), .location = mlirOperationGetLocation(top)};
+  CMZ_TRY(cmz_lower_passes(
+      ctx, module,
+      "builtin.module(gpu.module(gpu.func(convert-math-to-spirv)),canonicalize,cse,"
+      "convert-gpu-to-spirv,canonicalize,cse,"
+      "spirv.module(spirv-lower-abi-attrs,canonicalize,cse,spirv-update-vce))"));
+  mlirOperationWalk(top, decorate, &spirv, MlirWalkPreOrder);
+  if (!spirv.ptr)
+    return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "MLIR made no SPIR-V of a kernel");
+  wrap(&b, module, spirv);
+  CMZ_TRY(cmz_lower_passes(ctx, module, "builtin.module(gpu-module-to-binary)"));
+  MlirStringRef object = {NULL, 0};
+  mlirOperationWalk(top, find_object, &object, MlirWalkPreOrder);
+  if (!object.data || !object.length)
+    return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "MLIR wrote no SPIR-V for a kernel");
+  return cmz_file_write(ctx, path, object.data, object.length);
+}
