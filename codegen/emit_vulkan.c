@@ -104,15 +104,15 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
       cmz_emit_fail(e, "an operand has a type that kernels do not read");
       name = "i8";
     }
-    types[i] = mlirTypeParseGet(b->mlir, text(cmz_arena_printf(e->arena, "memref<?x%s" BUFFER, name)));
+    types[i] =
+        mlirTypeParseGet(b->mlir, text(cmz_arena_printf(e->arena, "memref<?x%s" BUFFER, name)));
     locations[i] = b->location;
   }
   mlirOperationSetAttributeByName(mlirModuleGetOperation(module), text("spirv.target_env"),
                                   parse(b, ENVIRONMENT));
   MlirRegion region;
   MlirBlock body = cmz_b_region(&region);
-  MlirNamedAttribute name =
-      cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text("kernels")));
+  MlirNamedAttribute name = cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text("kernels")));
   b->block = mlirModuleGetBody(module);
   cmz_b_op(b, "gpu.module", 0, NULL, 0, NULL, 1, &name, 1, &region);
   MlirBlock entry = append_function(e, body, symbol, count, types, locations);
