@@ -138,7 +138,8 @@ static cmz_status write_image(outputs *s) {
   cmz_program_device device;
   CMZ_TRY(cmz_kernels_compile(s->ctx, s->plan, s->options, &s->kernels));
   CMZ_TRY(cmz_images_build(s->ctx, s->options, s->kernels, s->plan->kernels.count, &device));
-  return cmz_file_write(s->ctx, s->path, device.images[0].data, device.images[0].bytes - 1);
+  return cmz_file_write(s->ctx, s->path, device.images[0].data,
+                        device.images[0].bytes - (s->options->target->levels[0]->spirv ? 0 : 1));
 }
 
 static cmz_status write_module(outputs *s) {

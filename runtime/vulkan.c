@@ -283,6 +283,7 @@ static block *block_take(cmz_device *d, size_t bytes) {
 
 static const block *block_of(const cmz_device *d, const void *address, uint64_t *offset) {
   uint64_t a = (uint64_t)(uintptr_t)address;
+  *offset = 0;
   for (const block *b = d->blocks; b; b = b->next)
     if (a >= b->address && a - b->address < b->bytes) {
       *offset = a - b->address;

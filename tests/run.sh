@@ -135,6 +135,7 @@ if python_environment >"$WORK/venv.log" 2>&1; then
   part onnx onnx_tests
   part targets tests/targets/run.sh "$BUILD" "$WORK/targets"
   part cuda tests/cuda/run.sh "$BUILD" "$WORK/cuda"
+  part vulkan tests/vulkan/run.sh "$BUILD" "$WORK/vulkan"
   if [ -d "$SHARED/models" ]; then
     part models models_checked --cflags "-O2 --cache-dir $WORK/cache"
     part models-pinned models_checked --pin --cflags "-O2 --cache-dir $WORK/cache"
@@ -148,6 +149,7 @@ else
   skip models "the same"
   skip targets "the same"
   skip cuda "the same"
+  skip vulkan "the same"
 fi
 
 printf '\n%s passed, %s failed, %s skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
