@@ -292,8 +292,9 @@ static const block *block_of(const cmz_device *d, const void *address, uint64_t 
   return NULL;
 }
 
+/* No larger than what one binding reaches: an operand beyond that would be cut. */
 static void *vulkan_take(cmz_device *d, size_t bytes) {
-  const block *b = block_take(d, bytes);
+  const block *b = bytes <= d->most_range ? block_take(d, bytes) : NULL;
   return b ? (void *)(uintptr_t)b->address : NULL;
 }
 
