@@ -63,8 +63,7 @@ unit_tests() {
   echo "$((${total:-0} - ${failed:-1})) passed, ${failed:-1} failed"
 }
 
-# Reason why NAME of PART is known to fail (tests/known_failures.tsv), or nothing.
-known_failure() { awk -F'\t' -v part="$1" -v name="$2" -v level="${LEVEL:-}" '($1==part || (level && $1==part "-" level)) && $2==name {print $3; exit}' tests/known_failures.tsv; }
+. tests/known_failure.sh
 
 # judge PART < "good NAME" and "bad NAME" lines: a bad one fails unless it is known to; then it is skipped, with the reason.
 judge() {

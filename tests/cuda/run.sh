@@ -3,37 +3,8 @@
 # emulated driver (libcuda.c). Prints a line a check and `N passed, N failed, N skipped` last. Needs gcc; ptxas where there is one;
 # ../shared/models for more than the example's model. ALL=1 runs every model.
 set -uo pipefail
-ROOT=$(cd "$(dirname "$0")/../.." && pwd)
-BUILD=$(cd "$1" && pwd)
-mkdir -p "$2"
-WORK=$(cd "$2" && pwd)
-CMZC=$BUILD/bin/cmzc
-RUN=$BUILD/bin/cmz-run
-MODEL=$ROOT/examples/digits/mnist-8.onnx
-INPUT=$ROOT/examples/digits/input.npy
-SHARED=$(cd "$ROOT/.." && pwd)/shared
-CACHE=$WORK/cache
+. "$(dirname "$0")/../checks.sh"
 EMULATOR=$BUILD/tests/cuda
-PASSED=0 FAILED=0 SKIPPED=0
-cd "$WORK" || exit 1
-
-check() { # WHAT COMMAND…
-  local what=$1
-  shift
-  if "$@" >"$WORK/check.log" 2>&1; then
-    PASSED=$((PASSED + 1))
-    echo "ok: $what"
-  else
-    FAILED=$((FAILED + 1))
-    echo "FAILED: $what"
-    tail -n 20 "$WORK/check.log"
-  fi
-}
-skip() { # WHAT REASON
-  SKIPPED=$((SKIPPED + 1))
-  echo "skipped: $1: $2"
-}
-compile() { "$CMZC" "$MODEL" --cache-dir "$CACHE" "$@"; }
 emulated() { LD_LIBRARY_PATH=$EMULATOR "$@"; }
 
 # ---- what is emitted ----
@@ -45,29 +16,20 @@ for sm in sm_80 sm_86 sm_89 sm_90; do
 done
 check "PTX is only for GPUs" sh -c "! '$CMZC' '$MODEL' -o x.ptx 2>log && grep -q 'NVIDIA' log"
 check "a library" compile --target sm_90 -o digits.so
-needs_only_libc() { [ -z "$(readelf -d "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -vxE 'lib(c|m|dl|pthread)\.so\.[0-9]+')" ]; }
 check "the library needs nothing but libc" needs_only_libc digits.so
 same_bytes() { cp digits.so first.so && compile --target sm_90 --no-cache -o digits.so && cmp first.so digits.so; }
 check "the same bytes twice" same_bytes
 
 # ---- without a device ----
-refuses() { # TEXT COMMAND…
-  local text=$1
-  shift
-  "$@" >refused.log 2>&1
-  local status=$?
-  cat refused.log
-  [ $status -eq 1 ] && grep -q -- "$text" refused.log
-}
 if [ -e /usr/lib/x86_64-linux-gnu/libcuda.so.1 ]; then skip "no driver" "this machine has one"
-else check "no driver: create says what is missing" refuses "no CUDA driver: libcuda.so.1" "$RUN" digits.so --random 1; fi
-check "a driver without a device" refuses "no device" env CMZ_EMULATOR_NONE=1 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
-check "a device that is too old" refuses "compute capability 7.5" env CMZ_EMULATOR_CAPABILITY=75 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
-check "a device without enough memory" refuses "the device has no" env CMZ_EMULATOR_MEMORY=10000 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
+else check "no driver: create says what is missing" fails_with "no CUDA driver: libcuda.so.1" "$RUN" digits.so --random 1; fi
+check "a driver without a device" fails_with "no device" env CMZ_EMULATOR_NONE=1 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
+check "a device that is too old" fails_with "compute capability 7.5" env CMZ_EMULATOR_CAPABILITY=75 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
+check "a device without enough memory" fails_with "the device has no" env CMZ_EMULATOR_MEMORY=10000 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
 check "an older device takes the older code" env CMZ_EMULATOR_CAPABILITY=86 LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1 --output-dir older
 
 # ---- results ----
-gcc -O1 -o compare_npy "$ROOT/tests/output/compare_npy.c" -lm || exit 1
+build_comparer || exit 1
 same_results() {
   rm -rf out && emulated "$RUN" digits.so --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
 }
@@ -86,24 +48,9 @@ broken() { # seeded fault: a load that leaves its buffer is found
   ! cmp -s broken.ptx digits-sm_80.ptx && gcc -O1 -o load_ptx "$ROOT/tests/cuda/load_ptx.c" -ldl && ! emulated ./load_ptx broken.ptx 2>broken.log && grep -q 'out of bounds' broken.log && emulated ./load_ptx digits-sm_80.ptx
 }
 check "a load outside of its buffer is found" broken
-
-models() {
-  PATH="$BUILD/venv/bin:$PATH" LD_LIBRARY_PATH=$EMULATOR python "$SHARED/models/check_models.py" "$BUILD" "$SHARED/models" --timeout 1800 --cflags "-O2 --target sm_80 --cache-dir $CACHE" "$@" | tee models.txt
-  grep -qE '^[0-9]+ of [0-9]+ match$' models.txt || { FAILED=$((FAILED + 1)); echo "FAILED: the checker did not run"; }
-  local name state reason
-  while read -r name state _; do
-    case $state in
-      ok) PASSED=$((PASSED + 1)) ;;
-      WRONG | COMPILE | TIMEOUT)
-        reason=$(awk -F'\t' -v name="$name" '$1=="models" && $2==name {print $3}' "$ROOT/tests/known_failures.tsv")
-        if [ -n "$reason" ]; then skip "$name" "$reason"
-        else FAILED=$((FAILED + 1)); echo "FAILED: $name: $state"; fi ;;
-    esac
-  done <models.txt
-}
+models() { LD_LIBRARY_PATH=$EMULATOR check_models "" "--target sm_80" "$@"; }
 if [ ! -d "$SHARED/models" ]; then skip "real models" "no ../shared/models beside the checkout"
 elif [ "${ALL:-0}" = 1 ]; then models
 else models --only micro-kws-fp32,micro-kws-qdq,micro-kws-qop,rl-go1,silero-vad-16k,dnsmos-p808; fi
 
-echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
-[ "$FAILED" -eq 0 ]
+finish

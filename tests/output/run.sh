@@ -2,31 +2,7 @@
 # run.sh BUILD_DIR WORK_DIR - what cmzc writes: symbols, needs, sizes, sameness, linking, the C ABI, the examples, installation.
 # Prints a line a check and `N passed, N failed` last. Needs gcc, g++, binutils, cmake; examples/digits for a model.
 set -uo pipefail
-ROOT=$(cd "$(dirname "$0")/../.." && pwd)
-BUILD=$(cd "$1" && pwd)
-mkdir -p "$2"
-WORK=$(cd "$2" && pwd)
-CMZC=$BUILD/bin/cmzc
-RUN=$BUILD/bin/cmz-run
-MODEL=$ROOT/examples/digits/mnist-8.onnx
-INPUT=$ROOT/examples/digits/input.npy
-CACHE=$WORK/cache
-PASSED=0 FAILED=0 SKIPPED=0
-cd "$WORK" || exit 1
-
-check() { # WHAT COMMAND…
-  local what=$1
-  shift
-  if "$@" >"$WORK/check.log" 2>&1; then
-    PASSED=$((PASSED + 1))
-    echo "ok: $what"
-  else
-    FAILED=$((FAILED + 1))
-    echo "FAILED: $what"
-    tail -n 20 "$WORK/check.log"
-  fi
-}
-compile() { "$CMZC" "$MODEL" --cache-dir "$CACHE" "$@"; }
+. "$(dirname "$0")/../checks.sh"
 add_up() { # the last line of a C test
   local p f
   p=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1/p' "$1" | tail -n 1)
@@ -61,7 +37,6 @@ only_exports() { [ "$(nm "$@" | awk 'NF > 1 && $(NF-1) ~ /^[A-TV-Z]$/ {print $NF
 WANT="cmz_model_api digits_api " check "the .so exports two names" only_exports -D digits.so
 WANT="digits_api " check "the .o exports one name" only_exports digits.o
 WANT="digits_api " check "the .a exports one name" only_exports digits.a
-needs_only_libc() { [ -z "$(readelf -d "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -vxE 'lib(c|m|dl|pthread)\.so\.[0-9]+')" ]; }
 check "the .so needs nothing but libc" needs_only_libc digits.so
 check "the executable needs nothing but libc" needs_only_libc digits_exe
 small() {
@@ -97,7 +72,7 @@ results() { # COMMAND…: the output file is the expected one to 1e-3
   "$@" --input "Input3=$INPUT" --output-dir out || return 1
   ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
 }
-check "build the comparer" gcc -O1 "$ROOT/tests/output/compare_npy.c" -o compare_npy -lm
+check "build the comparer" build_comparer
 check "the .so computes what is expected" results "$RUN" digits.so
 check "the executable too" results ./digits_exe
 check "the library of three levels too" results "$RUN" levels.so
@@ -176,5 +151,4 @@ installed() {
 check "installed, find_package(cmzc), two models in one executable" installed
 check "pkg-config finds the headers" sh -c "PKG_CONFIG_PATH=\$(dirname \$(find prefix -name cmzc.pc)) pkg-config --cflags cmzc | grep -q include"
 
-echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
-[ "$FAILED" = 0 ]
+finish

@@ -4,36 +4,8 @@
 # the C libraries of libc6-arm64-cross and libc6-riscv64-cross; parts that lack them are skipped, visibly. ALL=1 runs every model of
 # ../shared/models at every level.
 set -uo pipefail
-ROOT=$(cd "$(dirname "$0")/../.." && pwd)
-BUILD=$(cd "$1" && pwd)
-mkdir -p "$2"
-WORK=$(cd "$2" && pwd)
-CMZC=$BUILD/bin/cmzc
-MODEL=$ROOT/examples/digits/mnist-8.onnx
-INPUT=$ROOT/examples/digits/input.npy
-SHARED=$(cd "$ROOT/.." && pwd)/shared
-CACHE=$WORK/cache
-PASSED=0 FAILED=0 SKIPPED=0
-cd "$WORK" || exit 1
-
-check() { # WHAT COMMAND…
-  local what=$1
-  shift
-  if "$@" >"$WORK/check.log" 2>&1; then
-    PASSED=$((PASSED + 1))
-    echo "ok: $what"
-  else
-    FAILED=$((FAILED + 1))
-    echo "FAILED: $what"
-    tail -n 20 "$WORK/check.log"
-  fi
-}
-skip() { # WHAT REASON
-  SKIPPED=$((SKIPPED + 1))
-  echo "skipped: $1: $2"
-}
-compile() { "$CMZC" "$MODEL" --cache-dir "$CACHE" "$@"; }
-gcc -O1 -o "$WORK/compare_npy" "$ROOT/tests/output/compare_npy.c" -lm || exit 1
+. "$(dirname "$0")/../checks.sh"
+build_comparer || exit 1
 
 # ---- Android: what the library asks of the system ----
 needed() { readelf -dW "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p'; }
@@ -70,7 +42,7 @@ same_results() { # TARGET LEVELS EMULATOR… : an executable agrees with this ma
   compile --target "$target" --cpu "$levels" -o digits-emulated || return 1
   rm -rf emulated-out
   "$@" ./digits-emulated --input "Input3=$INPUT" --output-dir emulated-out || return 1
-  "$WORK/compare_npy" reference-out/Plus214_Output_0.npy emulated-out/Plus214_Output_0.npy
+  ./compare_npy reference-out/Plus214_Output_0.npy emulated-out/Plus214_Output_0.npy
 }
 emulated() { # NAME TARGET ROOT LEVELS EMULATOR…
   local name=$1 target=$2 root=$3 levels=$4
@@ -99,21 +71,7 @@ else skip "a CPU that lacks the level is told so" "no qemu-aarch64-static or no 
 
 # ---- real models ----
 models() { # LEVEL CPU [--only LIST]
-  local level=$1 cpu=$2
-  shift 2
-  PATH="$BUILD/venv/bin:$PATH" python "$SHARED/models/check_models.py" "$BUILD" "$SHARED/models" --exe --runner "qemu-aarch64-static -cpu $cpu -L $ARM" \
-    --timeout 1800 --cflags "-O2 --target aarch64-linux-gnu --cpu $level --cache-dir $CACHE" "$@" | tee models.txt
-  grep -qE '^[0-9]+ of [0-9]+ match$' models.txt || { FAILED=$((FAILED + 1)); echo "FAILED: the checker did not run"; }
-  local name state reason
-  while read -r name state _; do
-    case $state in
-      ok) PASSED=$((PASSED + 1)) ;;
-      WRONG | COMPILE | TIMEOUT)
-        reason=$(awk -F'\t' -v name="$name" '$1=="models" && $2==name {print $3}' "$ROOT/tests/known_failures.tsv")
-        if [ -n "$reason" ]; then skip "$name at $level" "$reason"
-        else FAILED=$((FAILED + 1)); echo "FAILED: $name at $level: $state"; fi ;;
-    esac
-  done <models.txt
+  check_models " at $1" "--target aarch64-linux-gnu --cpu $1" --exe --runner "qemu-aarch64-static -cpu $2 -L $ARM" "${@:3}"
 }
 if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $ARM ]; then skip "models on aarch64" "no qemu-aarch64-static or no $ARM"
 elif [ ! -d "$SHARED/models" ]; then skip "models on aarch64" "no ../shared/models beside the checkout"
@@ -125,5 +83,4 @@ else
   models $ARM_LEVELS max --only micro-kws-fp32,micro-kws-qdq,micro-kws-qop,rl-go1,silero-vad-16k,dnsmos-p808,nnsplit-en
 fi
 
-echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
-[ "$FAILED" -eq 0 ]
+finish

@@ -3,37 +3,8 @@
 # machine's Vulkan device (lavapipe computes on the CPU) with the validation layers silent. Prints a line a check and
 # `N passed, N failed, N skipped` last. What is not installed is skipped visibly. ALL=1 runs every model of ../shared/models.
 set -uo pipefail
-ROOT=$(cd "$(dirname "$0")/../.." && pwd)
-BUILD=$(cd "$1" && pwd)
-mkdir -p "$2"
-WORK=$(cd "$2" && pwd)
-CMZC=$BUILD/bin/cmzc
-RUN=$BUILD/bin/cmz-run
-MODEL=$ROOT/examples/digits/mnist-8.onnx
-INPUT=$ROOT/examples/digits/input.npy
-SHARED=$(cd "$ROOT/.." && pwd)/shared
-CACHE=$WORK/cache
+. "$(dirname "$0")/../checks.sh"
 LAYER=VK_LAYER_KHRONOS_validation
-PASSED=0 FAILED=0 SKIPPED=0
-cd "$WORK" || exit 1
-
-check() { # WHAT COMMAND…
-  local what=$1
-  shift
-  if "$@" >"$WORK/check.log" 2>&1; then
-    PASSED=$((PASSED + 1))
-    echo "ok: $what"
-  else
-    FAILED=$((FAILED + 1))
-    echo "FAILED: $what"
-    tail -n 20 "$WORK/check.log"
-  fi
-}
-skip() { # WHAT REASON
-  SKIPPED=$((SKIPPED + 1))
-  echo "skipped: $1: $2"
-}
-compile() { "$CMZC" "$MODEL" --cache-dir "$CACHE" "$@"; }
 
 # ---- what is emitted ----
 modules() { # IMAGE: its modules as module_N.spv; an image begins with a begin and an end a kernel
@@ -56,45 +27,23 @@ for version in vulkan1.1 vulkan1.2 vulkan1.3; do
   else skip "$version: spirv-val" "it is not installed (spirv-tools)"; fi
 done
 check "a library" compile --target vulkan1.1 -o digits.so
-needs_only_libc() { [ -z "$(readelf -d "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -vxE 'lib(c|m|dl|pthread)\.so\.[0-9]+')" ]; }
 check "the library needs nothing but libc" needs_only_libc digits.so
 same_bytes() { cp digits.so first.so && compile --target vulkan1.1 --no-cache -o digits.so && cmp first.so digits.so; }
 check "the same bytes twice" same_bytes
 
 # ---- without a device ----
-refuses() { # TEXT COMMAND…
-  local text=$1
-  shift
-  "$@" >refused.log 2>&1
-  local status=$?
-  cat refused.log
-  [ $status -eq 1 ] && grep -q -- "$text" refused.log
-}
 loader() { ldconfig -p | grep -q 'libvulkan\.so\.1'; }
 if loader; then
   skip "no loader" "this machine has one"
-  check "a loader without a driver" refuses "there is a Vulkan loader but no driver\|no device" env VK_ICD_FILENAMES=/nowhere VK_DRIVER_FILES=/nowhere "$RUN" digits.so --random 1
+  check "a loader without a driver" fails_with "there is a Vulkan loader but no driver\|no device" env VK_ICD_FILENAMES=/nowhere VK_DRIVER_FILES=/nowhere "$RUN" digits.so --random 1
 else
-  check "no loader: create says what is missing" refuses "no Vulkan loader: libvulkan.so.1" "$RUN" digits.so --random 1
+  check "no loader: create says what is missing" fails_with "no Vulkan loader: libvulkan.so.1" "$RUN" digits.so --random 1
 fi
 
 # ---- results ----
-models() {
-  PATH="$BUILD/venv/bin:$PATH" python "$SHARED/models/check_models.py" "$BUILD" "$SHARED/models" --timeout 1800 --cflags "-O2 --target vulkan1.1 --cache-dir $CACHE" "$@" | tee models.txt
-  grep -qE '^[0-9]+ of [0-9]+ match$' models.txt || { FAILED=$((FAILED + 1)); echo "FAILED: the checker did not run"; }
-  local name state reason
-  while read -r name state _; do
-    case $state in
-      ok) PASSED=$((PASSED + 1)) ;;
-      WRONG | COMPILE | TIMEOUT)
-        reason=$(awk -F'\t' -v name="$name" '$1=="models" && $2==name {print $3}' "$ROOT/tests/known_failures.tsv")
-        if [ -n "$reason" ]; then skip "$name" "$reason"
-        else FAILED=$((FAILED + 1)); echo "FAILED: $name: $state"; fi ;;
-    esac
-  done <models.txt
-}
+models() { check_models "" "--target vulkan1.1" "$@"; }
 if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
-  gcc -O1 -o compare_npy "$ROOT/tests/output/compare_npy.c" -lm || exit 1
+  build_comparer || exit 1
   same_results() {
     rm -rf out && "$@" "$RUN" digits.so --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
   }
@@ -109,5 +58,4 @@ else
   skip "results on a device" "no Vulkan device (mesa-vulkan-drivers has one that computes on the CPU)"
 fi
 
-echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
-[ "$FAILED" -eq 0 ]
+finish
