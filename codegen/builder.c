@@ -70,11 +70,10 @@ MlirOperation cmz_b_op(cmz_builder *b, const char *name, uint32_t operand_count,
 static const char *portable_name(const char *name) {
   static const struct {
     const char *llvm, *math;
-  } rows[] = {{"llvm.intr.fabs", "math.absf"},          {"llvm.intr.sqrt", "math.sqrt"},
-              {"llvm.intr.copysign", "math.copysign"},  {"llvm.intr.fma", "math.fma"},
+  } rows[] = {{"llvm.intr.fabs", "math.absf"},           {"llvm.intr.sqrt", "math.sqrt"},
+              {"llvm.intr.copysign", "math.copysign"},   {"llvm.intr.fma", "math.fma"},
               {"llvm.intr.roundeven", "math.roundeven"}, {"llvm.intr.floor", "math.floor"},
-              {"llvm.intr.ceil", "math.ceil"},          {"llvm.intr.trunc", "math.trunc"},
-              {"llvm.intr.ctpop", "math.ctpop"}};
+              {"llvm.intr.ceil", "math.ceil"},           {"llvm.intr.ctpop", "math.ctpop"}};
   for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++)
     if (strcmp(rows[i].llvm, name) == 0) return rows[i].math;
   return name;
@@ -116,7 +115,15 @@ MlirValue cmz_b_iota(cmz_builder *b, MlirType vector) {
   return one_result(b, "arith.constant", 0, NULL, vector, 1, &attr);
 }
 
+/* SPIR-V's dialect has no conversion of math.trunc: towards zero is up below zero and down above.
+ */
+static MlirValue towards_zero(cmz_builder *b, MlirValue x) {
+  MlirValue below = cmz_b_fcmp(b, CMZ_B_OLT, x, cmz_b_float(b, cmz_b_type(x), 0));
+  return cmz_b_select(b, below, cmz_b_1(b, "llvm.intr.ceil", x), cmz_b_1(b, "llvm.intr.floor", x));
+}
+
 MlirValue cmz_b_1(cmz_builder *b, const char *name, MlirValue x) {
+  if (b->cpu->spirv && strcmp(name, "llvm.intr.trunc") == 0) return towards_zero(b, x);
   return one_result(b, name, 1, &x, cmz_b_type(x), 0, NULL);
 }
 
