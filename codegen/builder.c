@@ -281,6 +281,10 @@ void cmz_b_loop_close(cmz_builder *b, cmz_b_loop *loop, MlirValue low, MlirValue
   MlirOperation op =
       cmz_b_op(b, "scf.for", count + 3, operands, count, types, 0, NULL, 1, &loop->region);
   for (uint32_t i = 0; i < count; i++) out[i] = mlirOperationGetResult(op, (intptr_t)i);
+  /* MLIR's SPIR-V sets a loop's results only where an iteration ends: without one they would be
+   * undefined. */
+  MlirValue any = b->cpu->spirv && count ? cmz_b_icmp(b, CMZ_B_SLT, low, high) : (MlirValue){NULL};
+  for (uint32_t i = 0; any.ptr && i < count; i++) out[i] = cmz_b_select(b, any, out[i], initial[i]);
 }
 
 void cmz_b_if(cmz_builder *b, MlirValue condition, MlirRegion then_region, MlirRegion else_region,
