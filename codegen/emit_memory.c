@@ -173,11 +173,6 @@ MlirValue cmz_emit_address(emitter *e, uint32_t operand, cmz_expr index) {
 
 /* ---- loads ---- */
 
-static bool never_empty(emitter *e, uint32_t operand) {
-  int64_t n;
-  return cmz_emit_int(e, e->k->operands.data[operand].elements, &n) && n > 0;
-}
-
 /* A condition for one lane, or for any of them. */
 MlirValue cmz_emit_scalar_guard(emitter *e) {
   uint32_t lanes = cmz_b_lanes(cmz_b_type(e->guard));
@@ -202,21 +197,10 @@ static MlirValue load_scalar(emitter *e, uint32_t operand, MlirValue address) {
   if (e->memories) b->memory = e->memories[operand];
   if (!e->guarded) return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
   MlirValue guard = cmz_emit_scalar_guard(e);
-  if (never_empty(e, operand)) {
-    MlirValue safe = cmz_b_select(b, guard, address, operand_base(e, operand));
-    return cmz_b_decode(b, stored, cmz_b_load(b, type, safe, NULL, invariant));
-  }
-  MlirRegion regions[2];
-  MlirBlock yes = cmz_b_region(&regions[0]), no = cmz_b_region(&regions[1]), here = b->block;
-  b->block = yes;
-  MlirValue v = cmz_b_load(b, type, address, NULL, invariant), result;
-  cmz_b_yield(b, yes, &v, 1);
-  b->block = no;
-  v = cmz_b_const(b, type, 0);
-  cmz_b_yield(b, no, &v, 1);
-  b->block = here;
-  cmz_b_if(b, guard, regions[0], regions[1], &type, 1, &result);
-  return cmz_b_decode(b, stored, result);
+  /* Without a branch: the function's own arguments can always be read, and the result is not used.
+   */
+  MlirValue safe = cmz_b_select(b, guard, address, e->args);
+  return cmz_b_decode(b, stored, cmz_b_load(b, type, safe, NULL, invariant));
 }
 
 static MlirValue gather(emitter *e, const cmz_expr_node *n, uint32_t lanes) {
@@ -239,6 +223,13 @@ static bool access_mask(emitter *e, const axis_state *a, MlirValue *mask) {
   return e->guarded || a->masked;
 }
 
+/* Whether the CPU loads vectors of TYPE under a mask; LLVM makes a branch a lane of it elsewhere.
+ */
+static bool loads_masked(const emitter *e, MlirType type) {
+  const cmz_cpu_row *cpu = e->b.cpu;
+  return cpu->masked || (cpu->vector_bytes >= 32 && cmz_b_bits(type) >= 32); /* AVX: vmaskmov */
+}
+
 MlirValue cmz_emit_load(emitter *e, cmz_expr x) {
   const cmz_expr_node *n = &e->k->exprs.data[x];
   cmz_builder *b = &e->b;
@@ -255,6 +246,8 @@ MlirValue cmz_emit_load(emitter *e, cmz_expr x) {
   int64_t stride;
   if (!cmz_emit_stride(e, n->args[0], (uint32_t)vector, &stride) || stride != 1)
     return gather(e, n, a->lanes);
+  /* Lane by lane from addresses that are always valid: without a branch. */
+  if ((a->masked || e->guarded) && !loads_masked(e, type)) return gather(e, n, a->lanes);
   e->lane = 0;
   MlirValue address = cmz_emit_address(e, operand, n->args[0]), mask;
   e->lane = -1;
