@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # run.sh BUILD_DIR WORK_DIR - other architectures and systems: what is written for them, and the same results under qemu.
 # Prints a line a check and `N passed, N failed, N skipped` last. Needs binutils and, to run what it compiles, qemu-user-static with
-# the C libraries of libc6-arm64-cross and libc6-riscv64-cross; parts that lack them are skipped, visibly. ALL=1 runs every model of
-# ../shared/models at every level.
+# the C libraries of libc6-arm64-cross and libc6-riscv64-cross, and for node tests gcc-aarch64-linux-gnu; parts that lack them are skipped,
+# visibly. ALL=1 runs every model of ../shared/models at every level, and every node test of tests/onnx/passing.txt at the first level
+# and every one of a matrix family at the others.
 set -uo pipefail
 . "$(dirname "$0")/../checks.sh"
 build_comparer || exit 1
@@ -32,6 +33,19 @@ other_arch() { ! compile --target aarch64-linux-gnu --cpu x86-64-v3 -o wrong.so 
 check "a CPU of another architecture is refused" other_arch
 same_bytes() { compile --target aarch64-linux-gnu -o one.so && cp one.so first.so && compile --target aarch64-linux-gnu --no-cache -o one.so && cmp first.so one.so; }
 check "the same bytes twice" same_bytes
+# Another folder, home, locale, time zone, number of CPUs, and addresses that are not random: with a named target nothing of it shows.
+elsewhere() { # NAME OPTIONS…
+  local name=$1
+  shift
+  mkdir -p "else where/home" here
+  cp "$MODEL" "else where/" || return 1
+  "$CMZC" "$MODEL" --no-cache -j 2 "$@" -o "here/$name" || return 1
+  (cd "else where" && env -i PATH="$PATH" HOME="$PWD/home" LC_ALL=C.UTF-8 TZ=Asia/Tokyo taskset -c 0 setarch -R "$CMZC" mnist-8.onnx --no-cache "$@" -o "$name") || return 1
+  cmp "here/$name" "else where/$name"
+}
+for target in x86_64-linux-gnu aarch64-linux-android24; do
+  for form in so o exe; do check "the same bytes elsewhere: $target .$form" elsewhere "digits-$target.$form" --target $target; done
+done
 
 # ---- the same results under emulation ----
 "$CMZC" "$MODEL" --cache-dir "$CACHE" -o reference || exit 1
@@ -68,6 +82,41 @@ lacks() {
 }
 if command -v qemu-aarch64-static >/dev/null && [ -d $ARM ]; then check "a CPU that lacks the level is told so" lacks
 else skip "a CPU that lacks the level is told so" "no qemu-aarch64-static or no $ARM"; fi
+
+# ---- the ONNX project's node tests: compiled here, judged by one emulated process for each level ----
+CASES=$BUILD/test-work/onnx-cases
+export_cases() { [ -e "$CASES/.done" ] || { "$BUILD/venv/bin/python" "$ROOT/tests/onnx/export_cases.py" "$CASES" && touch "$CASES/.done"; }; }
+build_judge() { aarch64-linux-gnu-gcc -std=gnu11 -O1 "$ROOT"/tests/onnx/{judge_cases,judge,cases}.c "$ROOT/ir/dtype.c" -o judge_cases -ldl -lm; }
+# STEP PATTERN: every STEPth of the cases that must pass on this machine and match; all of them with ALL=1.
+choose() { grep -E "$2" "$ROOT/tests/onnx/passing.txt" | awk -v step="$([ "${ALL:-0}" = 1 ] && echo 1 || echo "$1")" '(NR - 1) % step == 0'; }
+node_tests() { # LEVEL CPU STEP PATTERN
+  local level=$1 cpu=$2 state name detail reason passed=0
+  choose "$3" "$4" >names.txt
+  rm -rf nodes judged.tsv
+  : >judged.tsv
+  "$BUILD/tests/run_cases" "$CASES" nodes --keep --names names.txt --jobs "$(nproc)" -- --target aarch64-linux-gnu --cpu "$level" --cache-dir "$CACHE" >compile-nodes.log
+  qemu-aarch64-static -cpu "$cpu" -L $ARM ./judge_cases "$CASES" nodes --jobs "$(nproc)" --list judged.tsv >judge-nodes.log
+  rm -rf nodes
+  while IFS=$'\t' read -r state name detail; do
+    if [ "$state" = pass ]; then passed=$((passed + 1)); continue; fi
+    reason=$(known_failure "onnx-$level" "$name")
+    if [ -n "$reason" ]; then skip "$name at $level" "$reason"
+    else FAILED=$((FAILED + 1)); echo "FAILED: $name at $level: $state $detail"; fi
+  done < <(awk -F'\t' 'FILENAME == ARGV[1] {state[$2] = $1; detail[$2] = $3; next}
+                       {print (($1 in state) ? state[$1] : "not compiled") "\t" $1 "\t" detail[$1]}' judged.tsv names.txt)
+  PASSED=$((PASSED + passed))
+  echo "ok: $passed of $(wc -l <names.txt) node tests at $level"
+}
+MATRICES='conv|gemm|matmul|einsum|attention|integer|qlinear|quantize|cast|rnn|lstm|gru'
+if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $ARM ]; then skip "node tests on aarch64" "no qemu-aarch64-static or no $ARM"
+elif ! command -v aarch64-linux-gnu-gcc >/dev/null; then skip "node tests on aarch64" "no aarch64-linux-gnu-gcc"
+elif ! export_cases >export.log 2>&1; then skip "node tests on aarch64" "PyPI's onnx is not there to export its cases"
+else
+  check "the judge of node tests builds for aarch64" build_judge
+  node_tests armv8-a cortex-a53 12 .
+  node_tests armv8.2-a+dotprod cortex-a76 12 "$MATRICES"
+  node_tests armv8.6-a+i8mm+bf16 max 12 "$MATRICES"
+fi
 
 # ---- real models ----
 models() { # LEVEL CPU [--only LIST]
