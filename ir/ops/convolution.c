@@ -84,7 +84,7 @@ static uint32_t chain_of(const cmz_module *m, const cmz_type *weights) {
   if (!cmz_dim_is_const(m->dims, weights->shape[1], &channels) ||
       !cmz_dim_is_const(m->dims, product, &taps))
     return 0;
-  if (channels < CHANNEL_BLOCK) return taps > 1 ? 1 : 0;
+  if (channels < CHANNEL_BLOCK) return 1;
   return taps > 1 ? CHANNEL_BLOCK : POINTWISE_CHAIN;
 }
 

@@ -46,7 +46,11 @@ static cmz_vid per_channel(cmz_module *m, cmz_nid before, cmz_vid v, uint32_t ra
   return cmz_build_reshape(m, before, v, shape, rank - 1);
 }
 
-/* scale / sqrt(variance + epsilon) and bias - mean * that, when all four are constants. */
+/* X as DTYPE holds it. */
+static double rounded(cmz_dtype dtype, double x) { return dtype == CMZ_F32 ? (float)x : x; }
+
+/* scale / sqrt(variance + epsilon) and bias - mean * that, when all four are constants: rounded at
+ * each step, as they would be if they were computed at run time, so that folding changes no bit. */
 static bool fold_batch(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dtype dtype, double epsilon,
                        cmz_vid *factor, cmz_vid *offset) {
   const cmz_node node = *cmz_node_get(m, n);
@@ -59,8 +63,9 @@ static bool fold_batch(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dtype dtype,
   double *f = CMZ_NEW_ARRAY(m->arena, double, count[0]),
          *o = CMZ_NEW_ARRAY(m->arena, double, count[0]);
   for (size_t i = 0; i < count[0]; i++) {
-    f[i] = p[0][i] / sqrt(p[3][i] + epsilon);
-    o[i] = p[1][i] - p[2][i] * f[i];
+    double sum = rounded(dtype, p[3][i] + rounded(dtype, epsilon));
+    f[i] = rounded(dtype, p[0][i] / rounded(dtype, sqrt(sum)));
+    o[i] = rounded(dtype, p[1][i] - rounded(dtype, p[2][i] * f[i]));
   }
   int64_t shape[CMZ_MAX_RANK] = {(int64_t)count[0]};
   for (uint32_t i = 1; i + 1 < rank; i++) shape[i] = 1;
