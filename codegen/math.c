@@ -407,7 +407,10 @@ static MlirValue pow_f64(cmz_builder *b, MlirValue x, MlirValue y) {
   MlirValue whole = cmz_b_fcmp(b, CMZ_B_OEQ, round_to(b, CMZ_X_FLOOR, y), y);
   MlirValue halves = cmz_b_fcmp(b, CMZ_B_UNE, round_to(b, CMZ_X_FLOOR, half), half);
   MlirValue odd = cmz_b_2(b, "arith.andi", whole, halves);
-  r = cmz_b_select(b, odd, sign_of(b, r, x), r);
+  /* Negated where both hold: a choice between two 64-bit patterns of bits is one that Mesa's
+   * llvmpipe (22.3) gets wrong. The sign of X is asked of a number so that -0 has one. */
+  MlirValue minus = cmz_b_fcmp(b, CMZ_B_OLT, sign_of(b, one, x), K(0));
+  r = cmz_b_select(b, cmz_b_2(b, "arith.andi", odd, minus), cmz_b_1(b, "arith.negf", r), r);
   MlirValue negative = cmz_b_fcmp(b, CMZ_B_OLT, x, K(0));
   MlirValue finite = cmz_b_fcmp(b, CMZ_B_UNE, a, K(__builtin_inf()));
   MlirValue fraction = cmz_b_2(b, "arith.xori", whole, cmz_b_int(b, cmz_b_type(whole), 1));
