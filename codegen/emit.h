@@ -52,6 +52,9 @@ typedef struct memo_entry {
 /* A fact that holds in SCOPE and below: predicate PREDICATE is true (for the instances where it is used). */
 typedef struct assumption { cmz_expr predicate; scope *scope; } assumption;
 
+/* The guard around a guard; id 0: none. */
+typedef struct outer_guard { uint64_t id; const struct outer_guard *next; } outer_guard;
+
 typedef struct emitter {
   cmz_context *ctx;
   cmz_arena *arena;
@@ -67,6 +70,7 @@ typedef struct emitter {
   bool guarded;                  /* inside a SELECT whose condition is not known: */
   MlirValue guard;               /* loads happen only where this holds (scalar or mask) */
   uint64_t guard_id;
+  const outer_guard *outer;      /* what held around it, innermost first: values computed there are as good */
   uint32_t guard_depth;          /* loads may not be placed above this depth */
   uint32_t next_id;
   CMZ_VEC(assumption) assumptions;

@@ -74,8 +74,8 @@ static uint64_t mix(uint64_t h, uint64_t v) {
   return h ^ (h >> 29);
 }
 
-/* Identifies X at its projection of the present instance. */
-uint64_t cmz_emit_key(const emitter *e, cmz_expr x) {
+/* Identifies X at its projection of the present instance, under guard GUARD (0: none). */
+static uint64_t key_under(const emitter *e, cmz_expr x, uint64_t guard) {
   const expr_info *info = &e->info[x];
   uint64_t h = mix(0x5bd1e995, x);
   bool vector = false;
@@ -86,8 +86,12 @@ uint64_t cmz_emit_key(const emitter *e, cmz_expr x) {
       vector |= a->lanes > 1;
     }
   if (vector) h = mix(h, (uint64_t)(e->lane + 1) + (UINT64_C(1) << 50));
-  if (info->has_load && e->guarded) h = mix(h, e->guard_id + (UINT64_C(1) << 51));
+  if (info->has_load && guard) h = mix(h, guard + (UINT64_C(1) << 51));
   return h;
+}
+
+uint64_t cmz_emit_key(const emitter *e, cmz_expr x) {
+  return key_under(e, x, e->guarded ? e->guard_id : 0);
 }
 
 bool cmz_emit_find(emitter *e, uint64_t key, MlirValue *value) {
@@ -437,6 +441,8 @@ static MlirValue emit_under_guard(emitter *e, cmz_expr x, MlirValue condition, u
   MlirValue guard = e->guard;
   uint64_t id = e->guard_id;
   uint32_t old_depth = e->guard_depth;
+  outer_guard outer = {was ? id : 0, e->outer};
+  e->outer = &outer;
   e->guard = was ? cmz_b_2(&e->b, "arith.andi", guard, condition) : condition;
   e->guarded = true;
   e->guard_id = ++e->next_id;
@@ -445,6 +451,7 @@ static MlirValue emit_under_guard(emitter *e, cmz_expr x, MlirValue condition, u
   e->guarded = was;
   e->guard = guard;
   e->guard_id = id;
+  e->outer = outer.next;
   e->guard_depth = old_depth;
   return v;
 }
@@ -531,12 +538,21 @@ static MlirValue emit_node(emitter *e, cmz_expr x, uint32_t depth) {
   }
 }
 
+/* X as it was computed for all of the guards around the present one: max(x, x * slope) as a SELECT
+ * whose condition needs x must not compute x again for the lanes where it holds. */
+static bool find_outside(emitter *e, cmz_expr x, MlirValue *v) {
+  if (!e->guarded || !e->info[x].has_load) return false;
+  for (const outer_guard *o = e->outer; o; o = o->next)
+    if (cmz_emit_find(e, key_under(e, x, o->id), v)) return true;
+  return false;
+}
+
 MlirValue cmz_emit_value(emitter *e, cmz_expr x) {
   MlirValue v;
   if (e->failed) return e->begin;
   uint64_t key = cmz_emit_key(e, x);
   bool volatile_value = e->info[x].has_written_load;
-  if (!volatile_value && cmz_emit_find(e, key, &v)) return v;
+  if (!volatile_value && (cmz_emit_find(e, key, &v) || find_outside(e, x, &v))) return v;
   if (e->k->exprs.data[x].op == CMZ_X_PARAM) return cmz_emit_fail(e, "a parameter is out of range");
   uint32_t depth = cmz_emit_depth(e, x);
   MlirBlock saved = e->b.block;

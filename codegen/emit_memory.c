@@ -364,12 +364,15 @@ void cmz_emit_store(emitter *e, const cmz_store *store) {
   MlirValue p = cmz_emit_value(e, store->predicate);
   if (e->failed) return;
   if (cmz_b_lanes(cmz_b_type(p)) > 1) {
+    static const outer_guard none = {0, NULL};
+    e->outer = &none;
     e->guarded = true; /* the value's loads happen only where it is stored */
     e->guard = p;
     e->guard_id = ++e->next_id;
     e->guard_depth = e->depth;
     store_now(e, store, &p);
     e->guarded = false;
+    e->outer = NULL;
     e->guard_depth = 0;
     return;
   }
