@@ -189,6 +189,34 @@ MlirValue cmz_emit_scalar_guard(emitter *e) {
   return v;
 }
 
+/* TYPE at ADDRESS where GUARD holds, else 0. */
+static MlirValue load_in_branch(emitter *e, MlirType type, MlirValue address, MlirValue guard,
+                                bool invariant) {
+  cmz_builder *b = &e->b;
+  MlirRegion regions[2];
+  MlirBlock yes = cmz_b_region(&regions[0]), no = cmz_b_region(&regions[1]), here = b->block;
+  b->block = yes;
+  MlirValue v = cmz_b_load(b, type, address, NULL, invariant), result;
+  cmz_b_yield(b, yes, &v, 1);
+  b->block = no;
+  v = cmz_b_const(b, type, 0);
+  cmz_b_yield(b, no, &v, 1);
+  b->block = here;
+  cmz_b_if(b, guard, regions[0], regions[1], &type, 1, &result);
+  return result;
+}
+
+/* An address of OPERAND that can be read although none of its elements may be wanted. Vulkan's
+ * driver binds something where an operand is empty; CUDA's passes any address. */
+static bool safe_address(emitter *e, uint32_t operand, MlirValue *address) {
+  int64_t n;
+  const cmz_cpu_row *cpu = e->b.cpu;
+  bool any = cmz_emit_int(e, e->k->operands.data[operand].elements, &n) && n > 0;
+  if (cpu->threads && !cpu->spirv && !any) return false;
+  *address = cpu->threads ? operand_base(e, operand) : e->args; /* the function's own arguments */
+  return true;
+}
+
 static MlirValue load_scalar(emitter *e, uint32_t operand, MlirValue address) {
   cmz_builder *b = &e->b;
   cmz_dtype stored = e->k->operands.data[operand].dtype;
@@ -196,10 +224,10 @@ static MlirValue load_scalar(emitter *e, uint32_t operand, MlirValue address) {
   bool invariant = e->k->operands.data[operand].constant;
   if (e->memories) b->memory = e->memories[operand];
   if (!e->guarded) return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
-  MlirValue guard = cmz_emit_scalar_guard(e);
-  /* Without a branch: the function's own arguments can always be read, and the result is not used.
-   */
-  MlirValue safe = cmz_b_select(b, guard, address, e->args);
+  MlirValue guard = cmz_emit_scalar_guard(e), safe;
+  if (!safe_address(e, operand, &safe))
+    return cmz_b_decode(b, stored, load_in_branch(e, type, address, guard, invariant));
+  safe = cmz_b_select(b, guard, address, safe); /* without a branch: the result is not used */
   return cmz_b_decode(b, stored, cmz_b_load(b, type, safe, NULL, invariant));
 }
 
