@@ -94,6 +94,11 @@ static cmz_status check_options(cmz_job *job) {
   for (uint32_t i = 0; i < o->emits.count && o->stop_after; i++)
     if (!o->emits.data[i].recipe && o->emits.data[i].kind != CMZ_OUT_MODULE)
       return usage(job, "--stop-after", "leaves only a module to write: -o x.cmz");
+  for (uint32_t i = 0; i < o->emits.count && (o->precision == CMZ_F16 || o->precision == CMZ_BF16);
+       i++)
+    if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_MODULE)
+      return usage(job, "--precision",
+                   "is for code: a module keeps its types; give it when the module is compiled");
   if (o->report && !has_suffix(o->report, ".json"))
     return usage(job, "--report", "only .json is supported yet");
   if (o->prefix) {
@@ -140,6 +145,17 @@ static void print_time(void *user, const char *pass, double seconds) {
   cmz_job_say(user, "%-14s %9.3f ms\n", pass, seconds * 1e3);
 }
 
+/* GPUs run layers with quantised weights in f16 unless told otherwise: their matrix units do. */
+static cmz_dtype precision(const cmz_job *job) {
+  if (job->options.precision != CMZ_UNDEFINED) return job->options.precision;
+  const cmz_compression *c = job->compression;
+  for (uint32_t i = 0; i < job->options.emits.count; i++)
+    if (job->options.emits.data[i].kind == CMZ_OUT_MODULE) return CMZ_F32;
+  for (uint32_t i = 0; c != NULL && job->target.gpu != NULL && i < c->rules.count; i++)
+    if (c->rules.data[i].bits != 0 && c->rules.data[i].bits < 16) return CMZ_F16;
+  return CMZ_F32;
+}
+
 static cmz_status run_passes(cmz_job *job) {
   const cmz_options *o = &job->options;
   cmz_pass_run run = {.optimise = o->level,
@@ -149,6 +165,7 @@ static cmz_status run_passes(cmz_job *job) {
                       .pin_count = o->pins.count,
                       .ranges = o->ranges.data,
                       .range_count = o->ranges.count,
+                      .precision = precision(job),
                       .compression = job->compression,
                       .stop_after = o->stop_after,
                       .print_after = o->print_after,

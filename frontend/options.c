@@ -99,10 +99,18 @@ static cmz_status add_cpu(cmz_options *o, const cmz_option_row *row, const char 
 }
 
 static cmz_status set_precision(cmz_options *o, const cmz_option_row *row, const char *argument) {
-  if (!strcmp(argument, "f32")) return CMZ_OK;
-  if (word_in(argument, "tf32|bf16|f16"))
+  static const struct {
+    const char *word;
+    cmz_dtype dtype;
+  } rows[] = {{"f32", CMZ_F32}, {"f16", CMZ_F16}, {"bf16", CMZ_BF16}};
+  for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++)
+    if (!strcmp(argument, rows[i].word)) {
+      o->precision = rows[i].dtype;
+      return CMZ_OK;
+    }
+  if (!strcmp(argument, "tf32"))
     return usage(o, row->word, NULL, "--precision %s is not supported yet", argument);
-  return usage(o, row->word, "f32", "unknown precision \"%s\"", argument);
+  return usage(o, row->word, "f32, f16 or bf16", "unknown precision \"%s\"", argument);
 }
 
 static cmz_status set_weights(cmz_options *o, const cmz_option_row *row, const char *argument) {

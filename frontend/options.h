@@ -26,6 +26,7 @@ typedef struct cmz_options {
   uint32_t threads, jobs;
   int level; /* -1: not given */
   bool small;
+  cmz_dtype precision; /* CMZ_UNDEFINED: not given */
   const char *target, *host, *cpu, *cache_dir;
   bool no_cache;
   CMZ_VEC(cmz_pin) pins;

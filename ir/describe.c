@@ -9,6 +9,7 @@
 #include "op.h"
 
 #include <ctype.h>
+#include <math.h>
 
 typedef struct memo_entry {
   struct memo_entry *next;
@@ -394,6 +395,15 @@ static cmz_status store_packed(cmz_describe *d, cmz_nid n, uint32_t output, cmz_
   return CMZ_OK;
 }
 
+/* E within what DTYPE's finite numbers hold. */
+static cmz_expr saturated(cmz_describe *d, cmz_dtype dtype, cmz_expr e) {
+  const cmz_dtype_row *row = cmz_dtype_info(dtype);
+  double most = ldexp(2 - ldexp(1, -row->mantissa_bits), (1 << (row->exponent_bits - 1)) - 1);
+  cmz_kernel *k = d->kernel;
+  e = cmz_x2(k, CMZ_X_MIN, e, cmz_x_float(k, row->compute, most));
+  return cmz_x2(k, CMZ_X_MAX, e, cmz_x_float(k, row->compute, -most));
+}
+
 static cmz_status store_output(cmz_describe *d, cmz_nid n, uint32_t output, domain *shared) {
   cmz_kernel *k = d->kernel;
   cmz_vid v = cmz_node_get(d->module, n)->outputs[output];
@@ -424,6 +434,7 @@ static cmz_status store_output(cmz_describe *d, cmz_nid n, uint32_t output, doma
   }
   cmz_expr value = describe_output(d, n, output, idx);
   CMZ_TRY(d->status);
+  if (cmz_value_get(d->module, v)->saturates) value = saturated(d, type.dtype, value);
   cmz_store store = {.axis_count = dom.count, .mode = CMZ_STORE_SET};
   memcpy(store.axes, dom.axes, dom.count * sizeof dom.axes[0]);
   d->node = n;

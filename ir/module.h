@@ -58,6 +58,7 @@ typedef struct cmz_value {
   uint32_t element_count;
   cmz_layout layout;
   bool is_input;           /* of its graph */
+  bool saturates;          /* floats: kernels store what is too large as the largest finite number */
   bool removed;
 } cmz_value;
 

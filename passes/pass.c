@@ -19,6 +19,8 @@ const cmz_pass cmz_passes[] = {
     {"clean", 0, cmz_pass_clean, "remove what no output needs"},
     {"layout", 1, cmz_pass_layout, "blocked channels, packed weights"},
     {"fuse", 0, cmz_pass_fuse, "decide which values are never stored"},
+    {"precision", 0, cmz_pass_precision,
+     "16 bits for what is stored, with --precision f16 or bf16"},
     {"plan", 0, cmz_pass_plan, "kernels, schedules, steps and memory"},
     {NULL, 0, NULL, NULL},
 };

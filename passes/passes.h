@@ -18,6 +18,7 @@ typedef struct cmz_pass_run {
   const cmz_target *target;
   const cmz_pin *pins; uint32_t pin_count;
   const cmz_pin_range *ranges; uint32_t range_count;
+  cmz_dtype precision;        /* --precision: CMZ_F16 or CMZ_BF16; anything else leaves f32 */
   cmz_compression *compression; /* NULL: none */
   const char *stop_after;     /* name of a pass, or NULL */
   const char *print_after;    /* name, "all" or NULL; text goes to `print` */
@@ -56,6 +57,7 @@ cmz_status cmz_pass_merge(cmz_pass_run *run, cmz_module *m);       /* CSE */
 cmz_status cmz_pass_clean(cmz_pass_run *run, cmz_module *m);       /* dead code */
 cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m);      /* blocked channels, packed weights */
 cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m);        /* decides which values are never stored */
+cmz_status cmz_pass_precision(cmz_pass_run *run, cmz_module *m);   /* f16 or bf16 for stored values */
 cmz_status cmz_pass_plan(cmz_pass_run *run, cmz_module *m);        /* describes kernels, schedules them, plans steps and memory */
 
 /* The schedule of a described kernel for a CPU row (schedule.c): a pure function of its arguments. */

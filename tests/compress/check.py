@@ -411,6 +411,47 @@ def check_model_of_module():
         check(f"digits.cmz of {' '.join(options)} compiles to the same", made.returncode == 0 and over <= 1, f"worst {over:.2g}x")
 
 
+def check_precision(model, inputs, label):
+    """16 bits for what is stored: near the f32 results, weights of half the bytes."""
+    dense = Compiled(model, "", "dense")
+    want, bytes32 = dense.run(inputs), dense.weight_bytes()
+    for word, least in (("f16", 0.99999), ("bf16", 0.999)):
+        half = Compiled(model, f"--precision {word}", "half")
+        got, share = half.run(inputs), half.weight_bytes() / bytes32
+        check(f"{label} --precision {word}", cosine(want, got) >= least and worst(want, got) > 0, f"cosine {cosine(want, got):.7f}")
+        check(f"{label} --precision {word}: weights of half the bytes", 0.45 < share < 0.65, f"{share:.3f}")
+
+
+def check_precision_made():
+    """Numbers that f16 has not, and masks made of integers."""
+    nodes = [node("MatMul", "big", ["x", "w1"], "a"), node("Relu", "relu", ["a"], "b"), node("MatMul", "small", ["b", "w2"], "c"),
+             node("Cast", "ids", ["n"], "f", to=TensorProto.FLOAT), node("Mul", "mask", ["f", "lowest"], "m"),
+             node("Add", "add", ["c", "m"], "d"), node("Softmax", "softmax", ["d"], "s", axis=-1),
+             node("Add", "twice", ["s", "m"], "e"), node("Softmax", "again", ["e"], "y", axis=-1)]
+    weights = {"w1": weight(64, 256) * 30000, "w2": weight(256, 48) / 30000, "lowest": np.float32(-3e38),
+               "n": (np.arange(48) % 3 == 0).astype(np.int64)[None]}
+    path, inputs = make("overflow", nodes, weights, {"x": [5, 64]}, {"y": [5, 48]})
+    inputs["x"] *= 10
+    want, got = Compiled(path, "", "dense").run(inputs), Compiled(path, "--precision f16", "half").run(inputs)
+    held = bool(got) and np.isfinite(got["y.npy"]).all() and (got["y.npy"][:, ::3] == 0).all()
+    check("--precision f16: too large numbers saturate, masks of integers hold", held and cosine(want, got) > 0.9)
+
+
+def check_precision_targets(model):
+    """Quantised weights run in f16 on GPUs, in f32 on CPUs and where --precision says so."""
+    def is_half(options):
+        text = WORK / "kernels.ptx"
+        text.unlink(missing_ok=True)
+        done = subprocess.run([str(CMZC), str(model), *options.split(), "--target", "sm_90", "-o", str(text)], capture_output=True, text=True)
+        return "st.global.b16" in text.read_text() if done.returncode == 0 else done.stderr
+    check("sm_90: f32 unless told otherwise", is_half("") is False)
+    check("sm_90 --precision f16", is_half("--precision f16") is True)
+    check("sm_90 --w8a16 means f16", is_half("--w8a16 --symmetric") is True)
+    check("sm_90 --w8a16 --precision f32", is_half("--w8a16 --symmetric --precision f32") is False)
+    done = subprocess.run([str(CMZC), str(model), "--precision", "f16", "-o", str(WORK / "half.cmz")], capture_output=True, text=True)
+    check("a module keeps its types: --precision is refused there", done.returncode == 2 and not (WORK / "half.cmz").exists(), done.stderr)
+
+
 def stored_inputs(name):
     folder = MODELS / name
     rows = [line.split("\t") for line in (folder / "io.tsv").read_text().splitlines()]
@@ -432,6 +473,8 @@ def check_real():
         check_low_rank(MODELS / name / f"{name}.onnx", stored_inputs(name)[0][0], name, gains)
     for name, floor in (("squeezenet1.1", 0.9), ("nsnet2", 0.95)):
         check_combinations(MODELS / name / f"{name}.onnx", stored_inputs(name)[0][0], name, floor)
+    for name in ("squeezenet1.1", "nsnet2", "silero-vad-16k"):
+        check_precision(MODELS / name / f"{name}.onnx", stored_inputs(name)[0][0], name)
     check_report(MODELS / "nsnet2/nsnet2.onnx", "nsnet2", "--w4a16 --low-rank 95%")
     check_recipes(MODELS / "squeezenet1.1/squeezenet1.1.onnx", None, "squeezenet1.1", "Conv_52")
     check_recipes(MODELS / "nsnet2/nsnet2.onnx", None, "nsnet2", "GRU_4")
@@ -450,6 +493,9 @@ def main():
     check_recipes(digits, inputs, "digits", "Convolution110")
     check_model_of_module()
     check_made()
+    check_precision(digits, inputs, "digits")
+    check_precision_made()
+    check_precision_targets(digits)
     if MODELS and MODELS.is_dir():
         check_real()
     else:
