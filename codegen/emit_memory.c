@@ -217,27 +217,34 @@ static bool safe_address(emitter *e, uint32_t operand, MlirValue *address) {
   return true;
 }
 
-static MlirValue load_scalar(emitter *e, uint32_t operand, MlirValue address) {
+/* X is the load. One that does not use the vector axis serves all lanes, also where it is asked for
+ * while a single lane is computed: that lane's condition would not do for the others. */
+static MlirValue load_scalar(emitter *e, cmz_expr x, MlirValue address) {
   cmz_builder *b = &e->b;
+  uint32_t operand = (uint32_t)e->k->exprs.data[x].i;
+  int32_t lane = e->lane;
   cmz_dtype stored = e->k->operands.data[operand].dtype;
   MlirType type = cmz_b_stored_type(b, stored);
   bool invariant = e->k->operands.data[operand].constant;
   if (e->memories) b->memory = e->memories[operand];
   if (!e->guarded) return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
+  if (!cmz_emit_uses_vector(e, x)) e->lane = -1;
   MlirValue guard = cmz_emit_scalar_guard(e), safe;
+  e->lane = lane;
   if (!safe_address(e, operand, &safe))
     return cmz_b_decode(b, stored, load_in_branch(e, type, address, guard, invariant));
   safe = cmz_b_select(b, guard, address, safe); /* without a branch: the result is not used */
   return cmz_b_decode(b, stored, cmz_b_load(b, type, safe, NULL, invariant));
 }
 
-static MlirValue gather(emitter *e, const cmz_expr_node *n, uint32_t lanes) {
+static MlirValue gather(emitter *e, cmz_expr x, uint32_t lanes) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
   MlirType t = cmz_b_vector(cmz_b_compute_type(&e->b, (cmz_dtype)n->dtype), lanes);
   MlirValue v = cmz_b_const(&e->b, t, 0);
   for (uint32_t lane = 0; lane < lanes && !e->failed; lane++) {
     e->lane = (int32_t)lane;
     MlirValue address = cmz_emit_address(e, (uint32_t)n->i, n->args[0]);
-    if (!e->failed) v = cmz_b_insert(&e->b, v, load_scalar(e, (uint32_t)n->i, address), lane);
+    if (!e->failed) v = cmz_b_insert(&e->b, v, load_scalar(e, x, address), lane);
   }
   e->lane = -1;
   return v;
@@ -268,14 +275,14 @@ MlirValue cmz_emit_load(emitter *e, cmz_expr x) {
   int32_t vector = e->lane >= 0 ? -1 : cmz_emit_vector_axis(e, n->args[0]);
   if (vector < 0) {
     MlirValue address = cmz_emit_address(e, operand, n->args[0]);
-    return e->failed ? address : load_scalar(e, operand, address);
+    return e->failed ? address : load_scalar(e, x, address);
   }
   const axis_state *a = &e->axes[vector];
   int64_t stride;
   if (!cmz_emit_stride(e, n->args[0], (uint32_t)vector, &stride) || stride != 1)
-    return gather(e, n, a->lanes);
+    return gather(e, x, a->lanes);
   /* Lane by lane from addresses that are always valid: without a branch. */
-  if ((a->masked || e->guarded) && !loads_masked(e, type)) return gather(e, n, a->lanes);
+  if ((a->masked || e->guarded) && !loads_masked(e, type)) return gather(e, x, a->lanes);
   e->lane = 0;
   MlirValue address = cmz_emit_address(e, operand, n->args[0]), mask;
   e->lane = -1;

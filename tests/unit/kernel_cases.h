@@ -291,6 +291,11 @@ static void slice_pad(void) {
 static void gather_rows(void) {
   then2("Gather", f32(SHAPE(10, 18)), given(CMZ_I64, SHAPE(3, 4), -10, 9));
 }
+/* Whether a lane is padding depends on it, whether its row is depends on what is loaded. */
+static void gather_padded(void) {
+  cmz_vid p = then("Pad", 2, (cmz_vid[]){f32(SHAPE(6, 18)), i64s((int64_t[]){1, 1, 1, 1}, 4)});
+  then2("Gather", p, given(CMZ_I64, SHAPE(3, 4), -8, 7));
+}
 static void bool_ops(void) {
   cmz_vid p = then2("Less", f32(SHAPE(5, 21)), f32(SHAPE(21)));
   cmz_vid q = then2("And", p, given(CMZ_BOOL, SHAPE(5, 21), 0, 2));
@@ -380,6 +385,7 @@ static const kernel_case KERNEL_CASES[] = {
     CASE(broadcasts),
     CASE(slice_pad),
     CASE(gather_rows),
+    CASE(gather_padded),
     CASE(bool_ops),
     CASE(bool_output),
     CASE(half_operands),
