@@ -1,9 +1,11 @@
 /* team.c - threads that wait for work by spinning a little and then sleeping on a futex. In: a
  * function over tiles. Out: all tiles done when cmz_team_run returns. Always holds: a job's fields
- * are written before `generation` changes and not before every worker has left the job before it
- * (`busy` is 0). */
+ * are written while the gate is shut and nobody is inside, and read by those who came in while it
+ * was open. A worker that the system does not run in time comes to a shut gate: nobody waits for
+ * it, the others have taken its share. */
 #include "instance.h"
 
+#define GATE_SHUT UINT32_C(0x80000000)
 enum { SPINS = 4000, CHUNKS = 4, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
 #if defined(__aarch64__) || defined(__riscv)
 #define SYS_FUTEX 98L
@@ -33,7 +35,7 @@ struct cmz_team {
   uint32_t generation; /* futex: a new job, or the end */
   uint32_t sleepers;
   uint32_t padding1[16];
-  uint32_t busy; /* futex: workers that have not left the job */
+  uint32_t gate; /* futex: GATE_SHUT, and how many workers are inside */
   uint32_t caller_sleeps;
   uint32_t padding2[16];
   share *shares;
@@ -90,10 +92,11 @@ static void *worker_main(void *argument) {
     }
     seen = now;
     if (team->stop) return NULL;
-    work(team, w->index);
-    if (__atomic_sub_fetch(&team->busy, 1, __ATOMIC_SEQ_CST) == 0 &&
+    bool open = !(__atomic_fetch_add(&team->gate, 1, __ATOMIC_SEQ_CST) & GATE_SHUT);
+    if (open) work(team, w->index);
+    if (__atomic_sub_fetch(&team->gate, 1, __ATOMIC_SEQ_CST) == GATE_SHUT &&
         __atomic_load_n(&team->caller_sleeps, __ATOMIC_SEQ_CST)) {
-      futex_wake(&team->busy, 1);
+      futex_wake(&team->gate, 1);
     }
   }
 }
@@ -106,16 +109,17 @@ static void publish(cmz_team *team) {
 }
 
 static void wait_for_workers(cmz_team *team) {
+  __atomic_fetch_or(&team->gate, GATE_SHUT, __ATOMIC_SEQ_CST);
   for (uint32_t spin = 0;; spin++) {
-    uint32_t busy = __atomic_load_n(&team->busy, __ATOMIC_ACQUIRE);
-    if (busy == 0) return;
+    uint32_t gate = __atomic_load_n(&team->gate, __ATOMIC_ACQUIRE);
+    if (gate == GATE_SHUT) return;
     if (spin < SPINS) {
       pause_cpu();
       continue;
     }
     __atomic_store_n(&team->caller_sleeps, 1, __ATOMIC_SEQ_CST);
-    busy = __atomic_load_n(&team->busy, __ATOMIC_SEQ_CST);
-    if (busy) futex_wait(&team->busy, busy);
+    gate = __atomic_load_n(&team->gate, __ATOMIC_SEQ_CST);
+    if (gate != GATE_SHUT) futex_wait(&team->gate, gate);
     __atomic_store_n(&team->caller_sleeps, 0, __ATOMIC_SEQ_CST);
   }
 }
@@ -131,7 +135,7 @@ void cmz_team_run(cmz_team *team, cmz_team_function *function, void *user, uint3
   }
   team->function = function;
   team->user = user;
-  __atomic_store_n(&team->busy, team->started, __ATOMIC_RELAXED);
+  __atomic_fetch_and(&team->gate, ~GATE_SHUT, __ATOMIC_SEQ_CST);
   publish(team);
   work(team, 0);
   wait_for_workers(team);
@@ -146,6 +150,7 @@ cmz_team *cmz_team_create(struct cmz_model *model, uint32_t count) {
   if (!team) return NULL;
   memset(team, 0, team_bytes(count));
   team->count = count;
+  team->gate = GATE_SHUT;
   uintptr_t at = ((uintptr_t)(team + 1) + 63) & ~(uintptr_t)63;
   team->shares = (share *)at;
   team->workers = (worker *)(at + count * sizeof(share));
