@@ -309,6 +309,9 @@ static void kernel_step(writer *w, const cmz_step *s, cmz_program_step *out) {
   out->param_count = s->param_count;
   out->params = list_start(w);
   for (uint32_t i = 0; i < s->param_count; i++) list_add(w, slot_of(w, s->params[i]));
+  out->access = list_start(w);
+  for (uint32_t i = 0; i < s->operand_count; i++)
+    list_add(w, kernel->operands.data[i].access); /* CMZ_READ and CMZ_ACCESS_READ are one number */
   out->tiles_slot = slot_of(w, cmz_dim_product(dims, s->grid, s->grid_count));
   out->kernel_name = add_string(w, kernel->name ? kernel->name : "kernel");
   out->flops_slot =

@@ -232,21 +232,19 @@ static int cuda_copy(cmz_model *m, cmz_device *d, void *to, const void *from, si
   return code ? fail(m, d, code, "copying on the device") : CMZ_SUCCESS;
 }
 
-static int cuda_launch(cmz_model *m, cmz_device *d, uint32_t kernel, void *const *operands,
-                       uint32_t operand_count, const int64_t *params, uint32_t param_count,
-                       uint32_t tiles) {
+static int cuda_launch(cmz_model *m, cmz_device *d, const cmz_launch *l) {
   enum { MOST_GROUPS = 1 << 20 };
-  uint32_t threads = m->program->device->threads, groups = (tiles + threads - 1) / threads,
-           count = 0;
-  int64_t tile_count = tiles;
-  for (uint32_t i = 0; i < operand_count; i++)
-    d->parameters[count++] = (void *)(uintptr_t)&operands[i];
-  for (uint32_t i = 0; i < param_count; i++) d->parameters[count++] = (void *)(uintptr_t)&params[i];
+  uint32_t threads = m->program->device->threads, groups = (l->tiles - 1) / threads + 1, count = 0;
+  int64_t tile_count = l->tiles;
+  for (uint32_t i = 0; i < l->operand_count; i++)
+    d->parameters[count++] = (void *)(uintptr_t)&l->operands[i];
+  for (uint32_t i = 0; i < l->param_count; i++)
+    d->parameters[count++] = (void *)(uintptr_t)&l->params[i];
   d->parameters[count++] = &tile_count;
   if (groups > MOST_GROUPS) groups = MOST_GROUPS;
   int rc = enter(m, d);
   if (rc) return rc;
-  cu_result code = d->launch(d->functions[kernel], groups, 1, 1, threads, 1, 1, 0, d->stream,
+  cu_result code = d->launch(d->functions[l->kernel], groups, 1, 1, threads, 1, 1, 0, d->stream,
                              d->parameters, NULL);
   leave(d);
   return code ? fail(m, d, code, "starting a kernel") : CMZ_SUCCESS;

@@ -8,6 +8,18 @@
 
 typedef struct cmz_device cmz_device;
 
+/* Tiles [0, tiles) of kernel number KERNEL. */
+typedef struct cmz_launch {
+  uint32_t kernel, tiles, operand_count, param_count;
+  void *const *operands;
+  const uint64_t *bytes;  /* of each operand */
+  const uint32_t *access; /* of each operand: CMZ_ACCESS_… */
+  const int64_t *params;
+} cmz_launch;
+
+/* What the last run that was not profiled gave the device to do. */
+typedef struct cmz_device_counts { uint64_t dispatches, barriers, submissions; } cmz_device_counts;
+
 typedef struct cmz_device_driver {
   /* Opens device number m->config.device and loads the best image. */
   int (*open)(cmz_model *m, cmz_device **device);
@@ -18,10 +30,12 @@ typedef struct cmz_device_driver {
   int (*read)(cmz_model *m, cmz_device *device, void *host, const void *from, size_t bytes);
   int (*write)(cmz_model *m, cmz_device *device, void *to, const void *host, size_t bytes);
   int (*copy)(cmz_model *m, cmz_device *device, void *to, const void *from, size_t bytes);
-  /* Tiles [0, tiles) of kernel number KERNEL. */
-  int (*launch)(cmz_model *m, cmz_device *device, uint32_t kernel, void *const *operands, uint32_t operand_count, const int64_t *params,
-                uint32_t param_count, uint32_t tiles);
+  int (*launch)(cmz_model *m, cmz_device *device, const cmz_launch *launch);
   int (*wait)(cmz_model *m, cmz_device *device);
+  /* A run begins: nothing of an earlier one is pending, whether it ended well or not. NULL: nothing to do. */
+  void (*begin)(cmz_device *device);
+  /* What was given to the device since `begin`. NULL: not counted. */
+  void (*count)(const cmz_device *device, cmz_device_counts *counts);
 } cmz_device_driver;
 
 extern const cmz_device_driver cmz_cuda_driver, cmz_vulkan_driver;

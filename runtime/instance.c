@@ -92,6 +92,7 @@ static void cut_tables(cutter *c, cmz_model *m, const cmz_program *p) {
   m->capacity = cut(c, p->buffer_count, sizeof *m->capacity);
   m->scratch_operands = cut(c, operands, sizeof *m->scratch_operands);
   m->scratch_params = cut(c, params, sizeof *m->scratch_params);
+  m->scratch_bytes = cut(c, operands, sizeof *m->scratch_bytes);
   m->last_dims = cut(c, input_dim_count(p), sizeof *m->last_dims);
   m->data_dependent = cut(c, outputs, sizeof *m->data_dependent);
   m->staging = cut(c, inputs + outputs, sizeof *m->staging);

@@ -33,6 +33,7 @@ struct cmz_model {
   size_t *capacity;
   void **scratch_operands; /* of the kernel step being run */
   int64_t *scratch_params;
+  uint64_t *scratch_bytes;
   const void *const *weights;
   const void **weight_table; /* made at create for an external weights file */
   size_t weight_table_bytes;
@@ -53,6 +54,7 @@ struct cmz_model {
   uint64_t memory; /* bytes taken from the allocator */
   bool profiling;
   uint64_t profile_last;
+  uint64_t device_counts[3]; /* of the last run that was not profiled: dispatches, barriers, submissions */
   cmz_profile_cell *profile; /* step_count + 1; the last is everything outside of steps */
   int code;
   char error[512];

@@ -42,5 +42,13 @@ uint32_t cmz_instance_profile_rows(const cmz_model *m, cmz_profile_row *rows, ui
     }
     count++;
   }
+  /* The device's counts as rows without time; they are a run's, and readers divide calls by runs.
+   */
+  static const char *const counted[] = {"(dispatches)", "(barriers)", "(submissions)"};
+  uint64_t runs = m->profile[m->program->step_count].calls / 2;
+  for (uint32_t i = 0; i < 3 && m->device_counts[0]; i++, count++)
+    if (count < capacity)
+      rows[count] = (cmz_profile_row){
+          .name = "(device)", .kernel = counted[i], .calls = m->device_counts[i] * runs};
   return count;
 }

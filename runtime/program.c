@@ -123,15 +123,23 @@ static int run_kernel(cmz_model *m, const cmz_program_step *step) {
   for (uint32_t i = 0; i < step->operand_count; i++) {
     int rc = buffer_address(m, operands[i], &m->scratch_operands[i]);
     if (rc) return rc;
+    int64_t bytes = bytes_of(m, operands[i]);
+    m->scratch_bytes[i] = bytes > 0 ? (uint64_t)bytes : 0;
   }
   for (uint32_t i = 0; i < step->param_count; i++) m->scratch_params[i] = m->slots[params[i]];
   int64_t tiles = m->slots[step->tiles_slot];
   if (tiles <= 0) return CMZ_SUCCESS;
   if (tiles > INT32_MAX) return cmz_fail_run(m, CMZ_RUN_FAILED, "a tensor is too large to compute");
   if (m->device) {
-    return p->device->driver->launch(m, m->device, step->a, m->scratch_operands,
-                                     step->operand_count, m->scratch_params, step->param_count,
-                                     (uint32_t)tiles);
+    cmz_launch launch = {.kernel = step->a,
+                         .tiles = (uint32_t)tiles,
+                         .operand_count = step->operand_count,
+                         .param_count = step->param_count,
+                         .operands = m->scratch_operands,
+                         .bytes = m->scratch_bytes,
+                         .access = p->lists + step->access,
+                         .params = m->scratch_params};
+    return p->device->driver->launch(m, m->device, &launch);
   }
   kernel_call call = {.function = m->level->kernels[step->a],
                       .args = {.operands = m->scratch_operands, .params = m->scratch_params},

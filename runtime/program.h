@@ -35,6 +35,7 @@ typedef struct cmz_program_buffer {
 /* Kind: cmz_port_kind; INSIDE: 1 + the rank of the tensors inside, or 0 when that is not known. */
 #define CMZ_PB_VALUE(kind, inside) ((uint32_t)(kind) | (uint32_t)(inside) << 8)
 
+enum { CMZ_ACCESS_READ = 1, CMZ_ACCESS_WRITE = 2 };
 typedef enum cmz_program_step_kind { CMZ_PS_KERNEL, CMZ_PS_RUNTIME, CMZ_PS_COPY, CMZ_PS_BIND, CMZ_PS_IF, CMZ_PS_LOOP,
   CMZ_PS_SIZES /* run size instructions [a, a+b): after BIND, and what an op reported */ } cmz_program_step_kind;
 /* Every "list" field is an index into cmz_program.lists. */
@@ -43,6 +44,7 @@ typedef struct cmz_program_step {
   uint32_t a, b;              /* KERNEL: a = kernel; RUNTIME: a = index into `ops`, b = list of attribute words, see ops.h;
                                  COPY: from, to; BIND: a = slot, b = element; IF: a = then block, b = else block; LOOP: a = list, see CMZ_LOOP_HEADER; SIZES: a = first, b = count */
   uint32_t operands, operand_count; /* list of buffers; BIND and IF: operands[0] */
+  uint32_t access;                  /* KERNEL: list of CMZ_ACCESS_…, one an operand */
   uint32_t params, param_count;     /* list of slots; BIND: none, or the least and the greatest value that is right */
   uint32_t tiles_slot;              /* KERNEL: number of grid tiles */
   uint32_t name;                    /* into strings: the source node names, for profiles and errors */

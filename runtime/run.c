@@ -394,6 +394,8 @@ static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
     int rc = check_input(m, &description->inputs[i], &inputs[i]);
     if (rc) return rc;
   }
+  const cmz_device_driver *driver = m->device ? m->program->device->driver : NULL;
+  if (driver && driver->begin) driver->begin(m->device);
   int rc = prepare(m, inputs);
   if (!rc) rc = place_inputs(m, inputs);
   if (!rc) rc = place_outputs(m, outputs);
@@ -406,7 +408,14 @@ static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
     rc = finish_output(m, i, &outputs[i]);
   }
   /* On the caller's stream the caller waits. */
-  if (!rc && m->device && !m->config.stream) rc = m->program->device->driver->wait(m, m->device);
+  if (!rc && driver && !m->config.stream) rc = driver->wait(m, m->device);
+  if (!rc && driver && driver->count && !m->profiling) {
+    cmz_device_counts counts;
+    driver->count(m->device, &counts);
+    m->device_counts[0] = counts.dispatches;
+    m->device_counts[1] = counts.barriers;
+    m->device_counts[2] = counts.submissions;
+  }
   if (m->profiling) cmz_profile_charge(m, m->program->step_count);
   return rc;
 }

@@ -1,41 +1,19 @@
 /* vulkan.c - the device driver over Vulkan, opened at run time. In: one SPIR-V module a kernel in
- * the program (codegen/images.c). Out: kernels recorded in order, each behind a full barrier, and
- * submitted when somebody waits. Always holds: an address is made up: each block of memory has a
- * range of its own; all memory is mapped; while commands are recorded nothing writes mapped memory
- * but the words of launches not yet recorded. */
-#include "vulkan_api.h"
+ * the program (codegen/images.c). Out: a device that vulkan_memory.c and vulkan_commands.c work on,
+ * with a pipeline a kernel. Always holds: what a device lacks is said by name when it is opened. */
+#include "vulkan_device.h"
 
-enum { BATCH = 256, WORD_ALIGNMENT = 256, LAZY_LOCAL = 1, VK_1_1 = 0x401000, VK_1_3 = 0x403000 };
+enum { LAZY_LOCAL = 1, VK_1_1 = 0x401000, VK_1_3 = 0x403000 };
 
-typedef struct block {
-  struct block *next;
-  uint64_t address, bytes;
-  vk_handle buffer, memory;
-  char *host;
-} block;
-
-struct cmz_device {
-  cmz_model *model;
-  void *library;
-  vk_object instance, physical, device, queue, commands;
-  vk_handle set_layout, layout, pool, command_pool;
-  vk_memory_properties memory;
-  block *blocks, *words; /* WORDS: what launches read besides operands */
-  uint64_t next_address, most_range, alignment, words_stride;
-  uint32_t most_groups, bindings, recorded, family;
-  bool recording;
-  size_t bytes;
-  vk_handle *pipelines; /* by kernel */
-  vk_range *ranges;
-  vk_write *writes;
-#define VULKAN_MEMBER(member, name, result, parameters) result(*member) parameters;
-  VULKAN_INSTANCE_FUNCTIONS(VULKAN_MEMBER)
-#undef VULKAN_MEMBER
-};
-
-static int fail(cmz_model *m, vk_result code, const char *what) {
+int cmz_vulkan_fail(cmz_model *m, cmz_device *d, vk_result code, const char *what) {
+  if (code == VK_LOST) {
+    d->lost = true;
+    return cmz_fail_run(m, CMZ_RUN_FAILED,
+                        "Vulkan: %s: the device was lost; a new instance may find it again", what);
+  }
   return cmz_fail_run(m, code == -1 || code == -2 ? CMZ_OUT_OF_MEMORY : CMZ_RUN_FAILED,
-                      "Vulkan: %s: error %d", what, code);
+                      "Vulkan: %s: %s %d", what,
+                      code == -1 || code == -2 ? "out of memory, error" : "error", code);
 }
 
 /* ---- opening ---- */
@@ -100,6 +78,7 @@ static int choose_device(cmz_model *m, cmz_device *d, const cmz_program_image **
   d->most_range = p.words[VK_PROPERTY_MOST_RANGE / 4];
   d->most_groups = p.words[VK_PROPERTY_MOST_GROUPS / 4];
   d->alignment = p.wide[VK_PROPERTY_ALIGNMENT / 8];
+  d->discrete = p.words[VK_PROPERTY_TYPE / 4] == VK_TYPE_DISCRETE;
   const cmz_program_device *program = m->program->device;
   *image = NULL;
   for (uint32_t i = 0; i < program->image_count && !*image; i++)
@@ -127,27 +106,47 @@ static const uint32_t *module_of(const cmz_program_image *image, uint32_t kernel
   return (const uint32_t *)(const void *)((const char *)image->data + places[2 * kernel]);
 }
 
-/* That the device has all capabilities of the kernels: OpCapability is 17, they come first. */
+/* That the device has all capabilities of the kernels (OpCapability is 17, they come first): what
+ * it lacks is named, with the first kernel that needs it. */
 static int check_features(cmz_model *m, const cmz_program_image *image, const vk_features *f,
                           const vk_storage16 *s16, const vk_storage8 *s8, const vk_small *small) {
+  enum { MATRIX = 0, SHADER = 1 };
   const struct {
     uint32_t capability, has;
     const char *name;
-  } rows[] = {{10, f->features[VK_FEATURE_FLOAT64], "64-bit floats"},
+  } rows[] = {{MATRIX, 1, ""},
+              {SHADER, 1, ""},
+              {9, small->float16, "16-bit floats"},
+              {10, f->features[VK_FEATURE_FLOAT64], "64-bit floats"},
               {11, f->features[VK_FEATURE_INT64], "64-bit integers"},
               {22, f->features[VK_FEATURE_INT16], "16-bit integers"},
               {39, small->int8, "8-bit integers"},
               {4433, s16->storage, "16-bit storage"},
               {4448, s8->storage, "8-bit storage"}};
+  enum { COUNT = sizeof rows / sizeof rows[0] };
+  bool said[COUNT] = {false};
+  char text[400] = "";
+  size_t used = 0;
   for (uint32_t k = 0; k < m->program->kernel_count; k++) {
     size_t bytes;
     const uint32_t *code = module_of(image, k, &bytes);
-    for (size_t at = 5; at + 1 < bytes / 4 && (code[at] & 0xffff) == 17; at += code[at] >> 16)
-      for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (rows[i].capability == code[at + 1] && !rows[i].has)
-          return cmz_fail_run(m, CMZ_UNAVAILABLE,
-                              "this Vulkan device has no %s, which this model needs", rows[i].name);
+    for (size_t at = 5; at + 1 < bytes / 4 && (code[at] & 0xffff) == 17; at += code[at] >> 16) {
+      size_t row = 0;
+      while (row < COUNT && rows[row].capability != code[at + 1]) row++;
+      if (row == COUNT)
+        return cmz_fail_run(m, CMZ_UNAVAILABLE,
+                            "kernel %s needs SPIR-V capability %u, unknown here", image->kernels[k],
+                            code[at + 1]);
+      if (rows[row].has || said[row] || used >= sizeof text) continue;
+      said[row] = true;
+      int added = snprintf(text + used, sizeof text - used, "%s no %s (kernel %s)", used ? "," : "",
+                           rows[row].name, image->kernels[k]);
+      used += added > 0 ? (size_t)added : 0;
+    }
   }
+  if (used)
+    return cmz_fail_run(m, CMZ_UNAVAILABLE, "this Vulkan device lacks what the model needs:%s",
+                        text);
   return CMZ_SUCCESS;
 }
 
@@ -162,7 +161,7 @@ static int open_device(cmz_model *m, cmz_device *d, const cmz_program_image *ima
   vk_features wanted = {.type = VK_S_FEATURES, .next = &s16};
   const int used[] = {VK_FEATURE_FLOAT64, VK_FEATURE_INT64, VK_FEATURE_INT16};
   for (int i = 0; i < 3; i++) wanted.features[used[i]] = f.features[used[i]];
-  s16.uniform = s16.push = s16.in_out = s8.uniform = s8.push = small.float16 = 0;
+  s16.uniform = s16.push = s16.in_out = s8.uniform = s8.push = 0;
   /* Vulkan 1.1 has the last two as extensions, which are named when the device lists them. */
   static const char *const names[] = {"VK_KHR_8bit_storage", "VK_KHR_shader_float16_int8"};
   const char *extensions[2];
@@ -189,7 +188,7 @@ static int open_device(cmz_model *m, cmz_device *d, const cmz_program_image *ima
                          .extension_count = count,
                          .extensions = extensions};
   vk_result code = d->device_create(d->physical, &info, NULL, &d->device);
-  if (code) return fail(m, code, "opening the device");
+  if (code) return cmz_vulkan_fail(m, d, code, "opening the device");
   d->queue_get(d->device, d->family, 0, &d->queue);
   return CMZ_SUCCESS;
 }
@@ -200,7 +199,7 @@ static int make_pipelines(cmz_model *m, cmz_device *d, const cmz_program_image *
     shader.code = module_of(image, k, &shader.bytes);
     vk_handle module = 0;
     vk_result code = d->shader_create(d->device, &shader, NULL, &module);
-    if (code) return fail(m, code, "loading a kernel");
+    if (code) return cmz_vulkan_fail(m, d, code, "loading a kernel");
     vk_pipeline_info info = {.type = VK_S_PIPELINE,
                              .stage = {.type = VK_S_STAGE,
                                        .stage = VK_STAGE_COMPUTE,
@@ -209,7 +208,7 @@ static int make_pipelines(cmz_model *m, cmz_device *d, const cmz_program_image *
                              .layout = d->layout};
     code = d->pipelines_create(d->device, 0, 1, &info, NULL, &d->pipelines[k]);
     d->shader_destroy(d->device, module, NULL);
-    if (code) return fail(m, code, "compiling a kernel");
+    if (code) return cmz_vulkan_fail(m, d, code, "compiling a kernel");
   }
   return CMZ_SUCCESS;
 }
@@ -224,201 +223,10 @@ static int make_layouts(cmz_model *m, cmz_device *d) {
   cmz_memory_give(m, bindings, d->bindings * sizeof *bindings);
   vk_layout_info layout = {.type = VK_S_LAYOUT, .set_count = 1, .sets = &d->set_layout};
   if (!code) code = d->layout_create(d->device, &layout, NULL, &d->layout);
-  vk_pool_size size = {VK_STORAGE_BUFFER, BATCH * d->bindings};
-  vk_pool_info pool = {.type = VK_S_POOL, .sets = BATCH, .size_count = 1, .sizes = &size};
-  if (!code) code = d->pool_create(d->device, &pool, NULL, &d->pool);
   vk_command_pool_info commands = {
       .type = VK_S_COMMAND_POOL, .flags = VK_RESETTABLE, .family = d->family};
   if (!code) code = d->command_pool_create(d->device, &commands, NULL, &d->command_pool);
-  vk_command_info command = {.type = VK_S_COMMANDS, .pool = d->command_pool, .count = 1};
-  if (!code) code = d->commands_take(d->device, &command, &d->commands);
-  return code ? fail(m, code, "preparing the device") : CMZ_SUCCESS;
-}
-
-/* ---- memory ---- */
-
-static void block_free(cmz_device *d, block *b) {
-  if (b->buffer) d->buffer_destroy(d->device, b->buffer, NULL);
-  if (b->memory) d->memory_give(d->device, b->memory, NULL);
-  cmz_memory_give(d->model, b, sizeof *b);
-}
-
-/* The first type of TYPES that is mapped and coherent; one near the device when there is. */
-static uint32_t memory_type(const cmz_device *d, uint32_t types) {
-  for (uint32_t near = VK_MEMORY_LOCAL;; near = 0) {
-    for (uint32_t i = 0; i < d->memory.type_count; i++)
-      if (types >> i & 1 && (~d->memory.types[i].flags & (VK_MEMORY_WANTED | near)) == 0) return i;
-    if (!near) return UINT32_MAX;
-  }
-}
-
-static block *block_take(cmz_device *d, size_t bytes) {
-  block *b = cmz_memory_take(d->model, sizeof *b);
-  if (!b) return NULL;
-  *b = (block){.bytes = ((uint64_t)bytes + 255) & ~UINT64_C(255)};
-  vk_buffer_info info = {.type = VK_S_BUFFER, .size = b->bytes, .usage = VK_BUFFER_USES};
-  vk_requirements need;
-  vk_result code = d->buffer_create(d->device, &info, NULL, &b->buffer);
-  if (!code) {
-    d->requirements(d->device, b->buffer, &need);
-    vk_memory_info memory = {
-        .type = VK_S_MEMORY, .size = need.size, .memory_type = memory_type(d, need.types)};
-    code = memory.memory_type == UINT32_MAX ? -1
-                                            : d->memory_take(d->device, &memory, NULL, &b->memory);
-  }
-  void *host = NULL;
-  if (!code) code = d->memory_bind(d->device, b->buffer, b->memory, 0);
-  if (!code) code = d->memory_map(d->device, b->memory, 0, UINT64_MAX, 0, &host);
-  if (code) {
-    block_free(d, b);
-    return NULL;
-  }
-  b->host = host;
-  b->address = d->next_address;
-  d->next_address += b->bytes + WORD_ALIGNMENT;
-  b->next = d->blocks;
-  d->blocks = b;
-  return b;
-}
-
-static const block *block_of(const cmz_device *d, const void *address, uint64_t *offset) {
-  uint64_t a = (uint64_t)(uintptr_t)address;
-  *offset = 0;
-  for (const block *b = d->blocks; b; b = b->next)
-    if (a >= b->address && a - b->address < b->bytes) {
-      *offset = a - b->address;
-      return b;
-    }
-  return NULL;
-}
-
-/* No larger than what one binding reaches: an operand beyond that would be cut. */
-static void *vulkan_take(cmz_device *d, size_t bytes) {
-  const block *b = bytes <= d->most_range ? block_take(d, bytes) : NULL;
-  return b ? (void *)(uintptr_t)b->address : NULL;
-}
-
-/* ---- commands ---- */
-
-static int begin(cmz_model *m, cmz_device *d) {
-  if (d->recording) return CMZ_SUCCESS;
-  vk_begin_info info = {.type = VK_S_BEGIN, .flags = VK_ONE_TIME};
-  vk_result code = d->begin(d->commands, &info);
-  d->recording = code == 0;
-  return code ? fail(m, code, "recording") : CMZ_SUCCESS;
-}
-
-static void barrier(cmz_device *d, uint32_t to) {
-  vk_barrier all = {.type = VK_S_BARRIER,
-                    .from = VK_WRITES,
-                    .to = to == VK_PIPE_HOST ? VK_HOST_READS : VK_READS | VK_WRITES};
-  d->barrier(d->commands, VK_PIPE_COMPUTE | VK_PIPE_TRANSFER, to, 0, 1, &all, 0, NULL, 0, NULL);
-}
-
-static int vulkan_wait(cmz_model *m, cmz_device *d) {
-  if (!d->recording) return CMZ_SUCCESS;
-  barrier(d, VK_PIPE_HOST);
-  d->recording = false;
-  d->recorded = 0;
-  vk_result code = d->end(d->commands);
-  vk_submit submit = {.type = VK_S_SUBMIT, .command_count = 1, .commands = &d->commands};
-  if (!code) code = d->submit(d->queue, 1, &submit, 0);
-  if (!code) code = d->queue_wait(d->queue);
-  if (!code) code = d->pool_reset(d->device, d->pool, 0);
-  return code ? fail(m, code, "running the model") : CMZ_SUCCESS;
-}
-
-static void vulkan_give(cmz_device *d, void *memory, size_t bytes) {
-  (void)bytes;
-  vulkan_wait(d->model, d);
-  for (block **at = &d->blocks; *at; at = &(*at)->next)
-    if ((*at)->address == (uint64_t)(uintptr_t)memory) {
-      block *b = *at;
-      *at = b->next;
-      block_free(d, b);
-      return;
-    }
-}
-
-static int lost(cmz_model *m) {
-  return cmz_fail_run(m, CMZ_RUN_FAILED, "Vulkan: an address is not in the device's memory");
-}
-
-static int vulkan_read(cmz_model *m, cmz_device *d, void *host, const void *from, size_t bytes) {
-  uint64_t offset;
-  const block *b = block_of(d, from, &offset);
-  int rc = b && bytes <= b->bytes - offset ? vulkan_wait(m, d) : lost(m);
-  if (!rc) memcpy(host, b->host + offset, bytes);
-  return rc;
-}
-
-static int vulkan_write(cmz_model *m, cmz_device *d, void *to, const void *host, size_t bytes) {
-  uint64_t offset;
-  const block *b = block_of(d, to, &offset);
-  int rc = b && bytes <= b->bytes - offset ? vulkan_wait(m, d) : lost(m);
-  if (!rc) memcpy(b->host + offset, host, bytes);
-  return rc;
-}
-
-static int vulkan_copy(cmz_model *m, cmz_device *d, void *to, const void *from, size_t bytes) {
-  uint64_t source, target;
-  const block *a = block_of(d, from, &source), *b = block_of(d, to, &target);
-  if (!a || !b || bytes > a->bytes - source || bytes > b->bytes - target) return lost(m);
-  int rc = begin(m, d);
-  if (rc) return rc;
-  vk_copy region = {source, target, bytes};
-  barrier(d, VK_PIPE_COMPUTE | VK_PIPE_TRANSFER);
-  d->copy(d->commands, a->buffer, b->buffer, 1, &region);
-  return CMZ_SUCCESS;
-}
-
-/* Binds the operands and writes the launch's words: tiles, the rest of each address, params. */
-static void bind_operands(cmz_device *d, vk_handle set, int64_t *words, void *const *operands,
-                          uint32_t count) {
-  for (uint32_t i = 0; i <= count; i++) {
-    uint64_t offset = d->recorded * d->words_stride;
-    const block *b = i ? block_of(d, operands[i - 1], &offset) : d->words;
-    if (!b) { /* an operand without elements: nothing of it is read */
-      b = d->words;
-      offset = 0;
-    }
-    uint64_t rest = i ? offset % d->alignment : 0, bytes = b->bytes - (offset - rest);
-    if (i) words[i] = (int64_t)rest;
-    if (bytes > d->most_range) bytes = d->most_range & ~UINT64_C(3);
-    d->ranges[i] = (vk_range){b->buffer, offset - rest, bytes};
-    d->writes[i] = (vk_write){.type = VK_S_WRITE,
-                              .set = set,
-                              .binding = i,
-                              .count = 1,
-                              .kind = VK_STORAGE_BUFFER,
-                              .buffers = &d->ranges[i]};
-  }
-  d->sets_write(d->device, count + 1, d->writes, 0, NULL);
-}
-
-static int vulkan_launch(cmz_model *m, cmz_device *d, uint32_t kernel, void *const *operands,
-                         uint32_t operand_count, const int64_t *params, uint32_t param_count,
-                         uint32_t tiles) {
-  if (tiles == 0) return CMZ_SUCCESS;
-  int rc = d->recorded == BATCH ? vulkan_wait(m, d) : CMZ_SUCCESS;
-  if (!rc) rc = begin(m, d);
-  if (rc) return rc;
-  vk_set_info info = {.type = VK_S_SET, .pool = d->pool, .count = 1, .layouts = &d->set_layout};
-  vk_handle set = 0;
-  vk_result code = d->sets_take(d->device, &info, &set);
-  if (code) return fail(m, code, "binding operands");
-  int64_t *words = (int64_t *)(void *)(d->words->host + d->recorded * d->words_stride);
-  words[0] = tiles;
-  bind_operands(d, set, words, operands, operand_count);
-  if (param_count) memcpy(words + 1 + operand_count, params, param_count * sizeof *params);
-  uint32_t threads = m->program->device->threads, groups = (tiles - 1) / threads + 1;
-  if (groups > d->most_groups) groups = d->most_groups;
-  barrier(d, VK_PIPE_COMPUTE | VK_PIPE_TRANSFER);
-  d->bind_pipeline(d->commands, VK_BIND_COMPUTE, d->pipelines[kernel]);
-  d->bind_sets(d->commands, VK_BIND_COMPUTE, d->layout, 0, 1, &set, 0, NULL);
-  d->dispatch(d->commands, groups, 1, 1);
-  d->recorded++;
-  return CMZ_SUCCESS;
+  return code ? cmz_vulkan_fail(m, d, code, "preparing the device") : CMZ_SUCCESS;
 }
 
 /* ---- open, close ---- */
@@ -426,15 +234,11 @@ static int vulkan_launch(cmz_model *m, cmz_device *d, uint32_t kernel, void *con
 static void vulkan_close(cmz_model *m, cmz_device *d) {
   if (d->device) {
     d->device_wait(d->device);
-    while (d->blocks) {
-      block *b = d->blocks;
-      d->blocks = b->next;
-      block_free(d, b);
-    }
+    cmz_vulkan_segments_free(d);
+    while (d->blocks) cmz_vulkan_block_free(d, d->blocks);
     for (uint32_t k = 0; k < m->program->kernel_count; k++)
       if (d->pipelines[k]) d->pipeline_destroy(d->device, d->pipelines[k], NULL);
     if (d->command_pool) d->command_pool_destroy(d->device, d->command_pool, NULL);
-    if (d->pool) d->pool_destroy(d->device, d->pool, NULL);
     if (d->layout) d->layout_destroy(d->device, d->layout, NULL);
     if (d->set_layout) d->set_layout_destroy(d->device, d->set_layout, NULL);
     d->device_destroy(d->device, NULL);
@@ -463,7 +267,8 @@ static int vulkan_open(cmz_model *m, cmz_device **out) {
   d->bytes = bytes;
   d->bindings = bindings;
   d->next_address = 1u << 20;
-  d->words_stride = ((uint64_t)words * 8 + WORD_ALIGNMENT - 1) & ~(uint64_t)(WORD_ALIGNMENT - 1);
+  d->words_stride =
+      ((uint64_t)words * 8 + VK_WORD_ALIGNMENT - 1) & ~(uint64_t)(VK_WORD_ALIGNMENT - 1);
   d->pipelines = (vk_handle *)(void *)(d + 1);
   d->ranges = (vk_range *)(void *)(d->pipelines + p->kernel_count);
   d->writes = (vk_write *)(void *)(d->ranges + bindings);
@@ -473,8 +278,6 @@ static int vulkan_open(cmz_model *m, cmz_device **out) {
   if (!rc) rc = open_device(m, d, image);
   if (!rc) rc = make_layouts(m, d);
   if (!rc) rc = make_pipelines(m, d, image);
-  if (!rc && !(d->words = block_take(d, BATCH * d->words_stride)))
-    rc = cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "the device has no memory that the host can reach");
   if (rc) vulkan_close(m, d);
   else *out = d;
   return rc;
@@ -482,10 +285,12 @@ static int vulkan_open(cmz_model *m, cmz_device **out) {
 
 const cmz_device_driver cmz_vulkan_driver = {.open = vulkan_open,
                                              .close = vulkan_close,
-                                             .take = vulkan_take,
-                                             .give = vulkan_give,
-                                             .read = vulkan_read,
-                                             .write = vulkan_write,
-                                             .copy = vulkan_copy,
-                                             .launch = vulkan_launch,
-                                             .wait = vulkan_wait};
+                                             .take = cmz_vulkan_take,
+                                             .give = cmz_vulkan_give,
+                                             .read = cmz_vulkan_read,
+                                             .write = cmz_vulkan_write,
+                                             .copy = cmz_vulkan_copy,
+                                             .launch = cmz_vulkan_launch,
+                                             .wait = cmz_vulkan_wait,
+                                             .begin = cmz_vulkan_begin,
+                                             .count = cmz_vulkan_count};

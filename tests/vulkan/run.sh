@@ -48,8 +48,33 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
     rm -rf out && "$@" "$RUN" digits.so --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
   }
   check "mnist-8's results" same_results env
-  silent() { same_results env VK_INSTANCE_LAYERS=$LAYER >layers.log 2>&1 && cat layers.log && ! grep -qiE 'validation|VUID' layers.log; }
-  if grep -rlq $LAYER /usr/share/vulkan /usr/local/share/vulkan /etc/vulkan 2>/dev/null; then check "the validation layers are silent" silent
+  # A loader of our own stands before the real one: devices that are hard to come by, and faults (shim.c).
+  mkdir -p shim
+  SHIM_REAL=$(ldconfig -p | sed -n 's/.*libvulkan\.so\.1 .*=> //p' | head -n 1)
+  export SHIM_REAL
+  check "the shim builds" gcc -std=gnu11 -O1 -fPIC -shared "$ROOT/tests/vulkan/shim.c" -o shim/libvulkan.so.1
+  shimmed() { env LD_LIBRARY_PATH="$WORK/shim" "$@"; }
+  refused() { fails_with "$1" shimmed "$2" "$RUN" digits.so --input "Input3=$INPUT" --bench 3; } # TEXT SETTING
+  check "memory near the device that the host cannot reach" same_results shimmed SHIM_SPLIT=1
+  check "no memory: said, and the process lives" refused "no memory for an arena" SHIM_MEMORY=40000
+  check "a tensor beyond what a binding reaches" refused "this Vulkan device reaches at most 16384" SHIM_RANGE=16384
+  check "what the device lacks is named" refused "no 64-bit integers" SHIM_WITHOUT=int64,float64
+  check "a lost device: said, and the process lives" refused "the device was lost" SHIM_LOSE=3
+  recorded_once() {
+    rm -f calls.log
+    shimmed SHIM_LOG=calls.log "$RUN" digits.so --input "Input3=$INPUT" --bench 5 && cat calls.log &&
+      [ "$(grep -c record calls.log)" = 1 ] && [ "$(grep -c submit calls.log)" -ge 6 ] && [ "$(grep -c barrier calls.log)" = 4 ]
+  }
+  check "recorded once, submitted in every run, a barrier where a kernel reads another's results" recorded_once
+  validated() { # COMMAND…: what the validation layers say, synchronisation included
+    (export VK_INSTANCE_LAYERS=$LAYER VK_LAYER_ENABLES=VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT && "$@") >layers.log 2>&1
+    grep -iE 'validation|VUID|hazard' layers.log
+  }
+  silent() { ! validated same_results env && ! validated same_results shimmed SHIM_SPLIT=1; }
+  finds_barrier() { validated shimmed SHIM_DROP="$1" "$RUN" digits.so --input "Input3=$INPUT" | grep 'SYNC-HAZARD'; }
+  if grep -rlq $LAYER /usr/share/vulkan /usr/local/share/vulkan /etc/vulkan 2>/dev/null; then
+    check "the validation layers are silent, synchronisation included" silent
+    for barrier in 1 2 3 4; do check "barrier $barrier left out: found" finds_barrier $barrier; done
   else skip "validation layers" "they are not installed (vulkan-validationlayers)"; fi
   if [ ! -d "$SHARED/models" ]; then skip "real models" "no ../shared/models beside the checkout"
   elif [ "${ALL:-0}" = 1 ]; then models
