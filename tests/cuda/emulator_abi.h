@@ -4,6 +4,7 @@
  * with a message. */
 #ifndef CMZ_EMULATOR_ABI_H
 #define CMZ_EMULATOR_ABI_H
+#define EXPORT __attribute__((visibility("default")))
 
 #include <math.h>
 #include <stddef.h>
@@ -11,25 +12,73 @@
 #include <string.h>
 
 struct thread {
-  uint32_t tid, ntid, ctaid, nctaid;
+  uint32_t tid[3], ntid[3], ctaid[3], nctaid[3];
+  uint32_t index, lane, warp;
+  uint32_t dynamic, dynamic_bytes; /* where the launch's own shared memory begins, and its size */
+  uint64_t window;                 /* generic address of shared memory's byte 0 */
   const uint8_t *local;
   uint64_t local_bytes;
   const uint8_t *low, *high; /* of the allocation used last */
 };
 
+/* What the launcher must know of an entry; exported as emulator_kernel_NAME. */
+typedef struct emulator_kernel {
+  uint32_t shared_bytes;
+  int fibres; /* some instruction needs other threads */
+} emulator_kernel;
+
+typedef enum collective_kind {
+  COLLECTIVE_BARRIER,
+  COLLECTIVE_SHUFFLE_IDX,
+  COLLECTIVE_SHUFFLE_UP,
+  COLLECTIVE_SHUFFLE_DOWN,
+  COLLECTIVE_SHUFFLE_BFLY,
+  COLLECTIVE_VOTE_ALL,
+  COLLECTIVE_VOTE_ANY,
+  COLLECTIVE_VOTE_UNI,
+  COLLECTIVE_VOTE_BALLOT,
+  COLLECTIVE_REDUX,    /* operation: of a reduction */
+  COLLECTIVE_LDMATRIX, /* count matrices */
+  COLLECTIVE_MMA
+} collective_kind;
+typedef enum element_kind { E_F16, E_BF16, E_TF32, E_S8, E_U8, E_F32, E_S32 } element_kind;
+
+/* One warp-wide instruction. in and out of emulator_collective_call are words, as many as it needs.
+ */
+typedef struct emulator_collective {
+  collective_kind kind;
+  uint32_t line;
+  int aligned;
+  const char *name;
+  int operation, count, transposed;
+  int k;                          /* mma: m is 16, n is 8 */
+  element_kind a, b, accumulator; /* mma */
+} emulator_collective;
+
 uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_t bytes, int store,
-                              const char *space);
-_Noreturn void emulator_trap(struct thread *t);
+                              const char *space, uint32_t line);
+uint8_t *emulator_shared(struct thread *t, uint64_t offset, uint32_t bytes, int how, uint32_t line);
+_Noreturn void emulator_trap(struct thread *t, uint32_t line);
+uint32_t emulator_active(struct thread *t);
+void emulator_collective_call(struct thread *t, const emulator_collective *c, uint32_t mask,
+                              const uint32_t *in, uint32_t *out);
+uint32_t emulator_barrier(struct thread *t, uint32_t id, uint32_t count, uint32_t value, int wait,
+                          int aligned, uint32_t line);
+void emulator_copy_async(struct thread *t, uint64_t to, uint64_t from, uint32_t bytes,
+                         uint32_t source_bytes, uint32_t line);
+void emulator_copy_commit(struct thread *t);
+void emulator_copy_wait(struct thread *t, uint32_t n, int all);
 
 static inline void emulator_local(struct thread *t, const uint8_t *depot, uint64_t bytes) {
   t->local = depot;
   t->local_bytes = bytes;
 }
+/* STORE: 0 a load, 1 a store, 2 an atomic. */
 static inline uint8_t *emulator_access(struct thread *t, uint64_t address, uint32_t bytes,
-                                       int store, const char *space) {
+                                       int store, const char *space, uint32_t line) {
   uint8_t *p = (uint8_t *)(uintptr_t)address;
   if (p >= t->low && p + bytes <= t->high && address % bytes == 0) return p;
-  return emulator_access_slow(t, address, bytes, store, space);
+  return emulator_access_slow(t, address, bytes, store, space, line);
 }
 
 #define CAST(name, T, U)                                                                           \
@@ -55,10 +104,10 @@ static inline uint16_t bits_bf16(float x) { /* to nearest even; NaN is the canon
 
 #define INTEGERS(T, name)                                                                          \
   static inline T divide_##name(T x, T y) {                                                        \
-    return y == 0 ? (T) ~(T)0 : y == (T)-1 && (T)-1 < (T)1 ? (T)(0 - (uint64_t)x) : (T)(x / y);       \
+    return y == 0 ? (T) ~(T)0 : y == (T)-1 && (T)-1 < (T)1 ? (T)(0 - (uint64_t)x) : (T)(x / y);    \
   }                                                                                                \
   static inline T remainder_##name(T x, T y) {                                                     \
-    return y == 0 ? x : y == (T)-1 && (T)-1 < (T)1 ? 0 : (T)(x % y);                                  \
+    return y == 0 ? x : y == (T)-1 && (T)-1 < (T)1 ? 0 : (T)(x % y);                               \
   }                                                                                                \
   static inline T min_##name(T x, T y) { return x < y ? x : y; }                                   \
   static inline T max_##name(T x, T y) { return x > y ? x : y; }
@@ -80,6 +129,8 @@ INTEGERS(uint64_t, u64)
   }                                                                                                \
   static inline T max_nan_##name(T x, T y) { return x != x || y != y ? (T)NAN : max_##name(x, y); }
 FLOATS(float, f32)
+FLOATS(float, f16)
+FLOATS(float, bf16)
 FLOATS(double, f64)
 
 static inline int is_num(double x, double y) { return x == x && y == y; }
@@ -143,12 +194,39 @@ static inline uint32_t funnel_left(uint32_t low, uint32_t high, uint32_t n) {
 static inline uint32_t funnel_right(uint32_t low, uint32_t high, uint32_t n) {
   return (uint32_t)(((uint64_t)high << 32 | low) >> (n & 31));
 }
+static inline uint32_t dot4_ss(uint32_t a, uint32_t b, uint32_t c) {
+  for (int i = 0; i < 32; i += 8) c += (uint32_t)((int8_t)(a >> i) * (int8_t)(b >> i));
+  return c;
+}
+static inline uint32_t dot4_uu(uint32_t a, uint32_t b, uint32_t c) {
+  for (int i = 0; i < 32; i += 8) c += (uint32_t)((uint8_t)(a >> i) * (uint8_t)(b >> i));
+  return c;
+}
+static inline uint32_t dot4_su(uint32_t a, uint32_t b, uint32_t c) {
+  for (int i = 0; i < 32; i += 8) c += (uint32_t)((int8_t)(a >> i) * (uint8_t)(b >> i));
+  return c;
+}
+static inline uint32_t dot4_us(uint32_t a, uint32_t b, uint32_t c) { return dot4_su(b, a, c); }
+/* a * b + c rounded once: the sum in double, rounded to odd, then by the caller. */
+static inline double multiply_add(double a, double b, double c) {
+  double p = a * b, s = p + c, q = s - p, error = (p - (s - q)) + (c - q);
+  if (error != 0 && error == error && !(bits_f64(s) & 1))
+    s = nextafter(s, error > 0 ? INFINITY : -INFINITY);
+  return s;
+}
+static inline uint16_t bits_bf16_odd(double x) { /* a double to bf16, rounded once */
+  float f = (float)x;
+  uint32_t u = bits_f32(f);
+  if (x != x || (double)f == x || (u & 0x7f800000) == 0x7f800000) return bits_bf16(f);
+  if (fabs((double)f) > fabs(x)) u--; /* towards zero, then odd */
+  return bits_bf16(as_f32(u | 1));
+}
 #define EXTRACT(name, T, U, bits)                                                                  \
   static inline T extract_##name(T x, uint32_t position, uint32_t length) {                        \
     position &= 255, length &= 255;                                                                \
     U y = 0;                                                                                       \
     int sign =                                                                                     \
-        (T)-1 < (T)1 && length                                                                        \
+        (T)-1 < (T)1 && length                                                                     \
             ? (int)((U)x >> (position + length > bits ? bits - 1 : position + length - 1) & 1)     \
             : 0;                                                                                   \
     for (uint32_t i = 0; i < bits; i++)                                                            \

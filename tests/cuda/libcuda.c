@@ -1,6 +1,6 @@
 /* libcuda.c - a CUDA driver without a GPU, for tests: the functions that compiled models use, on
  * top of translate.c and the system's C compiler. In: PTX. Out: the kernels' results, computed
- * thread by thread on the CPU. Built as libcuda.so.1 and found through LD_LIBRARY_PATH.
+ * on the CPU by group.c. Built as libcuda.so.1 and found through LD_LIBRARY_PATH.
  * Environment: CMZ_EMULATOR_CAPABILITY (90), compute capability times ten; CMZ_EMULATOR_MEMORY,
  * bytes that the device has; CMZ_EMULATOR_NONE, no device; CMZ_EMULATOR_CC, the compiler (gcc).
  * Always holds: device memory lies between pages that nobody may touch and is filled with a pattern
@@ -8,16 +8,14 @@
  * device does. */
 #define _GNU_SOURCE
 #include "emulator.h"
-#include "emulator_abi.h"
+#include "group.h"
 
 #include <dlfcn.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define EXPORT __attribute__((visibility("default")))
 enum {
   SUCCESS = 0,
   INVALID_VALUE = 1,
@@ -37,8 +35,7 @@ typedef struct allocation {
 static allocation *allocations;
 static size_t allocation_count, allocation_capacity, bytes_in_use;
 static int lost; /* an error that stays, as on a device */
-static jmp_buf launch_end;
-static const char *kernel_name = "";
+static const char *kernel_name = "", *kernel_text = "";
 
 static long setting(const char *name, long otherwise) {
   const char *text = getenv(name);
@@ -104,12 +101,25 @@ EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *
   return SUCCESS;
 }
 
+/* kernel, line and text of the instruction, thread, what */
+void emulator_report(struct thread *t, uint32_t line, const char *message) {
+  const char *at = kernel_text;
+  for (uint32_t i = 1; i < line && at; i++) at = (at = strchr(at, '\n')) ? at + 1 : NULL;
+  at = at ? at + strspn(at, " \t") : "";
+  fprintf(stderr, "emulator: %s: line %u: %.*s: thread %u,%u,%u of group %u,%u,%u: %s\n",
+          kernel_name, line, (int)strcspn(at, "\n"), at, t->tid[0], t->tid[1], t->tid[2],
+          t->ctaid[0], t->ctaid[1], t->ctaid[2], message);
+  lost = ILLEGAL_ADDRESS;
+}
+
 EXPORT uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_t bytes, int store,
-                                     const char *space) {
+                                     const char *space, uint32_t line) {
   uint8_t *p = (uint8_t *)(uintptr_t)address;
   const char *what = address % bytes ? "misaligned" : NULL;
   if (!what && p >= t->local && p + bytes <= t->local + t->local_bytes) return p;
   if (!what && strcmp(space, "const") == 0) return p;
+  if (strcmp(space, "generic") == 0 && address - t->window < emulator_group.shared_bytes)
+    return emulator_shared(t, address - t->window, bytes, store, line);
   if (!what) {
     const allocation *a = find(address, bytes);
     if (a) {
@@ -119,16 +129,12 @@ EXPORT uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_
     }
     what = "out of bounds";
   }
-  fprintf(stderr, "emulator: %s: thread %u of group %u: %s %s of %u bytes at %#llx (%s)\n",
-          kernel_name, t->tid, t->ctaid, what, store ? "store" : "load", bytes,
-          (unsigned long long)address, space);
-  lost = ILLEGAL_ADDRESS;
-  longjmp(launch_end, 1);
+  static const char *const names[] = {"load", "store", "atomic"};
+  emulator_fail(t, line, "%s %s of %u bytes at %#llx (%s)", what, names[store], bytes,
+                (unsigned long long)address, space);
 }
-EXPORT _Noreturn void emulator_trap(struct thread *t) {
-  fprintf(stderr, "emulator: %s: thread %u of group %u: trap\n", kernel_name, t->tid, t->ctaid);
-  lost = ILLEGAL_ADDRESS;
-  longjmp(launch_end, 1);
+EXPORT _Noreturn void emulator_trap(struct thread *t, uint32_t line) {
+  emulator_fail(t, line, "trap");
 }
 
 /* ---- modules ---- */
@@ -139,7 +145,7 @@ static int compile(const char *source, const char *library) {
   if (child == 0) {
     unsetenv("LD_LIBRARY_PATH");
     unsetenv("LD_PRELOAD");
-    execlp(cc ? cc : "gcc", "gcc", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off",
+    execlp(cc ? cc : "gcc", "gcc", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-mf16c",
            "-fno-strict-aliasing", "-mfma", "-I" CMZ_EMULATOR_ABI, "-o", library, "-x", "c", source,
            "-lm", (char *)NULL);
     _exit(127);
@@ -150,9 +156,13 @@ static int compile(const char *source, const char *library) {
 
 typedef struct module {
   void *library;
+  char *text;
 } module;
 typedef struct function {
   void (*run)(struct thread *, void **);
+  const emulator_kernel *kernel;
+  const char *text;
+  uint32_t most_dynamic;
   char name[256];
 } function;
 
@@ -174,6 +184,7 @@ EXPORT int cuModuleLoadData(void **out, const void *image) {
   if (ok && !m->library) fprintf(stderr, "emulator: %s\n", dlerror());
   if (!getenv("CMZ_EMULATOR_KEEP")) unlink(source);
   unlink(library);
+  m->text = strdup(image);
   *out = m->library ? m : NULL;
   return m->library ? SUCCESS : INVALID_IMAGE;
 }
@@ -187,25 +198,46 @@ EXPORT int cuModuleGetFunction(void **out, void *m, const char *name) {
   snprintf(f->name, sizeof f->name, "%s", name);
   void *symbol = dlsym(((module *)m)->library, name);
   memcpy(&f->run, &symbol, sizeof symbol);
+  char kernel[sizeof f->name + 32];
+  snprintf(kernel, sizeof kernel, "emulator_kernel_%s", name);
+  f->kernel = dlsym(((module *)m)->library, kernel);
+  f->text = ((module *)m)->text;
   *out = f;
   return symbol ? SUCCESS : NOT_FOUND;
 }
 
+enum { DYNAMIC_SHARED_ATTRIBUTE = 8, SHARED_WITHOUT_ASKING = 48 * 1024 };
+static uint32_t most_shared(void) { /* a block's most, by compute capability (CUDA C guide) */
+  long capability = setting("CMZ_EMULATOR_CAPABILITY", 90);
+  return capability >= 90 ? 227 * 1024 : capability == 80 ? 163 * 1024 : 99 * 1024;
+}
+EXPORT int cuFuncSetAttribute(void *f, int attribute, int value) {
+  function *fn = f;
+  if (attribute != DYNAMIC_SHARED_ATTRIBUTE) return SUCCESS;
+  if (value < 0 || (uint32_t)value + fn->kernel->shared_bytes > most_shared()) return INVALID_VALUE;
+  fn->most_dynamic = (uint32_t)value;
+  return SUCCESS;
+}
+
 EXPORT int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                           unsigned bz, unsigned shared, void *stream, void **params, void **extra) {
+  function *fn = f;
   (void)stream;
   (void)extra;
-  (void)shared;
   if (lost) return lost;
-  if (gy != 1 || gz != 1 || by != 1 || bz != 1 || bx > 1024 || gx == 0 || bx == 0)
+  if (!gx || !gy || !gz || !bx || !by || !bz || (uint64_t)bx * by * bz > MOST_THREADS ||
+      gy > 65535 || gz > 65535)
     return INVALID_VALUE;
-  kernel_name = ((function *)f)->name;
-  if (setjmp(launch_end)) return SUCCESS; /* the error shows up later, as on a device */
-  for (unsigned g = 0; g < gx; g++)
-    for (unsigned i = 0; i < bx; i++) {
-      struct thread t = {.tid = i, .ntid = bx, .ctaid = g, .nctaid = gx};
-      ((function *)f)->run(&t, params);
-    }
+  if (shared + fn->kernel->shared_bytes > SHARED_WITHOUT_ASKING && shared > fn->most_dynamic)
+    return INVALID_VALUE;
+  kernel_name = fn->name;
+  kernel_text = fn->text;
+  for (unsigned z = 0; z < gz; z++)
+    for (unsigned y = 0; y < gy; y++)
+      for (unsigned x = 0; x < gx; x++)
+        if (!emulator_run_block((uint32_t[3]){bx, by, bz}, (uint32_t[3]){x, y, z},
+                                (uint32_t[3]){gx, gy, gz}, fn->kernel, shared, fn->run, params))
+          return SUCCESS; /* the error shows up later, as on a device */
   return SUCCESS;
 }
 

@@ -48,6 +48,37 @@ broken() { # seeded fault: a load that leaves its buffer is found
   ! cmp -s broken.ptx digits-sm_80.ptx && gcc -O1 -o load_ptx "$ROOT/tests/cuda/load_ptx.c" -ldl && ! emulated ./load_ptx broken.ptx 2>broken.log && grep -q 'out of bounds' broken.log && emulated ./load_ptx digits-sm_80.ptx
 }
 check "a load outside of its buffer is found" broken
+
+# ---- shared memory, cp.async, ldmatrix, mma.sync: a correct kernel passes, each seeded fault is found ----
+TILE=$ROOT/tests/cuda/tile.ptx
+for sm in sm_80 sm_86 sm_89 sm_90; do
+  if [ -n "$PTXAS" ]; then check "tile.ptx: ptxas takes it for $sm" "$PTXAS" -arch=$sm -o /dev/null "$TILE"
+  else skip "tile.ptx: ptxas for $sm" "there is no ptxas"; fi
+done
+gcc -O1 -o check_tile "$ROOT/tests/cuda/check_tile.c" -ldl || exit 1
+check "tile.ptx: its product" emulated ./check_tile "$TILE"
+fault() { # STATUS TEXT SED: the kernel changed by SED ends with STATUS and says TEXT
+  sed "$3" "$TILE" >fault.ptx
+  ! cmp -s fault.ptx "$TILE" || return 1
+  emulated ./check_tile fault.ptx 2>fault.log
+  local status=$?
+  cat fault.log
+  [ $status -eq "$1" ] && { [ -z "$2" ] || grep -q -- "$2" fault.log; }
+}
+check "a barrier before the first read removed" fault 4 'ldmatrix.*race: read' '0,/bar.sync 0;/s/bar.sync 0;//'
+check "a barrier before memory is used again removed" fault 4 'st.shared.*race: write' '/Done:/,$s/bar.sync 0;//'
+check "a barrier that half of the threads come to" fault 4 'race: read' 's/^  bar.sync 0;$/  @%p1 bar.sync 0;/'
+check "a barrier that not enough threads come to" fault 4 'deadlock' '/Done:/,$s/bar.sync 0;/bar.sync 1, 96;/'
+check "a wait for cp.async removed" fault 4 'ldmatrix.*no wait' 's/cp.async.wait_group 0;//'
+check "a wait for too few groups" fault 4 'no wait' 's/cp.async.wait_group 0;/cp.async.wait_group 1;/'
+check "a cp.async removed: nobody has written" fault 4 'which nobody has written' 's/cp.async.cg.shared.global \[%r8\].*//'
+check "a swizzle that does not match: another result" fault 1 '' 's/add.s32 %r11, %r11, %r2/xor.b32 %r11, %r11, 16; add.s32 %r11, %r11, %r2/'
+check "a row of ldmatrix that is not aligned" fault 4 'misaligned row' 's/shl.b32 %r10, %r10, 4/shl.b32 %r10, %r10, 3/'
+check "a cp.async that is not aligned" fault 4 'misaligned cp.async' 's/\[%rd5\], 16/[%rd5+8], 16/'
+check "shared memory left" fault 4 'out of bounds: read' 's/shl.b32 %r9, %r9, 5/shl.b32 %r9, %r9, 7/'
+check "a shuffle from a lane that its mask leaves out" fault 4 'lane 16, which is not there' 's/16, 31, -1/16, 31, %r34/; s/mov.b32 %r30, %r22;/mov.b32 %r30, %r22; shl.b32 %r34, 1, %r1; or.b32 %r34, %r34, 3;/'
+check "an instruction that is not known" fault 3 'cannot translate: line 40' 's/bar.sync 0;/bar.bogus 0;/'
+
 models() { LD_LIBRARY_PATH=$EMULATOR check_models "" "--target sm_80" "$@"; }
 if [ ! -d "$SHARED/models" ]; then skip "real models" "no ../shared/models beside the checkout"
 elif [ "${ALL:-0}" = 1 ]; then models
