@@ -10,18 +10,24 @@ set(CMZ_RUN_MAIN ${CMAKE_SOURCE_DIR}/runtime/cmz_run_main.c)
 list(REMOVE_ITEM CMZ_RUNTIME_SOURCES ${CMZ_RUNNER_SOURCES} ${CMZ_RUN_MAIN})
 file(GLOB CMZ_RUNTIME_HEADERS CONFIGURE_DEPENDS runtime/*.h)
 
-# What the bitcode is made for: ARCH=TRIPLE. codegen/machine.c has a row for each.
-set(CMZ_BITCODE_ARCHITECTURES x86_64=x86_64-linux-gnu aarch64=aarch64-linux-gnu riscv64=riscv64-linux-gnu)
+# What the bitcode is made for: NAME=TRIPLE[=FLAG]. codegen/machine.c has a row for each; the first ones, Linux's, also serve Android and
+# have the runner of executables and the drivers of GPUs.
+set(CMZ_BITCODE_LINUX x86_64=x86_64-linux-gnu=-fPIC aarch64=aarch64-linux-gnu=-fPIC riscv64=riscv64-linux-gnu=-fPIC)
+set(CMZ_BITCODE_OTHERS aarch64_darwin=arm64-apple-macos11=-fPIC x86_64_darwin=x86_64-apple-macos11=-fPIC
+    aarch64_windows=aarch64-pc-windows-msvc x86_64_windows=x86_64-pc-windows-msvc wasm32=wasm32-unknown-unknown)
+set(CMZ_GPU_SOURCES ${CMAKE_SOURCE_DIR}/runtime/cuda.c ${CMAKE_SOURCE_DIR}/runtime/vulkan.c)
+set(CMZ_HOST_ONLY_SOURCES ${CMZ_RUNTIME_SOURCES})
+list(REMOVE_ITEM CMZ_HOST_ONLY_SOURCES ${CMZ_GPU_SOURCES})
 
-# cmz_bitcode(NAME TRIPLE SOURCES...) makes NAME.bc from C sources.
-function(cmz_bitcode name triple)
+# cmz_bitcode(NAME TRIPLE FLAGS SOURCES...) makes NAME.bc from C sources.
+function(cmz_bitcode name triple flags)
   set(parts)
   foreach(source IN LISTS ARGN)
     get_filename_component(base ${source} NAME_WE)
     set(part ${CMAKE_BINARY_DIR}/bitcode/${name}_${base}.bc)
     add_custom_command(
       OUTPUT ${part}
-      COMMAND ${CMZ_CLANG} --target=${triple} -std=gnu11 -Os -ffreestanding -fPIC -nostdlibinc -fno-stack-protector
+      COMMAND ${CMZ_CLANG} --target=${triple} -std=gnu11 -Os -ffreestanding ${flags} -nostdlibinc -fno-stack-protector
               -fno-builtin-malloc -fno-builtin-bcmp -fno-ident -fno-strict-aliasing -mno-outline-atomics -Wno-option-ignored
               -fvisibility=hidden -DCMZ_BITCODE -emit-llvm -c ${source} -o ${part}
       DEPENDS ${source} ${CMZ_RUNTIME_HEADERS}
@@ -38,13 +44,22 @@ endfunction()
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/bitcode)
 set(CMZ_EMBEDDED)
 set(CMZ_BITCODE_FILES)
-foreach(row IN LISTS CMZ_BITCODE_ARCHITECTURES)
+foreach(row IN LISTS CMZ_BITCODE_LINUX CMZ_BITCODE_OTHERS)
+  set(is_linux FALSE)
+  if(row IN_LIST CMZ_BITCODE_LINUX)
+    set(is_linux TRUE)
+  endif()
   string(REPLACE "=" ";" row ${row})
-  list(GET row 0 arch)
-  list(GET row 1 triple)
-  cmz_bitcode(runtime_${arch} ${triple} ${CMZ_RUNTIME_SOURCES})
-  cmz_bitcode(runner_${arch} ${triple} ${CMZ_RUNNER_SOURCES})
-  foreach(part runtime_${arch} runner_${arch})
+  list(POP_FRONT row arch triple)
+  if(is_linux)
+    cmz_bitcode(runtime_${arch} ${triple} "${row}" ${CMZ_RUNTIME_SOURCES})
+    cmz_bitcode(runner_${arch} ${triple} "${row}" ${CMZ_RUNNER_SOURCES})
+    set(made runtime_${arch} runner_${arch})
+  else()
+    cmz_bitcode(runtime_${arch} ${triple} "${row}" ${CMZ_HOST_ONLY_SOURCES})
+    set(made runtime_${arch})
+  endif()
+  foreach(part IN LISTS made)
     list(APPEND CMZ_EMBEDDED cmz_${part}=${CMAKE_BINARY_DIR}/bitcode/${part}.bc)
     list(APPEND CMZ_BITCODE_FILES ${CMAKE_BINARY_DIR}/bitcode/${part}.bc)
   endforeach()

@@ -35,6 +35,8 @@ cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_sche
                            const char *symbol, int optimise, const char *source_file, uint32_t source_line, cmz_output_kind kind, const char *path);
 /* Compiles all kernels of the plan for all levels in worker processes; *OBJECTS becomes a flat array, [level * kernels + kernel]. workers.c */
 cmz_status cmz_kernels_compile(cmz_context *ctx, const cmz_plan *plan, const cmz_codegen_options *o, cmz_kernel_object **objects);
+/* Whether KIND can be written for TARGET; the message says what can. */
+cmz_status cmz_output_check(cmz_context *ctx, const cmz_target *target, cmz_output_kind kind, bool external_weights);
 /* Writes the output file(s) of KIND at PATH (and the header beside it when HEADER_PATH is not NULL). output.c */
 cmz_status cmz_output_write(cmz_context *ctx, const cmz_plan *plan, const cmz_codegen_options *o, cmz_output_kind kind, const char *path,
                             const char *header_path);

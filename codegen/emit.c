@@ -402,10 +402,11 @@ static void emit_arguments(emitter *e) {
   cmz_builder *b = &e->b;
   MlirValue operands = cmz_b_load(b, b->pointer, e->args, NULL, true);
   MlirValue params =
-      cmz_b_load(b, b->pointer, cmz_b_address_const(b, b->i64, e->args, 1), NULL, true);
+      cmz_b_load(b, b->pointer, cmz_b_address_const(b, b->pointer, e->args, 1), NULL, true);
   for (uint32_t i = 0; i < e->k->operands.count; i++)
     cmz_emit_remember_operand(
-        e, i, cmz_b_load(b, b->pointer, cmz_b_address_const(b, b->i64, operands, i), NULL, true));
+        e, i,
+        cmz_b_load(b, b->pointer, cmz_b_address_const(b, b->pointer, operands, i), NULL, true));
   for (uint32_t i = 1; i < e->k->exprs.count; i++) {
     const cmz_expr_node *n = &e->k->exprs.data[i];
     if (n->op != CMZ_X_PARAM) continue;

@@ -22,7 +22,9 @@ typedef struct glue {
   LLVMContextRef llvm;
   LLVMModuleRef module;
   LLVMBuilderRef builder;
-  LLVMTypeRef i8, i32, i64, pointer;
+  LLVMTypeRef i8, i32, i64, pointer, size; /* the last: size_t */
+  LLVMTargetMachineRef machine;
+  LLVMTargetDataRef layout;
 } glue;
 
 /* ---- constants ---- */
@@ -68,6 +70,15 @@ static LLVMValueRef structure(const glue *g, LLVMValueRef *fields, uint32_t coun
   return LLVMConstStructInContext(g->llvm, fields, count, false);
 }
 
+/* A structure whose field AT is its own size. */
+static LLVMValueRef sized_structure(const glue *g, LLVMValueRef *fields, uint32_t count,
+                                    uint32_t at) {
+  fields[at] = LLVMConstInt(g->size, 0, false);
+  uint64_t bytes = LLVMABISizeOfType(g->layout, LLVMTypeOf(structure(g, fields, count)));
+  fields[at] = LLVMConstInt(g->size, bytes, false);
+  return structure(g, fields, count);
+}
+
 static LLVMValueRef structures_global(const glue *g, const char *name, LLVMValueRef *rows,
                                       uint32_t count) {
   if (count == 0) return null_pointer(g);
@@ -100,7 +111,7 @@ static LLVMValueRef description(const glue *g) {
     dims[i] = structure(g, fields, CMZ_COUNT_OF(fields));
   }
   LLVMValueRef fields[] = {
-      word64(g, sizeof *d),
+      NULL, /* struct_size */
       text(g, d->name),
       text(g, d->target),
       text(g, d->compiler),
@@ -116,7 +127,7 @@ static LLVMValueRef description(const glue *g) {
       word32(g, d->default_threads),
       words_global(g, "cmz.kinds", d->input_kinds, d->input_kinds ? d->input_count : 0, 4),
       words_global(g, "cmz.kinds", d->output_kinds, d->output_kinds ? d->output_count : 0, 4)};
-  return add_global(g, "cmz.description", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
+  return add_global(g, "cmz.description", sized_structure(g, fields, CMZ_COUNT_OF(fields), 0), 8);
 }
 
 /* ---- the program ---- */
@@ -144,8 +155,8 @@ static LLVMValueRef levels(const glue *g) {
 }
 
 /* The runtime's driver for each kind of GPU; only the one in use is referred to. */
-static const char *const driver_names[] = {[CMZ_GPU_CUDA] = "cmz_cuda_driver",
-                                            [CMZ_GPU_VULKAN] = "cmz_vulkan_driver"};
+static const char *const driver_names[] = {
+    [CMZ_GPU_CUDA] = "cmz_cuda_driver", [CMZ_GPU_VULKAN] = "cmz_vulkan_driver"};
 
 static LLVMValueRef device(const glue *g) {
   const cmz_program *p = &g->tables->program;
@@ -303,9 +314,9 @@ static LLVMValueRef direct(const glue *g, const char *name) {
 static LLVMValueRef api(const glue *g, LLVMValueRef described, LLVMValueRef program_) {
   LLVMValueRef fields[] = {word32(g, CMZ_ABI_VERSION),
                            word32(g, 0),
-                           word64(g, sizeof(cmz_api)),
+                           NULL, /* struct_size */
                            described,
-                           thunk(g, "cmz_instance_arena_bytes", program_, g->i64, 1),
+                           thunk(g, "cmz_instance_arena_bytes", program_, g->size, 1),
                            thunk(g, "cmz_instance_create", program_, g->i32, 2),
                            direct(g, "cmz_instance_run"),
                            direct(g, "cmz_instance_destroy"),
@@ -315,7 +326,7 @@ static LLVMValueRef api(const glue *g, LLVMValueRef described, LLVMValueRef prog
                            direct(g, "cmz_instance_memory_bytes"),
                            g->tables->needs_values ? direct(g, "cmz_instance_run_values")
                                                    : null_pointer(g)};
-  return add_global(g, "cmz.api", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
+  return add_global(g, "cmz.api", sized_structure(g, fields, CMZ_COUNT_OF(fields), 2), 8);
 }
 
 static void api_getter(const glue *g, const char *name, LLVMValueRef table) {
@@ -379,20 +390,12 @@ static void internalise(const glue *g) {
 }
 
 static cmz_status emit(const glue *g, const char *path) {
-  const cmz_os_row *os = g->options->target->os;
   char *message = NULL;
-  LLVMTargetRef target;
-  if (LLVMGetTargetFromTriple(os->llvm_triple, &target, &message))
-    return fail_llvm(g, "LLVM", message);
-  const cmz_machine *row = cmz_machine_find(os);
-  LLVMTargetMachineRef machine =
-      LLVMCreateTargetMachine(target, os->llvm_triple, row->baseline_cpu, row->baseline_features,
-                              LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelDefault);
-  cmz_machine_prepare(os, g->module, machine);
+  cmz_machine_prepare(g->options->target->os, g->module, g->machine);
   cmz_status status = CMZ_OK;
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
   LLVMErrorRef error =
-      LLVMRunPasses(g->module, "globaldce,default<Os>,globaldce", machine, options);
+      LLVMRunPasses(g->module, "globaldce,default<Os>,globaldce", g->machine, options);
   LLVMDisposePassBuilderOptions(options);
   if (error) {
     char *said = LLVMGetErrorMessage(error);
@@ -403,16 +406,16 @@ static cmz_status emit(const glue *g, const char *path) {
   } else {
     if (message) LLVMDisposeMessage(message);
     message = NULL;
-    status = cmz_lower_write(g->ctx, g->module, machine, false, path);
+    status = cmz_lower_write(g->ctx, g->module, g->machine, false, path);
   }
-  LLVMDisposeTargetMachine(machine);
   return status;
 }
 
 static cmz_status build(const glue *g, const char *path) {
   const char *prefix = g->options->prefix;
-  const cmz_machine *machine = cmz_machine_find(g->options->target->os);
-  CMZ_TRY(link_bitcode(g, &machine->runtime));
+  const cmz_os_row *os = g->options->target->os;
+  const cmz_machine *machine = cmz_machine_find(os);
+  CMZ_TRY(link_bitcode(g, &machine->runtimes[os->format]));
   if (g->kind == CMZ_OUT_EXECUTABLE) CMZ_TRY(link_bitcode(g, &machine->runner));
   LLVMValueRef described = description(g);
   LLVMValueRef table = api(g, described, program(g, described));
@@ -425,7 +428,8 @@ static cmz_status build(const glue *g, const char *path) {
 
 cmz_status cmz_glue_emit(cmz_context *ctx, const cmz_tables *t, const cmz_codegen_options *o,
                          const cmz_kernel_object *kernels, cmz_output_kind kind, const char *path) {
-  cmz_machine_find(o->target->os)->initialise();
+  const cmz_machine *machine = cmz_machine_find(o->target->os);
+  machine->initialise();
   glue g = {.ctx = ctx, .tables = t, .options = o, .kernels = kernels, .kind = kind};
   g.llvm = LLVMContextCreate();
   g.module = LLVMModuleCreateWithNameInContext("cmz_model", g.llvm);
@@ -434,7 +438,19 @@ cmz_status cmz_glue_emit(cmz_context *ctx, const cmz_tables *t, const cmz_codege
   g.i32 = LLVMInt32TypeInContext(g.llvm);
   g.i64 = LLVMInt64TypeInContext(g.llvm);
   g.pointer = LLVMPointerTypeInContext(g.llvm, 0);
-  cmz_status status = build(&g, path);
+  char *message = NULL;
+  g.machine = cmz_machine_create(o->target->os, machine->baseline_cpu, machine->baseline_features,
+                                 LLVMCodeGenLevelDefault, &message);
+  cmz_status status;
+  if (g.machine) {
+    g.layout = LLVMCreateTargetDataLayout(g.machine);
+    g.size = LLVMIntPtrTypeInContext(g.llvm, g.layout);
+    status = build(&g, path);
+    LLVMDisposeTargetData(g.layout);
+    LLVMDisposeTargetMachine(g.machine);
+  } else {
+    status = fail_llvm(&g, "LLVM", message);
+  }
   LLVMDisposeBuilder(g.builder);
   LLVMDisposeModule(g.module);
   LLVMContextDispose(g.llvm);

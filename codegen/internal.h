@@ -73,8 +73,12 @@ typedef struct cmz_link {
 } cmz_link;
 cmz_status cmz_link_run(cmz_context *ctx, const cmz_link *link, const char *path);
 
-/* archive.c: an archive with the one member OBJECT, whose index names SYMBOLS. */
-cmz_status cmz_archive_write(cmz_context *ctx, const char *object, const char *const *symbols, uint32_t symbol_count, const char *path);
+/* archive.c: an archive of MEMBERS, as Apple's linker wants it (BSD) or as all others do. */
+typedef struct cmz_member {
+  const char *object, *name; /* path; what it is called inside: at most 15 characters */
+  const char *const *symbols; uint32_t symbol_count; /* that it defines for others, as they stand in it */
+} cmz_member;
+cmz_status cmz_archive_write(cmz_context *ctx, bool bsd, const cmz_member *members, uint32_t count, const char *path);
 
 /* header.c */
 cmz_status cmz_header_write(cmz_context *ctx, const cmz_tables *t, const cmz_codegen_options *o, const char *path);

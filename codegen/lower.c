@@ -14,6 +14,7 @@
 #include "mlir-c/RegisterEverything.h"
 #include "mlir-c/Target/LLVMIR.h"
 #include "llvm-c/Analysis.h"
+#include "llvm-c/Comdat.h"
 #include "llvm-c/Core.h"
 #include "llvm-c/Target.h"
 #include "llvm-c/TargetMachine.h"
@@ -35,8 +36,8 @@ static MlirLogicalResult on_diagnostic(MlirDiagnostic d, void *user) {
 }
 
 MlirContext cmz_lower_context(cmz_context *ctx) {
-  static const char *const dialects[] = {"func", "arith", "scf", "cf", "vector", "llvm", "nvvm",
-                                          "gpu",  "memref", "math", "spirv"};
+  static const char *const dialects[] = {"func", "arith", "scf",    "cf",   "vector", "llvm",
+                                         "nvvm", "gpu",   "memref", "math", "spirv"};
   static bool registered; /* passes are registered per process; workers are single-threaded */
   if (!registered) {
     mlirRegisterAllPasses();
@@ -70,16 +71,14 @@ cmz_status cmz_lower_passes(cmz_context *ctx, MlirModule module, const char *pip
 static LLVMTargetMachineRef create_machine(cmz_context *ctx, const cmz_cpu_row *cpu,
                                            const cmz_os_row *os, int optimise) {
   cmz_machine_find(os)->initialise();
-  LLVMTargetRef target;
   char *error = NULL;
-  if (LLVMGetTargetFromTriple(os->llvm_triple, &target, &error)) {
-    cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", error);
-    LLVMDisposeMessage(error);
-    return NULL;
-  }
-  return LLVMCreateTargetMachine(target, os->llvm_triple, cpu->llvm_cpu, cpu->llvm_features,
-                                 optimise > 0 ? LLVMCodeGenLevelAggressive : LLVMCodeGenLevelNone,
-                                 LLVMRelocPIC, LLVMCodeModelDefault);
+  LLVMTargetMachineRef machine =
+      cmz_machine_create(os, cpu->llvm_cpu, cpu->llvm_features,
+                         optimise > 0 ? LLVMCodeGenLevelAggressive : LLVMCodeGenLevelNone, &error);
+  if (machine) return machine;
+  cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", error ? error : "");
+  if (error) LLVMDisposeMessage(error);
+  return NULL;
 }
 
 static void add_attribute(LLVMModuleRef m, LLVMValueRef f, const char *key, const char *value) {
@@ -88,6 +87,23 @@ static void add_attribute(LLVMModuleRef m, LLVMValueRef f, const char *key, cons
                           LLVMCreateStringAttribute(LLVMGetModuleContext(m), key,
                                                     (unsigned)strlen(key), value,
                                                     (unsigned)strlen(value)));
+}
+
+/* Outside of ELF nothing makes a kernel's name local when objects are joined: the same kernel in
+ * two models of one program must be one, which it is because its name has the hash of what it does.
+ */
+static void prepare_member(LLVMModuleRef m, LLVMValueRef f, const cmz_os_row *os) {
+  size_t length;
+  const char *name = LLVMGetValueName2(f, &length);
+  if (LLVMGetLinkage(f) != LLVMExternalLinkage) return;
+  LLVMSetLinkage(f, LLVMWeakODRLinkage);
+  LLVMSetVisibility(f, LLVMHiddenVisibility);
+  if (os->format != CMZ_OBJECT_MACHO) LLVMSetComdat(f, LLVMGetOrInsertComdat(m, name));
+  if (os->format == CMZ_OBJECT_COFF) { /* Windows walks the stack by tables of every function */
+    unsigned kind = LLVMGetEnumAttributeKindForName("uwtable", 7);
+    LLVMAddAttributeAtIndex(f, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                            LLVMCreateEnumAttribute(LLVMGetModuleContext(m), kind, 2));
+  }
 }
 
 static void prepare(LLVMModuleRef m, LLVMTargetMachineRef machine, const cmz_cpu_row *cpu,
@@ -99,7 +115,9 @@ static void prepare(LLVMModuleRef m, LLVMTargetMachineRef machine, const cmz_cpu
     add_attribute(m, f, "target-features", cpu->llvm_features);
     if (cpu->vector_bytes >= 64) add_attribute(m, f, "prefer-vector-width", "512");
     add_attribute(m, f, "no-builtins", "true");
-    add_attribute(m, f, "frame-pointer", "none");
+    /* Apple's platforms want a frame record in every function that calls. */
+    add_attribute(m, f, "frame-pointer", os->format == CMZ_OBJECT_MACHO ? "non-leaf" : "none");
+    if (os->format != CMZ_OBJECT_ELF) prepare_member(m, f, os);
     if (cpu->threads) { /* a GPU's entry point */
       LLVMSetFunctionCallConv(f, LLVM_PTX_KERNEL);
       char threads[16];
@@ -186,13 +204,13 @@ cmz_status cmz_lower_module(cmz_context *ctx, MlirModule module, const cmz_cpu_r
     return cmz_fail(ctx, CMZ_E_UNSUPPORTED, (cmz_loc){0}, "Vulkan's kernels have no LLVM IR");
   if (cpu->spirv) return cmz_vulkan_lower(ctx, module, path);
   CMZ_TRY(cmz_lower_passes(ctx, module,
-                     "builtin.module(cse,convert-scf-to-cf,convert-vector-to-llvm,"
-                     "convert-arith-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,"
-                     "convert-func-to-llvm,reconcile-unrealized-casts)"));
+                           "builtin.module(cse,convert-scf-to-cf,convert-vector-to-llvm,"
+                           "convert-arith-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,"
+                           "convert-func-to-llvm,reconcile-unrealized-casts)"));
   if (debug_lines)
     CMZ_TRY(cmz_lower_passes(ctx, module,
-                       "builtin.module(ensure-debug-info-scope-on-llvm-func{"
-                       "emission-kind=LineTablesOnly})"));
+                             "builtin.module(ensure-debug-info-scope-on-llvm-func{"
+                             "emission-kind=LineTablesOnly})"));
   LLVMContextRef llvm = LLVMContextCreate();
   LLVMModuleRef m = mlirTranslateModuleToLLVMIR(mlirModuleGetOperation(module), llvm);
   cmz_status status = CMZ_E_INTERNAL;

@@ -7,12 +7,20 @@
 #include "llvm-c/Core.h"
 #include "llvm-c/Target.h"
 
-extern const uint8_t cmz_runtime_x86_64[], cmz_runner_x86_64[];
-extern const uint8_t cmz_runtime_aarch64[], cmz_runner_aarch64[];
-extern const uint8_t cmz_runtime_riscv64[], cmz_runner_riscv64[];
-extern const uint64_t cmz_runtime_riscv64_size, cmz_runner_riscv64_size;
-extern const uint64_t cmz_runtime_x86_64_size, cmz_runner_x86_64_size;
-extern const uint64_t cmz_runtime_aarch64_size, cmz_runner_aarch64_size;
+#define EMBEDDED(name)                                                                             \
+  extern const uint8_t name[];                                                                     \
+  extern const uint64_t name##_size
+EMBEDDED(cmz_runtime_x86_64);
+EMBEDDED(cmz_runner_x86_64);
+EMBEDDED(cmz_runtime_x86_64_darwin);
+EMBEDDED(cmz_runtime_x86_64_windows);
+EMBEDDED(cmz_runtime_aarch64);
+EMBEDDED(cmz_runner_aarch64);
+EMBEDDED(cmz_runtime_aarch64_darwin);
+EMBEDDED(cmz_runtime_aarch64_windows);
+EMBEDDED(cmz_runtime_riscv64);
+EMBEDDED(cmz_runner_riscv64);
+EMBEDDED(cmz_runtime_wasm32);
 
 #define INITIALISE(function, Name)                                                                 \
   static void function(void) {                                                                     \
@@ -25,6 +33,7 @@ extern const uint64_t cmz_runtime_aarch64_size, cmz_runner_aarch64_size;
 INITIALISE(initialise_x86, X86)
 INITIALISE(initialise_aarch64, AArch64)
 INITIALISE(initialise_riscv, RISCV)
+INITIALISE(initialise_wasm, WebAssembly)
 
 static void initialise_nvptx(void) { /* PTX is only written: there is no assembler to read it */
   LLVMInitializeNVPTXTargetInfo();
@@ -68,6 +77,8 @@ static const struct cmz_machine_start riscv64_starts[] = {
                         " call __libc_start_main\n ebreak" END},
     {NULL, NULL}};
 
+static const struct cmz_machine_start no_starts[] = {{NULL, NULL}};
+
 #define BITCODE(name)                                                                              \
   { name, &name##_size }
 
@@ -78,7 +89,9 @@ static const cmz_machine machines[] = {
      .elf_machine = EM_X86_64,
      .large_sections = true,
      .initialise = initialise_x86,
-     .runtime = BITCODE(cmz_runtime_x86_64),
+     .runtimes = {[CMZ_OBJECT_ELF] = BITCODE(cmz_runtime_x86_64),
+                  [CMZ_OBJECT_MACHO] = BITCODE(cmz_runtime_x86_64_darwin),
+                  [CMZ_OBJECT_COFF] = BITCODE(cmz_runtime_x86_64_windows)},
      .runner = BITCODE(cmz_runner_x86_64),
      .starts = x86_64_starts},
     {.arch = "aarch64",
@@ -86,7 +99,9 @@ static const cmz_machine machines[] = {
      .baseline_features = "",
      .elf_machine = EM_AARCH64,
      .initialise = initialise_aarch64,
-     .runtime = BITCODE(cmz_runtime_aarch64),
+     .runtimes = {[CMZ_OBJECT_ELF] = BITCODE(cmz_runtime_aarch64),
+                  [CMZ_OBJECT_MACHO] = BITCODE(cmz_runtime_aarch64_darwin),
+                  [CMZ_OBJECT_COFF] = BITCODE(cmz_runtime_aarch64_windows)},
      .runner = BITCODE(cmz_runner_aarch64),
      .starts = aarch64_starts},
     {.arch = "riscv64",
@@ -96,9 +111,15 @@ static const cmz_machine machines[] = {
      .elf_flags = EF_RISCV_RVC | EF_RISCV_FLOAT_ABI_DOUBLE,
      .abi = "lp64d",
      .initialise = initialise_riscv,
-     .runtime = BITCODE(cmz_runtime_riscv64),
+     .runtimes = {[CMZ_OBJECT_ELF] = BITCODE(cmz_runtime_riscv64)},
      .runner = BITCODE(cmz_runner_riscv64),
      .starts = riscv64_starts},
+    {.arch = "wasm32",
+     .baseline_cpu = "generic",
+     .baseline_features = "",
+     .initialise = initialise_wasm,
+     .runtimes = {[CMZ_OBJECT_WASM] = BITCODE(cmz_runtime_wasm32)},
+     .starts = no_starts},
     {.arch = "nvptx64", .initialise = initialise_nvptx}, /* kernels only */
 };
 
@@ -114,6 +135,16 @@ const char *cmz_machine_start(const cmz_os_row *os) {
     if (strcmp(s->system, os->system) == 0) return s->text;
   }
   return NULL;
+}
+
+LLVMTargetMachineRef cmz_machine_create(const cmz_os_row *os, const char *cpu, const char *features,
+                                        LLVMCodeGenOptLevel level, char **message) {
+  LLVMTargetRef target;
+  if (LLVMGetTargetFromTriple(os->llvm_triple, &target, message)) return NULL;
+  /* A position-independent WebAssembly module is one for its dynamic linker. */
+  LLVMRelocMode relocation = os->format == CMZ_OBJECT_WASM ? LLVMRelocStatic : LLVMRelocPIC;
+  return LLVMCreateTargetMachine(target, os->llvm_triple, cpu, features, level, relocation,
+                                 LLVMCodeModelDefault);
 }
 
 void cmz_machine_prepare(const cmz_os_row *os, LLVMModuleRef module, LLVMTargetMachineRef machine) {

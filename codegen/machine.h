@@ -20,7 +20,8 @@ typedef struct cmz_machine {
   const char *abi;          /* LLVM's "target-abi" of a module, NULL where there is one only */
   bool large_sections;      /* data beyond 2 GiB from the code needs sections of its own */
   void (*initialise)(void); /* LLVM's target, for assembly and objects; cheap when repeated */
-  cmz_bitcode runtime, runner;
+  cmz_bitcode runtimes[CMZ_OBJECT_FORMATS]; /* for the systems of each object format; no data: none is made */
+  cmz_bitcode runner; /* executables: ELF's systems */
   /* _start of executables, as assembly, for a system's C library; NULL ends the list. */
   const struct cmz_machine_start {
     const char *system, *text;
@@ -29,6 +30,9 @@ typedef struct cmz_machine {
 
 /* The row of OS's architecture; each architecture of targets/ has one. */
 const cmz_machine *cmz_machine_find(const cmz_os_row *os);
+/* LLVM's machine for code of OS with a CPU and features; NULL with *MESSAGE, to be disposed of. */
+LLVMTargetMachineRef cmz_machine_create(const cmz_os_row *os, const char *cpu, const char *features, LLVMCodeGenOptLevel level,
+                                        char **message);
 /* Marks MODULE (an LLVMModuleRef) as being for OS: triple, data layout of MACHINE (an LLVMTargetMachineRef), ABI. */
 void cmz_machine_prepare(const cmz_os_row *os, LLVMModuleRef module, LLVMTargetMachineRef machine);
 /* The assembly of _start for OS, NULL when executables are not made for it. */

@@ -59,8 +59,43 @@ static uint32_t exports(const outputs *s, const char *names[2]) {
   return s->kind == CMZ_OUT_SHARED ? 2 : 1;
 }
 
+/* Outside of ELF nothing joins relocatable objects: the archive's members are the objects as they
+ * are. */
+static cmz_status write_archive(outputs *s, const char *glue, const char *weights,
+                                const char *path) {
+  cmz_context *ctx = s->ctx;
+  bool apple = s->options->target->os->format == CMZ_OBJECT_MACHO;
+  const char *mangling = apple ? "_%s" : "%s";
+  CMZ_VEC(cmz_member) members = {0};
+  const char **symbols =
+      CMZ_NEW_ARRAY(ctx->arena, const char *,
+                    s->tables.program.kernel_count *(size_t)s->tables.program.level_count + 2);
+  symbols[0] = cmz_arena_printf(ctx->arena, mangling,
+                                cmz_arena_printf(ctx->arena, "%s_api", s->options->prefix));
+  symbols[1] = cmz_arena_printf(ctx->arena, mangling,
+                                cmz_arena_printf(ctx->arena, "%s_weights", s->options->prefix));
+  cmz_member first = {.object = glue, .name = "model.o", .symbols = &symbols[0], .symbol_count = 1};
+  cmz_vec_push(ctx->arena, &members, first);
+  cmz_member second = {
+      .object = weights, .name = "weights.o", .symbols = &symbols[1], .symbol_count = 1};
+  if (weights) cmz_vec_push(ctx->arena, &members, second);
+  uint32_t count = s->tables.program.kernel_count * s->tables.program.level_count;
+  for (uint32_t i = 0; i < count; i++) {
+    if (same_object(s, i)) continue;
+    symbols[i + 2] = cmz_arena_printf(ctx->arena, mangling, s->kernels[i].symbol);
+    cmz_member one = {.object = s->kernels[i].path,
+                      .name = cmz_arena_printf(ctx->arena, "k%u.o", i),
+                      .symbols = &symbols[i + 2],
+                      .symbol_count = 1};
+    cmz_vec_push(ctx->arena, &members, one);
+  }
+  return cmz_archive_write(ctx, apple, members.data, members.count, path);
+}
+
 static cmz_status link_objects(outputs *s, const char *glue, const char *weights,
                                const char *temporary) {
+  if (s->options->target->os->format != CMZ_OBJECT_ELF)
+    return write_archive(s, glue, weights, temporary);
   cmz_names objects = {0};
   cmz_vec_push(s->ctx->arena, &objects, glue);
   uint32_t count = s->tables.program.kernel_count * s->tables.program.level_count;
@@ -81,7 +116,9 @@ static cmz_status link_objects(outputs *s, const char *glue, const char *weights
     const char *merged = work_file(s, "merged.o");
     CMZ_TRY(cmz_link_run(s->ctx, &link, merged));
     CMZ_TRY(cmz_elf_localise(s->ctx, merged, names, name_count));
-    return cmz_archive_write(s->ctx, merged, names, name_count, temporary);
+    cmz_member member = {
+        .object = merged, .name = "model.o", .symbols = names, .symbol_count = name_count};
+    return cmz_archive_write(s->ctx, false, &member, 1, temporary);
   }
   CMZ_TRY(cmz_link_run(s->ctx, &link, temporary));
   return s->kind == CMZ_OUT_OBJECT ? cmz_elf_localise(s->ctx, temporary, names, name_count)
@@ -94,6 +131,10 @@ static cmz_status write_binary(outputs *s) {
     return cmz_fail(s->ctx, CMZ_E_UNSUPPORTED, (cmz_loc){.file = s->plan->module->file},
                     "strings, sequences and optionals that exist at run time are not compiled for "
                     "GPUs yet");
+  if (s->options->target->os->format == CMZ_OBJECT_WASM && s->tables.needs_values)
+    return cmz_fail(s->ctx, CMZ_E_UNSUPPORTED, (cmz_loc){.file = s->plan->module->file},
+                    "strings, sequences and optionals that exist at run time need addresses of 64 "
+                    "bits, which wasm32 has not");
   if (s->options->target->gpu) {
     cmz_program_device *device = CMZ_NEW(s->ctx->arena, cmz_program_device);
     CMZ_TRY(
@@ -108,6 +149,18 @@ static cmz_status write_binary(outputs *s) {
   if (status == CMZ_OK) return cmz_file_commit(s->ctx, temporary, s->path);
   remove(temporary);
   return status;
+}
+
+cmz_status cmz_output_check(cmz_context *ctx, const cmz_target *target, cmz_output_kind kind,
+                            bool external_weights) {
+  bool binary = kind == CMZ_OUT_SHARED || kind == CMZ_OUT_OBJECT || kind == CMZ_OUT_EXECUTABLE;
+  if (target->os->format == CMZ_OBJECT_WASM && external_weights)
+    return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--weights"},
+                    "%s has no files to map weights from", target->os->triple);
+  if (target->os->format == CMZ_OBJECT_ELF || !binary) return CMZ_OK;
+  return cmz_fail_hint(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--target"},
+                       "-o NAME.a, to be linked with the program's own tools",
+                       "%s: only a static archive is made", target->os->triple);
 }
 
 /* ---- texts: every kernel of the best level, one after the other ---- */

@@ -3,8 +3,10 @@
  * holds: each constant starts at a multiple of 64 bytes; at most one constant that is re-laid lies
  * in memory at a time. */
 #include "internal.h"
+#include "llvm_write.h"
 #include "machine.h"
 #include <errno.h>
+#include <llvm-c/Core.h>
 #include <stdio.h>
 
 typedef struct streamer {
@@ -78,11 +80,72 @@ static cmz_status write_all(void *user, void *stream) {
   return CMZ_OK;
 }
 
+/* How assemblers of other formats than ELF are told of one hidden object with the bytes of a file:
+ * its symbol, then the file's path.
+ */
+static const struct {
+  const char *before, *after;
+} assemblies[CMZ_OBJECT_FORMATS] = {
+    [CMZ_OBJECT_MACHO] =
+        {".section __TEXT,__const\n.p2align 6\n.globl _%1$s\n.private_extern _%1$s\n_%1$s:\n", ""},
+    [CMZ_OBJECT_COFF] = {".section .rdata,\"dr\"\n.p2align 6\n.globl %1$s\n%1$s:\n", ""},
+    [CMZ_OBJECT_WASM] = {".section .rodata.cmz,\"\",@\n.p2align 6\n.globl %1$s\n.hidden "
+                         "%1$s\n.type %1$s,@object\n%1$s:\n",
+                         ".size %1$s, %2$llu\n"},
+};
+
+static void add_quoted(cmz_text *text, const char *path) {
+  for (; *path; path++) {
+    if (*path == '"' || *path == '\\') cmz_text_add(text, "\\");
+    cmz_text_add(text, "%c", *path);
+  }
+}
+
+/* The same through LLVM's assembler, which reads the bytes from a file that is written first. */
+static cmz_status assemble(const streamer *s, const cmz_codegen_options *o, const char *symbol,
+                           const char *path) {
+  const cmz_os_row *os = o->target->os;
+  const cmz_machine *row = cmz_machine_find(os);
+  const char *raw = cmz_arena_printf(s->ctx->arena, "%s/weights.bin", o->work_dir);
+  FILE *f = fopen(raw, "wbe");
+  if (!f) return fail_write(s);
+  cmz_status status = write_all((void *)(uintptr_t)s, f);
+  if (fclose(f) != 0 && status == CMZ_OK) status = fail_write(s);
+  if (status != CMZ_OK) return status;
+  cmz_text text = {.arena = s->ctx->arena};
+  cmz_text_add(&text, assemblies[os->format].before, symbol);
+  cmz_text_add(&text, ".incbin \"");
+  add_quoted(&text, raw);
+  cmz_text_add(&text, "\"\n");
+  cmz_text_add(&text, assemblies[os->format].after, symbol,
+               (unsigned long long)s->tables->weight_bytes);
+  row->initialise();
+  char *message = NULL;
+  LLVMTargetMachineRef machine = cmz_machine_create(os, row->baseline_cpu, row->baseline_features,
+                                                    LLVMCodeGenLevelDefault, &message);
+  if (!machine) {
+    status = cmz_fail(s->ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", message ? message : "");
+    if (message) LLVMDisposeMessage(message);
+    return status;
+  }
+  LLVMContextRef llvm = LLVMContextCreate();
+  LLVMModuleRef module = LLVMModuleCreateWithNameInContext("cmz_weights", llvm);
+  cmz_machine_prepare(os, module, machine);
+  LLVMSetModuleInlineAsm2(module, text.data, text.length);
+  status = cmz_lower_write(s->ctx, module, machine, false, path);
+  LLVMDisposeModule(module);
+  LLVMContextDispose(llvm);
+  LLVMDisposeTargetMachine(machine);
+  remove(raw);
+  return status;
+}
+
 cmz_status cmz_weights_object(cmz_context *ctx, const cmz_plan *plan, const cmz_tables *t,
                               const cmz_codegen_options *o, const char *path) {
   streamer s = {.ctx = ctx, .plan = plan, .tables = t, .path = path};
   cmz_elf_symbol base = {.name = cmz_arena_printf(ctx->arena, "%s_weights", o->prefix),
                          .size = t->weight_bytes};
+  if (o->target->os->format != CMZ_OBJECT_ELF) return assemble(&s, o, base.name, path);
   /* A small section may stand among the other read-only data; a large one would push it out of the
    * code's reach. */
   bool large =

@@ -115,6 +115,9 @@ static cmz_status check_options(cmz_job *job) {
     if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_PTX &&
         (!gpu || gpu->kind != CMZ_GPU_CUDA))
       return usage(job, o->emits.data[i].path, "PTX is for NVIDIA's GPUs: --target sm_80 …");
+  for (uint32_t i = 0; i < o->emits.count; i++)
+    if (!o->emits.data[i].recipe)
+      CMZ_TRY(cmz_output_check(job->ctx, &job->target, o->emits.data[i].kind, o->external_weights));
   return CMZ_OK;
 }
 

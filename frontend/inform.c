@@ -98,7 +98,7 @@ static void list_targets(cmz_text *text) {
   const cmz_cpu_extension *extension;
   cmz_text_add(text, "systems (--target):\n  native\n");
   for (uint32_t i = 0; (os = cmz_os_at(i)); i++)
-    cmz_text_add(text, "  %s%s\n", os->triple, os->least_version ? "[API level]" : "");
+    cmz_text_add(text, "  %s%s\n", os->triple, os->least_version ? "[version]" : "");
   cmz_text_add(text, "GPUs (--target):\n");
   for (uint32_t i = 0; (gpu = cmz_gpu_at(i)); i++) cmz_text_add(text, "  %s\n", gpu->name);
   cmz_text_add(text, "CPU levels (--cpu, or --target on this system):\n  native\n");

@@ -60,23 +60,25 @@ enum {
 };
 #define CMZ_CPU(name) (UINT64_C(1) << CMZ_CPU_INDEX_##name)
 
-/* X(name, auxiliary vector entry, bit): 64-bit ARM, as Linux reports it; bits of an architecture's rows only ever meet machines of that
- * architecture. */
+/* X(name, auxiliary vector entry, bit, Apple's name, Windows' number): 64-bit ARM, as Linux, Apple's sysctl and IsProcessorFeaturePresent
+ * report it; bits of an architecture's rows only ever meet machines of that architecture. Windows has no number for ASIMDRDM, which every
+ * machine with the dot product has, and none for FHM. */
 #define CMZ_AUX_HWCAP 16
 #define CMZ_AUX_HWCAP2 26
 #define CMZ_CPU_ARM_FEATURES(X)                                                                    \
-  X(ASIMD, HWCAP, 1)                                                                               \
-  X(ATOMICS, HWCAP, 8)                                                                             \
-  X(FPHP, HWCAP, 9)                                                                                \
-  X(ASIMDHP, HWCAP, 10)                                                                            \
-  X(ASIMDRDM, HWCAP, 12)                                                                           \
-  X(ASIMDDP, HWCAP, 20)                                                                            \
-  X(FHM, HWCAP, 23)                                                                                \
-  X(I8MM, HWCAP2, 13)                                                                              \
-  X(BF16, HWCAP2, 14)
+  X(ASIMD, HWCAP, 1, "hw.optional.AdvSIMD", 19)                                                    \
+  X(ATOMICS, HWCAP, 8, "hw.optional.arm.FEAT_LSE", 34)                                             \
+  X(FPHP, HWCAP, 9, "hw.optional.arm.FEAT_FP16", 67)                                               \
+  X(ASIMDHP, HWCAP, 10, "hw.optional.arm.FEAT_FP16", 67)                                           \
+  X(ASIMDRDM, HWCAP, 12, "hw.optional.arm.FEAT_RDM", 43)                                           \
+  X(ASIMDDP, HWCAP, 20, "hw.optional.arm.FEAT_DotProd", 43)                                        \
+  X(FHM, HWCAP, 23, "hw.optional.arm.FEAT_FHM", CMZ_ARM_NOT_REPORTED)                              \
+  X(I8MM, HWCAP2, 13, "hw.optional.arm.FEAT_I8MM", 66)                                             \
+  X(BF16, HWCAP2, 14, "hw.optional.arm.FEAT_BF16", 68)
+#define CMZ_ARM_NOT_REPORTED UINT32_MAX
 
 enum {
-#define CMZ_ARM_ENUM(name, word, bit) CMZ_ARM_INDEX_##name,
+#define CMZ_ARM_ENUM(name, word, bit, apple, windows) CMZ_ARM_INDEX_##name,
   CMZ_CPU_ARM_FEATURES(CMZ_ARM_ENUM)
 #undef CMZ_ARM_ENUM
       CMZ_ARM_FEATURE_COUNT
@@ -129,18 +131,40 @@ static inline uint64_t cmz_cpu_detect(void) {
 }
 #elif defined(__aarch64__)
 #define CMZ_CPU_HOST_ARCH "aarch64"
+#if defined(__APPLE__)
+extern int sysctlbyname(const char *name, void *value, __SIZE_TYPE__ *size, void *new_value, __SIZE_TYPE__ new_size);
+#define CMZ_ARM_ROW(name, word, bit, apple, windows) {CMZ_ARM_INDEX_##name, apple},
+typedef struct cmz_arm_row {
+  uint32_t index;
+  const char *name;
+} cmz_arm_row;
+static inline int cmz_arm_has(const cmz_arm_row *row) {
+  int value = 0;
+  __SIZE_TYPE__ size = sizeof value;
+  return sysctlbyname(row->name, &value, &size, (void *)0, 0) == 0 && value != 0;
+}
+#elif defined(_WIN32)
+extern int IsProcessorFeaturePresent(uint32_t feature);
+#define CMZ_ARM_ROW(name, word, bit, apple, windows) {CMZ_ARM_INDEX_##name, windows},
+typedef struct cmz_arm_row {
+  uint32_t index, number;
+} cmz_arm_row;
+static inline int cmz_arm_has(const cmz_arm_row *row) {
+  return row->number != CMZ_ARM_NOT_REPORTED && IsProcessorFeaturePresent(row->number);
+}
+#else
 extern unsigned long getauxval(unsigned long entry);
+#define CMZ_ARM_ROW(name, word, bit, apple, windows) {CMZ_ARM_INDEX_##name, CMZ_AUX_##word, bit},
+typedef struct cmz_arm_row {
+  uint8_t index, entry, bit;
+} cmz_arm_row;
+static inline int cmz_arm_has(const cmz_arm_row *row) { return getauxval(row->entry) >> row->bit & 1; }
+#endif
 static inline uint64_t cmz_cpu_detect(void) {
-  static const struct {
-    uint8_t entry, bit;
-  } rows[] = {
-#define CMZ_ARM_ROW(name, word, bit) {CMZ_AUX_##word, bit},
-      CMZ_CPU_ARM_FEATURES(CMZ_ARM_ROW)
-#undef CMZ_ARM_ROW
-  };
+  static const cmz_arm_row rows[] = {CMZ_CPU_ARM_FEATURES(CMZ_ARM_ROW)};
   uint64_t features = 0;
   for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
-    if (getauxval(rows[i].entry) >> rows[i].bit & 1) features |= UINT64_C(1) << i;
+    if (cmz_arm_has(&rows[i])) features |= UINT64_C(1) << rows[i].index;
   return features;
 }
 #elif defined(__riscv) && __riscv_xlen == 64

@@ -10,8 +10,8 @@ void *cmz_memory_take(cmz_model *m, size_t bytes) {
   if (bytes == 0) bytes = 1;
   if (m->config.allocate) {
     memory = m->config.allocate(m->config.allocate_context, bytes, CMZ_MEMORY_ALIGNMENT);
-  } else if (posix_memalign(&memory, CMZ_MEMORY_ALIGNMENT, bytes) != 0) {
-    memory = NULL;
+  } else {
+    memory = cmz_block_take(CMZ_MEMORY_ALIGNMENT, bytes);
   }
   if (memory) m->memory += bytes;
   return memory;
@@ -24,7 +24,7 @@ void cmz_memory_give(cmz_model *m, void *memory, size_t bytes) {
   if (m->config.release) {
     m->config.release(m->config.allocate_context, memory, bytes);
   } else {
-    free(memory);
+    cmz_block_give(memory);
   }
 }
 
@@ -38,7 +38,7 @@ int cmz_fail_run(cmz_model *m, int code, const char *format, ...) {
 }
 
 int cmz_buffer_reserve(cmz_model *m, uint32_t b, int64_t bytes, bool keep) {
-  if (bytes < 0 || bytes > (INT64_C(1) << 46)) {
+  if (bytes < 0 || bytes > CMZ_LARGEST_BLOCK) {
     return cmz_fail_run(m, CMZ_RUN_FAILED, "a size computed from the data is out of range");
   }
   if (!m->owned[b] || m->capacity[b] < (size_t)bytes) {
@@ -188,6 +188,8 @@ static int create(cmz_model *m, const cmz_program *p) {
   m->threads = threads ? threads : cmz_core_count();
   if (m->config.parallel_for) {
     m->threads = m->config.parallel_count ? m->config.parallel_count : m->threads;
+  } else if (!CMZ_SYSTEM_THREADS) {
+    m->threads = 1;
   } else if (m->threads > 1) {
     m->team = cmz_team_create(m, m->threads);
     if (!m->team) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "cannot start %u threads", m->threads);
@@ -235,7 +237,7 @@ void cmz_instance_destroy(cmz_model *m) {
     cmz_memory_give(m, (void *)m->weight_table, m->weight_table_bytes);
     cmz_memory_give(m, m->slots, table_bytes(m));
   }
-  if (m->weights_map) munmap(m->weights_map, m->weights_map_bytes);
+  if (m->weights_map) cmz_file_unmap(m->weights_map, m->weights_map_bytes);
   cmz_memory_give(m, m, sizeof *m);
 }
 
@@ -251,7 +253,8 @@ size_t cmz_instance_arena_bytes(const cmz_program *p, const int64_t *dims) {
   int64_t stack[STACK_SLOTS], *slots = stack;
   void *heap = NULL;
   if (p->slot_count > STACK_SLOTS) {
-    if (posix_memalign(&heap, 16, p->slot_count * sizeof *slots) != 0) return 0;
+    heap = cmz_block_take(16, p->slot_count * sizeof *slots);
+    if (!heap) return 0;
     slots = heap;
   }
   memcpy(slots, p->slot_init, p->slot_count * sizeof *slots);
@@ -267,8 +270,9 @@ size_t cmz_instance_arena_bytes(const cmz_program *p, const int64_t *dims) {
   if (bytes) {
     cmz_sizes_run(p, slots, 0, p->entry_instructions);
     int64_t arena = slots[p->arena_slot];
-    bytes = arena > 0 ? (size_t)arena : CMZ_MEMORY_ALIGNMENT; /* 0 is "out of range" */
+    if (arena > CMZ_LARGEST_BLOCK) bytes = 0; /* "out of range" */
+    else bytes = arena > 0 ? (size_t)arena : CMZ_MEMORY_ALIGNMENT;
   }
-  free(heap);
+  cmz_block_give(heap);
   return bytes;
 }

@@ -221,7 +221,8 @@ static bool same_dims(const cmz_model *m, const cmz_tensor *inputs) {
 static int place_arena(cmz_model *m) {
   const cmz_program *p = m->program;
   int64_t bytes = m->slots[p->arena_slot];
-  if (bytes < 0) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "these dims need too much memory");
+  if (bytes < 0 || bytes > CMZ_LARGEST_BLOCK)
+    return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "these dims need too much memory");
   if (!m->arena || m->arena_bytes < (size_t)bytes) {
     cmz_data_give(m, m->arena, m->arena_bytes);
     m->arena_bytes = 0;

@@ -1,5 +1,12 @@
-/* system.h - every function of the C library that the runtime uses, declared here so that the runtime compiles to
- * bitcode without a system's headers. The compiler's linker stub lists the same names. */
+/* system.h - every function of a system that the runtime uses, declared here and in the system's
+ * own header so that the runtime compiles to bitcode without a system's headers. The compiler's
+ * linker stubs list the same names. In: nothing. Out: the C library's functions that all systems
+ * have, and for each system (system_*.h) the same small set: cmz_now, cmz_core_count monotonic
+ * nanoseconds (0 where there is no clock); cores this process may use cmz_block_take,
+ * cmz_block_give   memory aligned to a power of two cmz_thread_start, cmz_thread_join cmz_waiter_*
+ * sleeping until a word changes; one waiter serves all words of its owner cmz_file_map,
+ * cmz_file_unmap     a whole file, read-only and shared cmz_library_path                 the file
+ * that an address was loaded from CMZ_SYSTEM_THREADS is 0 where there are no threads. */
 #ifndef CMZ_RUNTIME_SYSTEM_H
 #define CMZ_RUNTIME_SYSTEM_H
 
@@ -8,7 +15,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern int posix_memalign(void **memory, size_t alignment, size_t size);
+/* Declares a function of the system under another name, so that files which do include the system's
+ * headers (tests) see no second declaration. */
+#define CMZ_SYSTEM_TEXT(prefix, name) CMZ_SYSTEM_TEXT_(prefix, name)
+#define CMZ_SYSTEM_TEXT_(prefix, name) #prefix name
+#define CMZ_SYSTEM_NAME(name) __asm__(CMZ_SYSTEM_TEXT(__USER_LABEL_PREFIX__, name))
+
+/* No block is larger; sizes that are computed from dims have 64 bits everywhere. */
+#define CMZ_LARGEST_BLOCK                                                                          \
+  ((int64_t)(SIZE_MAX >> 18 > UINT32_MAX ? UINT64_C(1) << 46 : SIZE_MAX >> 1))
+
 extern void free(void *memory);
 extern void *memcpy(void *restrict to, const void *restrict from, size_t size);
 extern void *memmove(void *to, const void *from, size_t size);
@@ -16,63 +32,26 @@ extern void *memset(void *memory, int byte, size_t size);
 extern int memcmp(const void *a, const void *b, size_t size);
 extern size_t strlen(const char *text);
 extern int strcmp(const char *a, const char *b);
+
+#if defined(_WIN32)
+#include "system_windows.h"
+#else
+extern int posix_memalign(void **memory, size_t alignment, size_t size);
 extern int vsnprintf(char *restrict buffer, size_t size, const char *restrict format, va_list args);
 extern int snprintf(char *restrict buffer, size_t size, const char *restrict format, ...)
     __attribute__((format(printf, 3, 4)));
-extern long syscall(long number, ...);
-extern int close(int fd);
-extern int sched_yield(void);
-extern int munmap(void *memory, size_t size);
 
-/* Renamed, so that files which do include the system's headers (tests) see no second declaration. */
-struct cmz_timespec {
-  long seconds, nanoseconds;
-};
-extern int cmz_system_clock(int clock, struct cmz_timespec *now) __asm__("clock_gettime");
-extern int cmz_system_open(const char *path, int flags, ...) __asm__("open");
-extern void *cmz_system_map(void *at, size_t size, int protection, int flags, int fd, long offset) __asm__("mmap");
-extern long cmz_system_seek(int fd, long offset, int whence) __asm__("lseek");
-extern int cmz_system_thread(unsigned long *thread, const void *attributes, void *(*body)(void *), void *user)
-    __asm__("pthread_create");
-extern int cmz_system_join(unsigned long thread, void **result) __asm__("pthread_join");
-extern void *dlopen(const char *path, int mode);
-extern void *dlsym(void *library, const char *name);
-extern int dlclose(void *library);
-extern char *dlerror(void);
-struct cmz_dl_info {
-  const char *file;
-  void *base;
-  const char *symbol;
-  void *address;
-};
-extern int cmz_system_dladdr(const void *address, struct cmz_dl_info *info) __asm__("dladdr");
-
-static inline uint64_t cmz_now(void) {
-  struct cmz_timespec now;
-  cmz_system_clock(1 /* CLOCK_MONOTONIC */, &now);
-  return (uint64_t)now.seconds * 1000000000u + (uint64_t)now.nanoseconds;
+static inline void *cmz_block_take(size_t alignment, size_t bytes) {
+  void *memory = NULL;
+  return posix_memalign(&memory, alignment, bytes) == 0 ? memory : NULL;
 }
+static inline void cmz_block_give(void *memory) { free(memory); }
 
-/* Processors that this process may use, hyper-threads of one core counted once: what a model uses when nobody says how many. */
-static inline uint32_t cmz_core_count(void) {
-#if defined(__x86_64__)
-  const long get_affinity = 204;
+#if defined(__wasm__)
+#include "system_wasm.h"
 #else
-  const long get_affinity = 123;
+#include "system_posix.h"
 #endif
-  uint64_t mask[128];
-  long bytes = syscall(get_affinity, 0, sizeof mask, mask);
-  uint32_t count = 0, siblings = 1;
-  for (long i = 0; i < bytes / 8; i++) count += (uint32_t)__builtin_popcountll(mask[i]);
-#if defined(__x86_64__)
-  uint32_t a, b, c, d;
-  __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0), "c"(0));
-  if (a >= 0xb) { /* extended topology: the lowest level is the threads of a core */
-    __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(0xb), "c"(0));
-    if ((c >> 8 & 0xff) == 1 && (b & 0xffff) > 1) siblings = b & 0xffff;
-  }
 #endif
-  return count > siblings ? count / siblings : 1;
-}
 
 #endif

@@ -1,17 +1,12 @@
-/* team.c - threads that wait for work by spinning a little and then sleeping on a futex. In: a
- * function over tiles. Out: all tiles done when cmz_team_run returns. Always holds: a job's fields
- * are written while the gate is shut and nobody is inside, and read by those who came in while it
- * was open. A worker that the system does not run in time comes to a shut gate: nobody waits for
- * it, the others have taken its share. */
+/* team.c - threads that wait for work by spinning a little and then sleeping until a word changes.
+ * In: a function over tiles. Out: all tiles done when cmz_team_run returns. Always holds: a job's
+ * fields are written while the gate is shut and nobody is inside, and read by those who came in
+ * while it was open. A worker that the system does not run in time comes to a shut gate: nobody
+ * waits for it, the others have taken its share. */
 #include "instance.h"
 
 #define GATE_SHUT UINT32_C(0x80000000)
-enum { SPINS = 4000, CHUNKS = 4, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
-#if defined(__aarch64__) || defined(__riscv)
-#define SYS_FUTEX 98L
-#else
-#define SYS_FUTEX 202L
-#endif
+enum { SPINS = 4000, CHUNKS = 4 };
 
 /* The share of one worker: others take chunks of it when they are done with their own. */
 typedef struct share {
@@ -21,7 +16,7 @@ typedef struct share {
 
 typedef struct worker {
   cmz_team *team;
-  unsigned long thread;
+  cmz_thread thread;
   uint32_t index;
 } worker;
 
@@ -32,14 +27,15 @@ struct cmz_team {
   void *user;
   bool stop;
   uint32_t padding0[16];
-  uint32_t generation; /* futex: a new job, or the end */
+  uint32_t generation; /* slept on: a new job, or the end */
   uint32_t sleepers;
   uint32_t padding1[16];
-  uint32_t gate; /* futex: GATE_SHUT, and how many workers are inside */
+  uint32_t gate; /* slept on: GATE_SHUT, and how many workers are inside */
   uint32_t caller_sleeps;
   uint32_t padding2[16];
   share *shares;
   worker *workers;
+  cmz_waiter waiter;
 };
 
 static void pause_cpu(void) {
@@ -48,14 +44,6 @@ static void pause_cpu(void) {
 #elif defined(__aarch64__)
   __asm__ volatile("yield");
 #endif
-}
-
-static void futex_wait(uint32_t *word, uint32_t value) {
-  syscall(SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-
-static void futex_wake(uint32_t *word, int count) {
-  syscall(SYS_FUTEX, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
 static void work(cmz_team *team, uint32_t self) {
@@ -71,7 +59,7 @@ static void work(cmz_team *team, uint32_t self) {
   }
 }
 
-static void *worker_main(void *argument) {
+static cmz_thread_result worker_main(void *argument) {
   worker *w = argument;
   cmz_team *team = w->team;
   uint32_t seen = 0;
@@ -86,17 +74,17 @@ static void *worker_main(void *argument) {
       }
       __atomic_fetch_add(&team->sleepers, 1, __ATOMIC_SEQ_CST);
       if (__atomic_load_n(&team->generation, __ATOMIC_SEQ_CST) == seen) {
-        futex_wait(&team->generation, seen);
+        cmz_waiter_sleep(&team->waiter, &team->generation, seen);
       }
       __atomic_fetch_sub(&team->sleepers, 1, __ATOMIC_SEQ_CST);
     }
     seen = now;
-    if (team->stop) return NULL;
+    if (team->stop) return (cmz_thread_result)0;
     bool open = !(__atomic_fetch_add(&team->gate, 1, __ATOMIC_SEQ_CST) & GATE_SHUT);
     if (open) work(team, w->index);
     if (__atomic_sub_fetch(&team->gate, 1, __ATOMIC_SEQ_CST) == GATE_SHUT &&
         __atomic_load_n(&team->caller_sleeps, __ATOMIC_SEQ_CST)) {
-      futex_wake(&team->gate, 1);
+      cmz_waiter_wake(&team->waiter, &team->gate);
     }
   }
 }
@@ -104,7 +92,7 @@ static void *worker_main(void *argument) {
 static void publish(cmz_team *team) {
   __atomic_fetch_add(&team->generation, 1, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&team->sleepers, __ATOMIC_SEQ_CST)) {
-    futex_wake(&team->generation, INT32_MAX);
+    cmz_waiter_wake(&team->waiter, &team->generation);
   }
 }
 
@@ -119,7 +107,7 @@ static void wait_for_workers(cmz_team *team) {
     }
     __atomic_store_n(&team->caller_sleeps, 1, __ATOMIC_SEQ_CST);
     gate = __atomic_load_n(&team->gate, __ATOMIC_SEQ_CST);
-    if (gate != GATE_SHUT) futex_wait(&team->gate, gate);
+    if (gate != GATE_SHUT) cmz_waiter_sleep(&team->waiter, &team->gate, gate);
     __atomic_store_n(&team->caller_sleeps, 0, __ATOMIC_SEQ_CST);
   }
 }
@@ -149,6 +137,10 @@ cmz_team *cmz_team_create(struct cmz_model *model, uint32_t count) {
   cmz_team *team = cmz_memory_take(model, team_bytes(count));
   if (!team) return NULL;
   memset(team, 0, team_bytes(count));
+  if (!cmz_waiter_begin(&team->waiter)) {
+    cmz_memory_give(model, team, team_bytes(count));
+    return NULL;
+  }
   team->count = count;
   team->gate = GATE_SHUT;
   uintptr_t at = ((uintptr_t)(team + 1) + 63) & ~(uintptr_t)63;
@@ -156,7 +148,7 @@ cmz_team *cmz_team_create(struct cmz_model *model, uint32_t count) {
   team->workers = (worker *)(at + count * sizeof(share));
   for (uint32_t i = 1; i < count; i++) {
     team->workers[i] = (worker){.team = team, .index = i};
-    if (cmz_system_thread(&team->workers[i].thread, NULL, worker_main, &team->workers[i]) != 0) {
+    if (!cmz_thread_start(&team->workers[i].thread, worker_main, &team->workers[i])) {
       cmz_team_destroy(model, team);
       return NULL;
     }
@@ -168,6 +160,7 @@ cmz_team *cmz_team_create(struct cmz_model *model, uint32_t count) {
 void cmz_team_destroy(struct cmz_model *model, cmz_team *team) {
   team->stop = true;
   publish(team);
-  for (uint32_t i = 1; i <= team->started; i++) cmz_system_join(team->workers[i].thread, NULL);
+  for (uint32_t i = 1; i <= team->started; i++) cmz_thread_join(team->workers[i].thread);
+  cmz_waiter_end(&team->waiter);
   cmz_memory_give(model, team, team_bytes(team->count));
 }

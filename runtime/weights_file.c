@@ -6,17 +6,20 @@
 
 /* Room for the directory of a library's path and a file's base name. */
 enum { PATH_BYTES = 4096 };
+#if defined(_WIN32)
+#define CMZ_PATHS_HAVE_BACKSLASHES 1
+#else
+#define CMZ_PATHS_HAVE_BACKSLASHES 0
+#endif
 
 static const char *default_path(const cmz_program *p, char *path) {
-  struct cmz_dl_info info = {0};
+  const char *library = cmz_library_path(p, path, PATH_BYTES);
   size_t directory = 0;
-  if (cmz_system_dladdr(p, &info) && info.file) {
-    for (size_t i = 0; info.file[i]; i++) {
-      if (info.file[i] == '/') directory = i + 1;
-    }
+  for (size_t i = 0; library && library[i]; i++) {
+    if (library[i] == '/' || (CMZ_PATHS_HAVE_BACKSLASHES && library[i] == '\\')) directory = i + 1;
   }
   if (directory + strlen(p->weights_file) + 1 > PATH_BYTES) return p->weights_file;
-  if (directory) memcpy(path, info.file, directory);
+  if (directory) memmove(path, library, directory);
   memcpy(path + directory, p->weights_file, strlen(p->weights_file) + 1);
   return path;
 }
@@ -35,18 +38,14 @@ int cmz_weights_map(cmz_model *m) {
   const cmz_program *p = m->program;
   char buffer[PATH_BYTES];
   const char *path = m->config.weights_path ? m->config.weights_path : default_path(p, buffer);
-  int fd = cmz_system_open(path, 0x80000 /* O_RDONLY | O_CLOEXEC */);
-  if (fd < 0) return cmz_fail_run(m, CMZ_UNAVAILABLE, "cannot open the weights file \"%s\"", path);
-  long size = cmz_system_seek(fd, 0, 2 /* SEEK_END */);
-  void *map = size > 0
-                  ? cmz_system_map(NULL, (size_t)size, 1 /* PROT_READ */, 1 /* MAP_SHARED */, fd, 0)
-                  : (void *)-1;
-  close(fd);
+  size_t size = 0;
+  void *map = cmz_file_map(path, &size);
+  if (!map) return cmz_fail_run(m, CMZ_UNAVAILABLE, "cannot open the weights file \"%s\"", path);
   if (map == (void *)-1) {
     return cmz_fail_run(m, CMZ_UNAVAILABLE, "cannot map the weights file \"%s\"", path);
   }
   m->weights_map = map;
-  m->weights_map_bytes = (size_t)size;
+  m->weights_map_bytes = size;
   if (size < 16 || memcmp(map, p->weights_hash, 16) != 0) {
     return cmz_fail_run(m, CMZ_UNAVAILABLE, "\"%s\" is not the weights file of this model", path);
   }
@@ -56,8 +55,7 @@ int cmz_weights_map(cmz_model *m) {
     return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for the weights' table");
   m->weight_table_bytes = count * sizeof *m->weight_table;
   for (uint32_t i = 0; i < count; i++) {
-    if (p->weight_offsets[i] > (uint64_t)size ||
-        p->weight_sizes[i] > (uint64_t)size - p->weight_offsets[i]) {
+    if (p->weight_offsets[i] > size || p->weight_sizes[i] > size - p->weight_offsets[i]) {
       return cmz_fail_run(m, CMZ_UNAVAILABLE, "the weights file \"%s\" is truncated", path);
     }
     m->weight_table[i] = (const uint8_t *)map + p->weight_offsets[i];

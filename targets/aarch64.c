@@ -12,11 +12,13 @@
 #define V82 V81
 #define V82_PHONE (V82 | CMZ_ARM(FPHP) | CMZ_ARM(ASIMDHP) | CMZ_ARM(ASIMDDP))
 #define V84_SERVER (V82_PHONE | CMZ_ARM(FHM) | CMZ_ARM(I8MM) | CMZ_ARM(BF16))
+#define V84_APPLE (V82_PHONE | CMZ_ARM(FHM))
 #define V86 (V82 | CMZ_ARM(ASIMDDP) | CMZ_ARM(I8MM) | CMZ_ARM(BF16))
 #define V9_PHONE (V84_SERVER)
 
 #define KIB(n) ((n)*1024u)
 #define NO_SVE "-sve,-sve2"
+#define NO_SHA3 "-sha3" /* LLVM would use its three-way exclusive or; no bit stands for it */
 /* name, LLVM's CPU, LLVM's features, feature bits, L1, L2. */
 #define ROW(cpu, llvm, text, bits, l1, l2)                                                         \
   {                                                                                                \
@@ -42,6 +44,8 @@ const cmz_cpu_row cmz_aarch64_cpus[] = {
     CPU("cortex-a55", "", V82_PHONE, 32, 128),
     CPU("neoverse-n1", "", V82_PHONE, 64, 1024),
     ROW("armv8.2-a", "generic", "+v8.2a", V82, 32, 512),
+    CPU("apple-m2", NO_SHA3, V84_SERVER, 128, 4096),
+    CPU("apple-m1", NO_SHA3, V84_APPLE, 128, 3072),
     CPU("cortex-a72", "", V80, 32, 512),
     CPU("cortex-a53", "", V80, 32, 256),
     ROW("armv8-a", "generic", "", V80, 32, 256),
@@ -83,5 +87,27 @@ const cmz_os_row cmz_aarch64_systems[] = {
      .hash_style = "both",
      .page_bytes = 16384,
      .least_version = 21},
+    {.triple = "arm64-apple-ios",
+     .llvm_triple = "arm64-apple-ios",
+     .arch = "aarch64",
+     .system = "ios",
+     .default_cpu = "armv8-a",
+     .least_version = 12,
+     .default_version = "12.0",
+     .format = CMZ_OBJECT_MACHO},
+    {.triple = "arm64-apple-macos",
+     .llvm_triple = "arm64-apple-macosx",
+     .arch = "aarch64",
+     .system = "macos",
+     .default_cpu = "apple-m1",
+     .least_version = 11,
+     .default_version = "11.0",
+     .format = CMZ_OBJECT_MACHO},
+    {.triple = "aarch64-windows",
+     .llvm_triple = "aarch64-pc-windows-msvc",
+     .arch = "aarch64",
+     .system = "windows",
+     .default_cpu = "armv8-a",
+     .format = CMZ_OBJECT_COFF},
     {.triple = NULL},
 };

@@ -7,12 +7,13 @@
 
 #define HOST_SYSTEM "linux-gnu"
 
-static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus, cmz_aarch64_cpus, cmz_riscv64_cpus,
-                                                cmz_cuda_levels, cmz_vulkan_levels};
+static const cmz_cpu_row *const cpu_tables[] = {cmz_x86_64_cpus,  cmz_aarch64_cpus,
+                                                cmz_riscv64_cpus, cmz_wasm32_cpus,
+                                                cmz_cuda_levels,  cmz_vulkan_levels};
 static const cmz_cpu_extension *const extension_tables[] = {cmz_x86_64_extensions,
                                                             cmz_aarch64_extensions};
 static const cmz_os_row *const os_tables[] = {cmz_x86_64_systems, cmz_aarch64_systems,
-                                              cmz_riscv64_systems};
+                                              cmz_riscv64_systems, cmz_wasm32_systems};
 
 static const cmz_gpu_row *const gpu_tables[] = {cmz_cuda_gpus, cmz_vulkan_gpus};
 
@@ -47,17 +48,37 @@ static const cmz_os_row *os_of(const char *arch, const char *system) {
   return NULL;
 }
 
-/* The row of a triple; one that ends in a version (aarch64-linux-android24) becomes a row of its
- * own. */
+/* ROW for VERSION ("24", "15.1"), which LLVM wants in its triple. */
+static const cmz_os_row *with_version(cmz_context *ctx, const cmz_os_row *row,
+                                      const char *version) {
+  cmz_os_row *versioned = CMZ_NEW(ctx->arena, cmz_os_row);
+  *versioned = *row;
+  versioned->llvm_triple = cmz_arena_printf(ctx->arena, "%s%s", row->llvm_triple, version);
+  return versioned;
+}
+
+/* Whether TEXT is a version: numbers with dots between them. */
+static bool is_version(const char *text) {
+  for (;; text++) {
+    if (*text < '0' || *text > '9') return false;
+    while (*text >= '0' && *text <= '9') text++;
+    if (*text != '.') return *text == 0;
+  }
+}
+
+/* The row of a triple; one that ends in a version (aarch64-linux-android24, arm64-apple-ios15.1)
+ * becomes a row of its own. */
 static cmz_status os_find(cmz_context *ctx, const char *name, const cmz_os_row **out) {
   const cmz_os_row *row;
-  size_t length = strlen(name);
-  while (length && name[length - 1] >= '0' && name[length - 1] <= '9') length--;
   for (uint32_t i = 0; (row = cmz_os_at(i)); i++) {
     *out = row;
-    if (strcmp(row->triple, name) == 0 || strcmp(row->llvm_triple, name) == 0) return CMZ_OK;
-    if (!row->least_version || strlen(row->triple) != length || !name[length] ||
-        strncmp(row->triple, name, length) != 0)
+    if (strcmp(row->triple, name) == 0 || strcmp(row->llvm_triple, name) == 0) {
+      if (row->default_version) *out = with_version(ctx, row, row->default_version);
+      return CMZ_OK;
+    }
+    size_t length = strlen(row->triple);
+    if (!row->least_version || strncmp(row->triple, name, length) != 0 ||
+        !is_version(name + length))
       continue;
     unsigned long version = strtoul(name + length, NULL, 10);
     if (version < row->least_version || version > 10000) {
@@ -65,10 +86,7 @@ static cmz_status os_find(cmz_context *ctx, const char *name, const cmz_os_row *
                       "%s: the least version that cmzc compiles for is %u", name,
                       row->least_version);
     }
-    cmz_os_row *versioned = CMZ_NEW(ctx->arena, cmz_os_row);
-    *versioned = *row;
-    versioned->llvm_triple = cmz_arena_printf(ctx->arena, "%s%lu", row->llvm_triple, version);
-    *out = versioned;
+    *out = with_version(ctx, row, name + length);
     return CMZ_OK;
   }
   *out = NULL;
@@ -188,6 +206,9 @@ static cmz_status parse_gpu(cmz_context *ctx, const cmz_gpu_row *gpu, const char
   if (host && *host) {
     CMZ_TRY(os_find(ctx, host, &out->os));
     if (!out->os) return fail_unknown(ctx, "--host", host);
+    if (out->os->format != CMZ_OBJECT_ELF)
+      return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--host"},
+                      "%s: drivers of GPUs are opened on Linux and Android only", host);
   }
   if (!out->os) out->os = os_of(CMZ_CPU_HOST_ARCH, HOST_SYSTEM);
   if (!out->os) out->os = cmz_os_at(0);

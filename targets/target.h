@@ -39,6 +39,9 @@ typedef struct cmz_cpu_extension {
   uint16_t fma, f16_convert, int8_dot; /* the row's fields become at least these */
 } cmz_cpu_extension;
 
+/* What object files look like; each but ELF belongs to one system. */
+typedef enum cmz_object_format { CMZ_OBJECT_ELF, CMZ_OBJECT_MACHO, CMZ_OBJECT_COFF, CMZ_OBJECT_WASM, CMZ_OBJECT_FORMATS } cmz_object_format;
+
 typedef struct cmz_os_row {
   const char *triple;        /* "x86_64-linux-gnu" */
   const char *llvm_triple;   /* "x86_64-unknown-linux-gnu" */
@@ -49,7 +52,9 @@ typedef struct cmz_os_row {
   const char *libc, *libm, *libdl;   /* sonames; the same one twice where a library holds both */
   const char *hash_style;            /* of the dynamic symbol table, as the oldest dynamic linker wants it */
   uint32_t page_bytes;
-  uint32_t least_version;    /* of a system whose triple may end in a version (Android's API level); 0: none */
+  uint32_t least_version;    /* of a system whose triple may end in a version (Android's API level, iOS'); 0: none */
+  const char *default_version; /* that LLVM's triple gets when none is named; NULL: none */
+  cmz_object_format format;
 } cmz_os_row;
 
 #define CMZ_MAX_LEVELS 8

@@ -12,6 +12,8 @@ extern const cmz_cpu_extension cmz_aarch64_extensions[];
 extern const cmz_os_row cmz_aarch64_systems[];
 extern const cmz_cpu_row cmz_riscv64_cpus[];
 extern const cmz_os_row cmz_riscv64_systems[];
+extern const cmz_cpu_row cmz_wasm32_cpus[];
+extern const cmz_os_row cmz_wasm32_systems[];
 extern const cmz_gpu_row cmz_cuda_gpus[];
 extern const cmz_cpu_row cmz_cuda_levels[];
 extern const cmz_os_row cmz_cuda_systems[];
