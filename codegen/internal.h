@@ -38,6 +38,9 @@ cmz_status cmz_glue_emit(cmz_context *ctx, const cmz_tables *t, const cmz_codege
 cmz_status cmz_images_build(cmz_context *ctx, const cmz_codegen_options *o, const cmz_kernel_object *kernels, uint32_t kernel_count,
                             cmz_program_device *out);
 
+/* assemble.c: the object file PATH from the assembly TEXT for OS, through LLVM. */
+cmz_status cmz_assemble(cmz_context *ctx, const cmz_os_row *os, const cmz_text *text, const char *path);
+
 /* weights.c */
 /* Bytes of a constant of strings in the output. */
 uint64_t cmz_weight_string_bytes(cmz_arena *arena, const cmz_constant *c);
@@ -72,6 +75,12 @@ typedef struct cmz_link {
   const char *soname;
 } cmz_link;
 cmz_status cmz_link_run(cmz_context *ctx, const cmz_link *link, const char *path);
+/* The path of lld's flavour NAME ("ld.lld"). */
+cmz_status cmz_linker_find(cmz_context *ctx, const char *name, const char **linker);
+/* Runs ARGUMENTS, which NULL ends; what it prints goes to the file LOG and becomes the message when it fails. */
+cmz_status cmz_linker_run(cmz_context *ctx, const char *const *arguments, const char *log);
+/* link_foreign.c: libraries of Apple's systems and Windows. */
+cmz_status cmz_link_foreign(cmz_context *ctx, const cmz_link *link, const char *path);
 
 /* archive.c: an archive of MEMBERS, as Apple's linker wants it (BSD) or as all others do. */
 typedef struct cmz_member {

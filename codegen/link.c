@@ -66,29 +66,30 @@ static bool listed(const char *name, const char *const *list, size_t count) {
 
 /* ---- subprocess ---- */
 
-static const char *find_linker(cmz_context *ctx) {
-  const char *beside = CMZ_LLVM_TOOLS "/ld.lld";
-  if (access(beside, X_OK) == 0) return beside;
+cmz_status cmz_linker_find(cmz_context *ctx, const char *name, const char **linker) {
+  *linker = cmz_arena_printf(ctx->arena, "%s/%s", CMZ_LLVM_TOOLS, name);
+  if (access(*linker, X_OK) == 0) return CMZ_OK;
   const char *path = getenv("PATH");
-  static const char *const names[] = {"ld.lld-22", "ld.lld"};
+  const char *names[] = {cmz_arena_printf(ctx->arena, "%s-22", name), name};
   for (size_t n = 0; n < CMZ_COUNT_OF(names); n++) {
     for (const char *at = path ? path : ""; *at;) {
       size_t length = strcspn(at, ":");
       const char *candidate = cmz_arena_printf(ctx->arena, "%.*s/%s", (int)length, at, names[n]);
-      if (access(candidate, X_OK) == 0) return candidate;
+      if (access(candidate, X_OK) == 0) return *linker = candidate, CMZ_OK;
       at += length;
       at += *at == ':';
     }
   }
-  return NULL;
+  return cmz_fail_hint(ctx, CMZ_E_IO, (cmz_loc){0},
+                       cmz_arena_printf(ctx->arena, "install lld-22, or put %s into PATH", name),
+                       "there is no %s to link with", name);
 }
 
 static cmz_status fail_spawn(cmz_context *ctx, const char *program, int error) {
   return cmz_fail(ctx, CMZ_E_IO, (cmz_loc){0}, "cannot run %s: %s", program, strerror(error));
 }
 
-/* Runs ARGUMENTS; what it prints goes to LOG, which becomes the message when it fails. */
-static cmz_status run_program(cmz_context *ctx, const char *const *arguments, const char *log) {
+cmz_status cmz_linker_run(cmz_context *ctx, const char *const *arguments, const char *log) {
   posix_spawn_file_actions_t actions;
   int error = posix_spawn_file_actions_init(&actions);
   if (error) return fail_spawn(ctx, arguments[0], error);
@@ -147,7 +148,7 @@ static cmz_status make_stub(cmz_context *ctx, const cmz_link *link, const char *
   CMZ_TRY(cmz_elf_write(ctx, object, &blob));
   const char *arguments[] = {linker, "-shared", "-soname", soname, "--build-id=none",
                              "-o",   *stub,     object,    NULL};
-  return run_program(ctx, arguments, cmz_arena_printf(ctx->arena, "%s/stub.log", work));
+  return cmz_linker_run(ctx, arguments, cmz_arena_printf(ctx->arena, "%s/stub.log", work));
 }
 
 static const char *soname_of(const cmz_link *link, const char *name) {
@@ -257,11 +258,9 @@ static cmz_status add_dynamic(cmz_context *ctx, const cmz_link *link, const char
 }
 
 cmz_status cmz_link_run(cmz_context *ctx, const cmz_link *link, const char *path) {
-  const char *linker = find_linker(ctx);
-  if (!linker) {
-    return cmz_fail_hint(ctx, CMZ_E_IO, (cmz_loc){0}, "install lld-22, or put ld.lld into PATH",
-                         "there is no ld.lld to link with");
-  }
+  if (link->options->target->os->format != CMZ_OBJECT_ELF) return cmz_link_foreign(ctx, link, path);
+  const char *linker;
+  CMZ_TRY(cmz_linker_find(ctx, "ld.lld", &linker));
   arguments a = {.arena = ctx->arena};
   add(&a, linker);
   bool relocatable = link->kind == CMZ_OUT_OBJECT || link->kind == CMZ_OUT_ARCHIVE;
@@ -275,6 +274,6 @@ cmz_status cmz_link_run(cmz_context *ctx, const cmz_link *link, const char *path
   add(&a, "-o");
   add(&a, path);
   add(&a, NULL);
-  return run_program(ctx, a.list.data,
-                     cmz_arena_printf(ctx->arena, "%s/link.log", link->options->work_dir));
+  return cmz_linker_run(ctx, a.list.data,
+                        cmz_arena_printf(ctx->arena, "%s/link.log", link->options->work_dir));
 }

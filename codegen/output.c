@@ -94,7 +94,7 @@ static cmz_status write_archive(outputs *s, const char *glue, const char *weight
 
 static cmz_status link_objects(outputs *s, const char *glue, const char *weights,
                                const char *temporary) {
-  if (s->options->target->os->format != CMZ_OBJECT_ELF)
+  if (s->kind == CMZ_OUT_ARCHIVE && s->options->target->os->format != CMZ_OBJECT_ELF)
     return write_archive(s, glue, weights, temporary);
   cmz_names objects = {0};
   cmz_vec_push(s->ctx->arena, &objects, glue);
@@ -151,16 +151,29 @@ static cmz_status write_binary(outputs *s) {
   return status;
 }
 
+/* Kinds that an object format has, beside texts and archives. */
+static const struct {
+  bool kinds[CMZ_OUT_EXECUTABLE + 1];
+  const char *hint;
+} format_kinds[CMZ_OBJECT_FORMATS] = {
+    [CMZ_OBJECT_ELF] =
+        {{[CMZ_OUT_SHARED] = true, [CMZ_OUT_OBJECT] = true, [CMZ_OUT_EXECUTABLE] = true}, NULL},
+    [CMZ_OBJECT_MACHO] = {{[CMZ_OUT_SHARED] = true}, "-o NAME.a or -o NAME.dylib"},
+    [CMZ_OBJECT_COFF] = {{[CMZ_OUT_SHARED] = true}, "-o NAME.lib or -o NAME.dll"},
+    [CMZ_OBJECT_WASM] = {{false}, "-o NAME.a, to be linked with the program's own tools"},
+};
+
 cmz_status cmz_output_check(cmz_context *ctx, const cmz_target *target, cmz_output_kind kind,
                             bool external_weights) {
-  bool binary = kind == CMZ_OUT_SHARED || kind == CMZ_OUT_OBJECT || kind == CMZ_OUT_EXECUTABLE;
-  if (target->os->format == CMZ_OBJECT_WASM && external_weights)
+  const cmz_os_row *os = target->os;
+  if (os->format == CMZ_OBJECT_WASM && external_weights)
     return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--weights"},
-                    "%s has no files to map weights from", target->os->triple);
-  if (target->os->format == CMZ_OBJECT_ELF || !binary) return CMZ_OK;
+                    "%s has no files to map weights from", os->triple);
+  bool binary = kind == CMZ_OUT_SHARED || kind == CMZ_OUT_OBJECT || kind == CMZ_OUT_EXECUTABLE;
+  if (!binary || format_kinds[os->format].kinds[kind]) return CMZ_OK;
   return cmz_fail_hint(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--target"},
-                       "-o NAME.a, to be linked with the program's own tools",
-                       "%s: only a static archive is made", target->os->triple);
+                       format_kinds[os->format].hint, "%s: this kind of output is not made for it",
+                       os->triple);
 }
 
 /* ---- texts: every kernel of the best level, one after the other ---- */

@@ -3,10 +3,8 @@
  * holds: each constant starts at a multiple of 64 bytes; at most one constant that is re-laid lies
  * in memory at a time. */
 #include "internal.h"
-#include "llvm_write.h"
 #include "machine.h"
 #include <errno.h>
-#include <llvm-c/Core.h>
 #include <stdio.h>
 
 typedef struct streamer {
@@ -105,7 +103,6 @@ static void add_quoted(cmz_text *text, const char *path) {
 static cmz_status assemble(const streamer *s, const cmz_codegen_options *o, const char *symbol,
                            const char *path) {
   const cmz_os_row *os = o->target->os;
-  const cmz_machine *row = cmz_machine_find(os);
   const char *raw = cmz_arena_printf(s->ctx->arena, "%s/weights.bin", o->work_dir);
   FILE *f = fopen(raw, "wbe");
   if (!f) return fail_write(s);
@@ -119,23 +116,7 @@ static cmz_status assemble(const streamer *s, const cmz_codegen_options *o, cons
   cmz_text_add(&text, "\"\n");
   cmz_text_add(&text, assemblies[os->format].after, symbol,
                (unsigned long long)s->tables->weight_bytes);
-  row->initialise();
-  char *message = NULL;
-  LLVMTargetMachineRef machine = cmz_machine_create(os, row->baseline_cpu, row->baseline_features,
-                                                    LLVMCodeGenLevelDefault, &message);
-  if (!machine) {
-    status = cmz_fail(s->ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "LLVM: %s", message ? message : "");
-    if (message) LLVMDisposeMessage(message);
-    return status;
-  }
-  LLVMContextRef llvm = LLVMContextCreate();
-  LLVMModuleRef module = LLVMModuleCreateWithNameInContext("cmz_weights", llvm);
-  cmz_machine_prepare(os, module, machine);
-  LLVMSetModuleInlineAsm2(module, text.data, text.length);
-  status = cmz_lower_write(s->ctx, module, machine, false, path);
-  LLVMDisposeModule(module);
-  LLVMContextDispose(llvm);
-  LLVMDisposeTargetMachine(machine);
+  status = cmz_assemble(s->ctx, os, &text, path);
   remove(raw);
   return status;
 }

@@ -85,6 +85,22 @@ static cmz_status settle_outputs(cmz_job *job) {
   return CMZ_OK;
 }
 
+/* Suffixes that belong to one system's files. */
+static cmz_status check_suffix(cmz_job *job, const char *path) {
+  static const struct {
+    const char *suffix, *example;
+    cmz_object_format format;
+  } rows[] = {{".dylib", "arm64-apple-macos", CMZ_OBJECT_MACHO},
+              {".dll", "x86_64-windows", CMZ_OBJECT_COFF},
+              {".lib", "x86_64-windows", CMZ_OBJECT_COFF}};
+  for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++)
+    if (path && has_suffix(path, rows[i].suffix) && job->target.os->format != rows[i].format)
+      return usage(job, path,
+                   cmz_arena_printf(job->arena, "%s is for another system: --target %s",
+                                    rows[i].suffix, rows[i].example));
+  return CMZ_OK;
+}
+
 static cmz_status check_options(cmz_job *job) {
   cmz_options *o = &job->options;
   if (!o->input) return usage(job, NULL, "no input; usage: cmzc [options] INPUT -o OUTPUT");
@@ -115,6 +131,8 @@ static cmz_status check_options(cmz_job *job) {
     if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_PTX &&
         (!gpu || gpu->kind != CMZ_GPU_CUDA))
       return usage(job, o->emits.data[i].path, "PTX is for NVIDIA's GPUs: --target sm_80 …");
+  for (uint32_t i = 0; i < o->emits.count; i++)
+    if (!o->emits.data[i].recipe) CMZ_TRY(check_suffix(job, o->emits.data[i].path));
   for (uint32_t i = 0; i < o->emits.count; i++)
     if (!o->emits.data[i].recipe)
       CMZ_TRY(cmz_output_check(job->ctx, &job->target, o->emits.data[i].kind, o->external_weights));

@@ -20,10 +20,12 @@ static cmz_status usage(cmz_options *o, const char *option, const char *hint, co
 static const struct {
   cmz_output_kind kind;
   const char *suffix;
-} output_kinds[] = {{CMZ_OUT_SHARED, ".so"},     {CMZ_OUT_OBJECT, ".o"},   {CMZ_OUT_ARCHIVE, ".a"},
-                    {CMZ_OUT_HEADER, ".h"},      {CMZ_OUT_ASSEMBLY, ".s"}, {CMZ_OUT_LLVM, ".ll"},
-                    {CMZ_OUT_MLIR, ".mlir"},     {CMZ_OUT_PTX, ".ptx"},    {CMZ_OUT_MODULE, ".cmz"},
-                    {CMZ_OUT_EXECUTABLE, ".exe"}};
+} output_kinds[] = {
+    {CMZ_OUT_SHARED, ".so"},      {CMZ_OUT_OBJECT, ".o"},     {CMZ_OUT_ARCHIVE, ".a"},
+    {CMZ_OUT_HEADER, ".h"},       {CMZ_OUT_ASSEMBLY, ".s"},   {CMZ_OUT_LLVM, ".ll"},
+    {CMZ_OUT_MLIR, ".mlir"},      {CMZ_OUT_PTX, ".ptx"},      {CMZ_OUT_MODULE, ".cmz"},
+    {CMZ_OUT_EXECUTABLE, ".exe"}, {CMZ_OUT_SHARED, ".dylib"}, {CMZ_OUT_SHARED, ".dll"},
+    {CMZ_OUT_ARCHIVE, ".lib"}};
 
 const char *cmz_output_kind_suffix(cmz_output_kind kind) {
   for (size_t i = 0; i < CMZ_COUNT_OF(output_kinds); i++)
@@ -43,8 +45,7 @@ bool cmz_output_kind_of_suffix(const char *path, cmz_output_kind *kind) {
     }
   /* A suffix that names something else is refused rather than made a program of; "model.v2" is a
    * program. */
-  static const char *const others[] = {".dylib", ".dll",         ".lib", ".spv",
-                                       ".onnx",  ".safetensors", ".gguf"};
+  static const char *const others[] = {".spv", ".onnx", ".safetensors", ".gguf"};
   for (size_t i = 0; i < CMZ_COUNT_OF(others); i++)
     if (!strcmp(dot, others[i])) return false;
   return true;
@@ -131,7 +132,7 @@ static cmz_status set_emit(cmz_options *o, const cmz_option_row *row, const char
     size_t i = 0;
     while (i < CMZ_COUNT_OF(output_kinds) && strcmp(kind, output_kinds[i].suffix)) i++;
     if (i < CMZ_COUNT_OF(output_kinds)) emit.kind = output_kinds[i].kind;
-    else if (word_in(kind + 1, "ptx|spv|onnx|safetensors|gguf|dll|lib|dylib"))
+    else if (word_in(kind + 1, "ptx|spv|onnx|safetensors|gguf"))
       return usage(o, row->word, NULL, "--emit=%s is not supported yet", kind + 1);
     else if (!emit.recipe)
       return usage(o, row->word, "so o a exe h s ll mlir cmz recipe", "unknown kind \"%s\"",

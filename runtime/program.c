@@ -411,7 +411,7 @@ static int scan_out(cmz_model *m, const uint32_t *triple, int64_t i, int64_t len
   if (rc) return rc;
   int64_t bytes = bytes_of(m, triple[0]), at = triple[2] && length > 0 ? length - 1 - i : i;
   int64_t end;
-  if (__builtin_mul_overflow(at + 1, bytes, &end)) {
+  if (!cmz_multiply(at + 1, bytes, &end)) {
     return cmz_fail_run(m, CMZ_RUN_FAILED, "a loop's output is too large");
   }
   uint32_t root = m->roots[triple[1]];

@@ -33,7 +33,7 @@ static const char *element_name(uint32_t element) {
 int64_t cmz_tensor_bytes(uint32_t element, uint32_t rank, const int64_t *dims) {
   int64_t bits = cmz_element_bits(element);
   for (uint32_t d = 0; d < rank; d++) {
-    if (dims[d] < 0 || __builtin_mul_overflow(bits, dims[d], &bits)) return -1;
+    if (dims[d] < 0 || !cmz_multiply(bits, dims[d], &bits)) return -1;
   }
   return bits / 8 + (bits % 8 != 0);
 }
@@ -75,7 +75,8 @@ static int64_t strided_end(const cmz_tensor *t) {
   for (uint32_t d = 0; d < t->rank; d++) {
     int64_t step;
     if (t->dims[d] == 0) return 0;
-    if (t->strides[d] < 0 || __builtin_mul_overflow(t->dims[d] - 1, t->strides[d], &step) ||
+    if (t->dims[d] < 0 || t->strides[d] < 0 ||
+        !cmz_multiply(t->dims[d] - 1, t->strides[d], &step) ||
         __builtin_add_overflow(end, step, &end)) {
       return -1;
     }
@@ -84,6 +85,8 @@ static int64_t strided_end(const cmz_tensor *t) {
 }
 
 static int stage(cmz_model *m, uint32_t index, int64_t bytes) {
+  if (bytes > CMZ_LARGEST_BLOCK)
+    return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "these dims need too much memory");
   if (m->staging_bytes[index] >= (size_t)bytes && m->staging[index]) return CMZ_SUCCESS;
   cmz_memory_give(m, m->staging[index], m->staging_bytes[index]);
   m->staging_bytes[index] = 0;

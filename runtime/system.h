@@ -25,6 +25,17 @@
 #define CMZ_LARGEST_BLOCK                                                                          \
   ((int64_t)(SIZE_MAX >> 18 > UINT32_MAX ? UINT64_C(1) << 46 : SIZE_MAX >> 1))
 
+/* *PRODUCT = A * B, neither of them negative; false when it does not fit. */
+static inline bool cmz_multiply(int64_t a, int64_t b, int64_t *product) {
+#if defined(__wasm__) /* the compiler's way needs a function of its own library there */
+  if (b && a > INT64_MAX / b) return false;
+  *product = a * b;
+  return true;
+#else
+  return !__builtin_mul_overflow(a, b, product);
+#endif
+}
+
 extern void free(void *memory);
 extern void *memcpy(void *restrict to, const void *restrict from, size_t size);
 extern void *memmove(void *to, const void *from, size_t size);

@@ -53,6 +53,7 @@ static const cmz_os_row *with_version(cmz_context *ctx, const cmz_os_row *row,
                                       const char *version) {
   cmz_os_row *versioned = CMZ_NEW(ctx->arena, cmz_os_row);
   *versioned = *row;
+  versioned->version = version;
   versioned->llvm_triple = cmz_arena_printf(ctx->arena, "%s%s", row->llvm_triple, version);
   return versioned;
 }

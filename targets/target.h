@@ -53,7 +53,8 @@ typedef struct cmz_os_row {
   const char *hash_style;            /* of the dynamic symbol table, as the oldest dynamic linker wants it */
   uint32_t page_bytes;
   uint32_t least_version;    /* of a system whose triple may end in a version (Android's API level, iOS'); 0: none */
-  const char *default_version; /* that LLVM's triple gets when none is named; NULL: none */
+  const char *default_version; /* when none is named; NULL: none */
+  const char *version;       /* that was named */
   cmz_object_format format;
 } cmz_os_row;
 

@@ -17,7 +17,8 @@ run 2 "a second input" "$WORK/good.onnx" "$WORK/good.onnx" -o "$WORK/a.so"
 run 2 "is not a C identifier" "$WORK/good.onnx" -o "$WORK/a.so" --prefix 3d
 run 2 "leaves only a module" "$WORK/good.onnx" -o "$WORK/a.so" --stop-after=infer
 run 2 "there is no pass" "$WORK/good.onnx" -o "$WORK/a.cmz" --stop-after=nothing
-run 2 "not supported yet" "$WORK/good.onnx" -o "$WORK/a.dll"
+run 2 "is for another system: --target x86_64-windows" "$WORK/good.onnx" -o "$WORK/a.dll"
+run 2 "this kind of output is not made for it" "$WORK/good.onnx" --target x86_64-windows -o "$WORK/a.o"
 run 2 "" "$WORK/good.onnx" -o "$WORK/a.so" --cpu z80
 run 2 "" "$WORK/good.onnx" -o "$WORK/a.so" --target pdp11
 run 0 "usage: cmzc" --help

@@ -140,7 +140,11 @@ static void test_suffixes(void **state) {
   assert_true(cmz_output_kind_of_suffix("a/b.c/model", &kind) && kind == CMZ_OUT_EXECUTABLE);
   assert_true(cmz_output_kind_of_suffix("m.so", &kind) && kind == CMZ_OUT_SHARED);
   assert_true(cmz_output_kind_of_suffix("m.v2", &kind) && kind == CMZ_OUT_EXECUTABLE);
-  assert_false(cmz_output_kind_of_suffix("m.dll", &kind));
+  assert_true(cmz_output_kind_of_suffix("m.dll", &kind));
+  assert_int_equal(kind, CMZ_OUT_SHARED);
+  assert_true(cmz_output_kind_of_suffix("m.lib", &kind));
+  assert_int_equal(kind, CMZ_OUT_ARCHIVE);
+  assert_false(cmz_output_kind_of_suffix("m.gguf", &kind));
 }
 
 static void test_help(void **state) {
