@@ -153,6 +153,19 @@ void cmz_emit_store(emitter *e, const cmz_store *store);
 MlirValue cmz_emit_reduce(emitter *e, cmz_expr x);
 MlirValue cmz_emit_combine(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirValue x, MlirValue y);
 
+/* ---- emit_quad.c ---- */
+/* A sum of products of bytes that is taken four at a time along AXIS, in lanes of the vector axis VECTOR. */
+typedef struct emit_quad {
+  cmz_quad quad;
+  uint16_t axis;
+  uint32_t vector;
+  bool across[2]; /* which factors differ between lanes */
+} emit_quad;
+/* Whether REDUCE X is one at the present binding. */
+bool cmz_emit_find_quad(emitter *e, cmz_expr x, emit_quad *q);
+/* Adds the four products at the present instance to ACC; the quad's axis is bound to 0. */
+void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc);
+
 /* ---- lower.c ---- */
 /* A context with the dialects the emitter uses; its diagnostics become messages of CTX. */
 MlirContext cmz_lower_context(cmz_context *ctx);

@@ -21,6 +21,8 @@ typedef struct reduction {
   uint32_t copies;  /* accumulators per instance, for independent chains */
   uint32_t lanes;   /* along the innermost reduce axis; 1: none */
   uint32_t count;   /* of accumulators */
+  bool by_fours;    /* products of bytes, four at a time along the last axis: */
+  emit_quad quad;
   guard_list skips; /* without which there is nothing to add */
 } reduction;
 
@@ -415,8 +417,23 @@ static bool decides_instances(emitter *e, const reduction *r, uint32_t axis) {
   return false;
 }
 
+/* The axis of four bytes, in one step. */
+static void reduce_quads(emitter *e, const reduction *r, MlirValue *accs) {
+  cmz_emit_bind(e, r->quad.axis, (MlirValue){NULL}, 0, 1, 1);
+  for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
+    choose_instance(e, r, i);
+    cmz_emit_quad_step(e, &r->quad, &accs[i]);
+  }
+  if (r->unrolled_count) choose_instance(e, r, 0);
+  e->axes[r->quad.axis].bound = false;
+}
+
 static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirValue *accs) {
   uint32_t axis = r->axes[position];
+  if (r->by_fours && axis == r->quad.axis) {
+    reduce_quads(e, r, accs);
+    return;
+  }
   bool innermost = position + 1 == r->axis_count;
   uint32_t unroll = CMZ_MAX(e->s->axes[axis].unroll, 1), lanes = 1;
   if (innermost && r->lanes > 1) {
@@ -504,6 +521,16 @@ static void order_axes(const emitter *e, reduction *r) {
     }
 }
 
+/* Sums of products of bytes by fours: that axis goes last. */
+static void choose_quads(emitter *e, reduction *r) {
+  r->by_fours = r->copies == 1 && r->lanes == 1 && cmz_emit_find_quad(e, r->expr, &r->quad);
+  if (!r->by_fours) return;
+  uint32_t i = 0;
+  while (r->axes[i] != r->quad.axis) i++;
+  for (; i + 1 < r->axis_count; i++) r->axes[i] = r->axes[i + 1];
+  r->axes[i] = r->quad.axis;
+}
+
 static void finish(emitter *e, const reduction *r, MlirValue *accs) {
   uint32_t width = r->argument ? 2 : 1;
   for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
@@ -536,6 +563,7 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
   if (e->guarded && e->info[x].has_load && e->lane < 0 && !cmz_emit_uses_vector(e, x))
     e->guard = cmz_emit_scalar_guard(e);
   choose_lanes(e, &r);
+  choose_quads(e, &r);
   if (!r.argument) cmz_emit_skips(e, r.node->args[0], r.op, &r.skips);
   r.count = r.instances * r.copies * (r.argument ? 2 : 1);
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r.count);

@@ -50,8 +50,8 @@ MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const Mli
                      bool invariant) {
   if (b->cpu->spirv) {
     MlirValue from[] = {b->memory, element_number(b, address)};
-    return mlirOperationGetResult(
-        cmz_b_op(b, "memref.load", 2, from, 1, &type, 0, NULL, 0, NULL), 0);
+    return mlirOperationGetResult(cmz_b_op(b, "memref.load", 2, from, 1, &type, 0, NULL, 0, NULL),
+                                  0);
   }
   if (mask) {
     MlirValue operands[] = {address, *mask, cmz_b_const(b, type, 0)};
@@ -254,15 +254,20 @@ static MlirValue narrow_bf16(cmz_builder *b, MlirValue v) {
   return cmz_b_cast(b, "arith.trunci", r, b->i16);
 }
 
-/* f32 to the bits of a float8 type: round to nearest even, beyond the largest number the largest, infinity where the type has
- * it. Denormals are
- * rounded by adding the power of two whose last bit is theirs. */
+/* f32 to the bits of a float8 type: round to nearest even, beyond the largest number the largest,
+ * infinity where the type has it. Denormals are rounded by adding the power of two whose last bit
+ * is theirs. */
 static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
-  static const struct { cmz_dtype dtype; int32_t bias; float most; int32_t nan; bool unsigned_zero; } rows[] = {
-      {CMZ_F8E4M3FN, 7, 448, 0x7f, false},
-      {CMZ_F8E4M3FNUZ, 8, 240, 0x80, true},
-      {CMZ_F8E5M2, 15, 57344, 0x7e, false},
-      {CMZ_F8E5M2FNUZ, 16, 57344, 0x80, true}};
+  static const struct {
+    cmz_dtype dtype;
+    int32_t bias;
+    float most;
+    int32_t nan;
+    bool unsigned_zero;
+  } rows[] = {{CMZ_F8E4M3FN, 7, 448, 0x7f, false},
+              {CMZ_F8E4M3FNUZ, 8, 240, 0x80, true},
+              {CMZ_F8E5M2, 15, 57344, 0x7e, false},
+              {CMZ_F8E5M2FNUZ, 16, 57344, 0x80, true}};
   if (stored == CMZ_F8E8M0) { /* a power of two or NaN: kernels round before */
     MlirValue exponent = shr_c(b, and_c(b, cmz_b_bitcast(b, v, b->i32), 0x7f800000), 23);
     return cmz_b_cast(b, "arith.trunci", exponent, b->i8);
@@ -270,19 +275,24 @@ static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
   uint32_t row = 0;
   while (row < CMZ_COUNT_OF(rows) && rows[row].dtype != stored) row++;
   if (row == CMZ_COUNT_OF(rows)) return (MlirValue){NULL};
-  int32_t mantissa = cmz_dtype_info(stored)->mantissa_bits, shift = 23 - mantissa, bias = rows[row].bias, most;
+  int32_t mantissa = cmz_dtype_info(stored)->mantissa_bits, shift = 23 - mantissa,
+          bias = rows[row].bias, most;
   memcpy(&most, &rows[row].most, sizeof most);
   MlirValue bits = cmz_b_bitcast(b, v, b->i32);
   MlirType t = cmz_b_type(bits);
-  MlirValue sign = shr_c(b, and_c(b, bits, (int64_t)0x80000000), 24), body = and_c(b, bits, 0x7fffffff);
-  MlirValue nan = cmz_b_icmp(b, CMZ_B_UGT, body, cmz_b_int(b, t, 0x7f800000)), largest = cmz_b_int(b, t, most);
+  MlirValue sign = shr_c(b, and_c(b, bits, (int64_t)0x80000000), 24),
+            body = and_c(b, bits, 0x7fffffff);
+  MlirValue nan = cmz_b_icmp(b, CMZ_B_UGT, body, cmz_b_int(b, t, 0x7f800000)),
+            largest = cmz_b_int(b, t, most);
   MlirValue infinite = cmz_b_icmp(b, CMZ_B_IEQ, body, cmz_b_int(b, t, 0x7f800000));
   body = cmz_b_select(b, cmz_b_icmp(b, CMZ_B_UGT, body, largest), largest, body);
   MlirValue odd = and_c(b, shr_c(b, body, shift), 1);
-  MlirValue rounded = cmz_b_add(b, cmz_b_add(b, body, cmz_b_int(b, t, (1 << (shift - 1)) - 1)), odd);
+  MlirValue rounded =
+      cmz_b_add(b, cmz_b_add(b, body, cmz_b_int(b, t, (1 << (shift - 1)) - 1)), odd);
   MlirValue r = cmz_b_sub(b, shr_c(b, rounded, shift), cmz_b_int(b, t, (127 - bias) << mantissa));
   double magic = ldexp(1, 24 - bias - mantissa);
-  MlirValue sum = cmz_b_add(b, cmz_b_bitcast(b, body, b->f32), cmz_b_float(b, cmz_b_like(t, b->f32), magic));
+  MlirValue sum =
+      cmz_b_add(b, cmz_b_bitcast(b, body, b->f32), cmz_b_float(b, cmz_b_like(t, b->f32), magic));
   MlirValue magic_bits = cmz_b_int(b, t, (int64_t)(151 - bias - mantissa) << 23);
   MlirValue low = cmz_b_sub(b, cmz_b_bitcast(b, sum, b->i32), magic_bits);
   MlirValue small = cmz_b_icmp(b, CMZ_B_ULT, body, cmz_b_int(b, t, (int64_t)(128 - bias) << 23));
@@ -322,7 +332,8 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
   }
 }
 
-/* By comparisons: past the ends the ends, NaN 0. The ends are powers of two, so exact in X's type. */
+/* By comparisons: past the ends the ends, NaN 0. The ends are powers of two, so exact in X's type.
+ */
 static MlirValue saturate(cmz_builder *b, bool is_unsigned, MlirValue x, MlirType to) {
   MlirType t = cmz_b_type(x);
   uint32_t bits = cmz_b_bits(to);
@@ -339,18 +350,22 @@ static MlirValue saturate(cmz_builder *b, bool is_unsigned, MlirValue x, MlirTyp
   return cmz_b_select(b, small, cmz_b_int(b, to, least), r);
 }
 
-/* LLVM's saturating conversions have no op of their own in MLIR's LLVM dialect: called by name. */
-static MlirValue float_to_int(cmz_builder *b, const char *intrinsic, MlirValue x, MlirType to) {
-  MlirType type = cmz_b_like(cmz_b_type(x), cmz_b_element(to));
-  if (b->cpu->spirv) return saturate(b, intrinsic[9] == 'u', x, to);
-  MlirAttribute name = mlirStringAttrGet(b->mlir, mlirStringRefCreateFromCString(intrinsic));
-  MlirAttribute segments = mlirDenseI32ArrayGet(b->mlir, 2, (int32_t[]){1, 0});
+MlirValue cmz_b_intrinsic(cmz_builder *b, const char *name, uint32_t count,
+                          const MlirValue *operands, MlirType result) {
+  MlirAttribute text = mlirStringAttrGet(b->mlir, mlirStringRefCreateFromCString(name));
+  MlirAttribute segments = mlirDenseI32ArrayGet(b->mlir, 2, (int32_t[]){(int32_t)count, 0});
   MlirNamedAttribute attrs[3] = {
-      cmz_b_attr(b, "intrin", name),
+      cmz_b_attr(b, "intrin", text),
       cmz_b_attr(b, "op_bundle_sizes", mlirDenseI32ArrayGet(b->mlir, 0, NULL)),
       cmz_b_attr(b, "operandSegmentSizes", segments)};
   return mlirOperationGetResult(
-      cmz_b_op(b, "llvm.call_intrinsic", 1, &x, 1, &type, 3, attrs, 0, NULL), 0);
+      cmz_b_op(b, "llvm.call_intrinsic", count, operands, 1, &result, 3, attrs, 0, NULL), 0);
+}
+
+/* LLVM's saturating conversions have no op of their own in MLIR's LLVM dialect. */
+static MlirValue float_to_int(cmz_builder *b, const char *intrinsic, MlirValue x, MlirType to) {
+  if (b->cpu->spirv) return saturate(b, intrinsic[9] == 'u', x, to);
+  return cmz_b_intrinsic(b, intrinsic, 1, &x, cmz_b_like(cmz_b_type(x), cmz_b_element(to)));
 }
 
 MlirValue cmz_b_convert(cmz_builder *b, MlirValue x, cmz_dtype from, cmz_dtype to) {

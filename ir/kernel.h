@@ -179,6 +179,16 @@ void cmz_kernel_split_blocked_reductions(cmz_kernel *k);
  * group, block of four and code of a byte. Then compacts. */
 void cmz_kernel_split_packed_reductions(cmz_kernel *k);
 
+/* A factor of a sum of products of bytes: LOAD where CONDITION holds (0: always), OTHERWISE (a byte too) elsewhere; FLIP: of signed
+ * bytes, plus 128. IS_SIGNED: the bytes so made. */
+typedef struct cmz_quad_factor { cmz_expr load, condition, otherwise; bool flip, is_signed; } cmz_quad_factor;
+typedef struct cmz_quad { cmz_quad_factor factors[2]; } cmz_quad;
+/* REDUCE as an i32 sum of products of bytes (kernel_quad.c). */
+bool cmz_x_quad(const cmz_kernel *k, cmz_expr reduce, cmz_quad *quad);
+/* Whether AXIS, one of its own, may be taken four bytes at a time: four iterations that no condition tells apart. That both loads have
+ * stride 1 along it is the caller's to check. */
+bool cmz_x_quad_axis(const cmz_kernel *k, const cmz_quad *quad, uint16_t axis);
+
 /* Text form (also the input of the hash), parse back, structural hash of description and schedule. */
 void cmz_kernel_print(const cmz_kernel *k, cmz_text *text);
 cmz_status cmz_kernel_parse(cmz_context *ctx, cmz_arena *arena, const char *text, cmz_kernel **kernel);

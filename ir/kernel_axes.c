@@ -316,18 +316,38 @@ static bool is_zero(const cmz_kernel *k, cmz_expr e) {
   return (n->op == CMZ_X_CONST_INT && n->i == 0) || (n->op == CMZ_X_CONST_FLOAT && n->f == 0);
 }
 
+static bool is_padded(const cmz_kernel *k, cmz_expr load, uint16_t axis, int64_t block) {
+  const cmz_kernel_pool *pool = cmz_pool(k);
+  for (uint32_t i = 0; i < pool->padded.count; i++) {
+    const cmz_padded_load *p = &pool->padded.data[i];
+    if (p->load == load && p->axis == axis && p->block == block) return true;
+  }
+  return false;
+}
+
+/* Whether every load in E may be done for AXIS in the padding of its last block. */
+static bool readable_in_padding(const cmz_kernel *k, cmz_expr e, uint16_t axis, int64_t block) {
+  const cmz_expr_node *n = cmz_x_get(k, e);
+  if (!cmz_x_uses_axis(k, e, axis)) return true;
+  if (n->op == CMZ_X_LOAD) return is_padded(k, e, axis, block);
+  if (n->op == CMZ_X_REDUCE) return false;
+  for (int i = 0; i < 3; i++)
+    if (n->args[i] && !readable_in_padding(k, n->args[i], axis, block)) return false;
+  return true;
+}
+
 /* Whether E is zero, and reads nothing out of bounds, for AXIS in the padding of its last block. */
 static bool zero_in_padding(const cmz_kernel *k, cmz_expr e, uint16_t axis, int64_t block) {
   const cmz_expr_node *n = cmz_x_get(k, e);
-  const cmz_kernel_pool *pool = cmz_pool(k);
   switch ((cmz_expr_op)n->op) {
   case CMZ_X_LOAD:
-    for (uint32_t i = 0; i < pool->padded.count; i++) {
-      const cmz_padded_load *p = &pool->padded.data[i];
-      if (p->load == e && p->axis == axis && p->block == block) return true;
-    }
-    return false;
-  case CMZ_X_MUL: /* both: zero times infinity is not zero */
+    return is_padded(k, e, axis, block);
+  case CMZ_X_MUL: /* both: zero times infinity is not zero; of integers one will do */
+    if (cmz_dtype_is_int((cmz_dtype)n->dtype))
+      return (zero_in_padding(k, n->args[0], axis, block) &&
+              readable_in_padding(k, n->args[1], axis, block)) ||
+             (zero_in_padding(k, n->args[1], axis, block) &&
+              readable_in_padding(k, n->args[0], axis, block));
     return zero_in_padding(k, n->args[0], axis, block) &&
            zero_in_padding(k, n->args[1], axis, block);
   case CMZ_X_ADD:
@@ -384,8 +404,7 @@ static void split_blocked(cmz_kernel *k, uint16_t axis) {
 }
 
 void cmz_kernel_split_blocked_reductions(cmz_kernel *k) {
-  uint32_t count = k->axes.count; /* the split ones are affine */
-  for (uint16_t a = 0; a < count; a++)
+  for (uint16_t a = 0; a < k->axes.count; a++) /* blocks may be split again: 16 channels as 4 by 4 */
     if (k->axes.data[a].kind == CMZ_AXIS_REDUCE) split_blocked(k, a);
   cmz_kernel_split_packed_reductions(k);
 }

@@ -84,6 +84,8 @@ static cmz_status infer_one(cmz_module *m, cmz_nid n) {
   bool resolved = false;
   CMZ_TRY(cmz_pass_resolve_graphs(m, n, &resolved));
   if (resolved) CMZ_TRY(cmz_infer_node(m, n));
+  /* weights stay quantised until the pass `integers` has seen them */
+  if (cmz_pass_is_op(cmz_node_get(m, n), "DequantizeLinear")) return CMZ_OK;
   return cmz_pass_fold_node(m, n, EAGER_BYTES, &done);
 }
 

@@ -6,6 +6,7 @@
 #include "support.h"
 
 #define BLOCK 16
+#define QUAD 4 /* bytes of one lane of a dot product */
 #define WORST_PADDING                                                                              \
   1.6 /* padded channels over channels: beyond that a plain layout is better                       \
        */
@@ -34,6 +35,11 @@ static bool in_list(const cmz_node *n, const char *const *names) {
   return false;
 }
 
+/* The integer contractions that passes make. */
+static bool is_integer(const cmz_node *n, const char *name) {
+  return strcmp(n->op->domain, "cmz") == 0 && strcmp(n->op->name, name) == 0;
+}
+
 static bool channels_of(const chooser *c, cmz_vid v, int64_t *channels) {
   const cmz_type *t = type_of(c, v);
   return t->rank >= 3 && t->rank <= 5 && cmz_dim_is_const(c->m->dims, t->shape[1], channels);
@@ -43,8 +49,10 @@ static bool channels_of(const chooser *c, cmz_vid v, int64_t *channels) {
 static bool can_block(const chooser *c, cmz_vid v) {
   int64_t channels;
   const cmz_value *value = cmz_value_get(c->m, v);
-  if (value->producer == 0 || value->output_uses > 0 || !cmz_dtype_is_float(value->type.dtype) ||
-      cmz_dtype_info(value->type.dtype)->bits > 32 || !channels_of(c, v, &channels) || channels < 2)
+  cmz_dtype t = value->type.dtype;
+  bool number = cmz_dtype_is_float(t) || t == CMZ_U8 || t == CMZ_I8 || t == CMZ_I32;
+  if (value->producer == 0 || value->output_uses > 0 || !number || cmz_dtype_info(t)->bits > 32 ||
+      !channels_of(c, v, &channels) || channels < 2)
     return false;
   return (double)cmz_align_up((size_t)channels, BLOCK) / (double)channels <= WORST_PADDING;
 }
@@ -67,8 +75,10 @@ static bool is_depthwise(const chooser *c, const cmz_node *n) {
 
 static bool wants_blocks(const chooser *c, const cmz_node *n) {
   static const char *const names[] = {"Conv", "ConvTranspose", NULL};
-  if (!in_list(n, names) || !is_weight(c, cmz_node_input(n, 1))) return false;
-  return cmz_node_int(n, "group", 1) == 1 || (n->op->name[4] == '\0' && is_depthwise(c, n));
+  bool bytes = is_integer(n, "IntegerConv");
+  if ((!bytes && !in_list(n, names)) || !is_weight(c, cmz_node_input(n, 1))) return false;
+  bool transposed = !bytes && n->op->name[4] != '\0';
+  return cmz_node_int(n, "group", 1) == 1 || (!transposed && is_depthwise(c, n));
 }
 
 /* Concat of blocks is blocks when every part but the last fills its blocks. */
@@ -103,13 +113,26 @@ static bool follows(const chooser *c, const cmz_node *n) {
   return false;
 }
 
+/* Bytes that an integer convolution reads are worth putting into blocks by whoever computes them.
+ */
+static bool makes_bytes(const chooser *c, const cmz_node *n) {
+  const cmz_value *v = cmz_value_get(c->m, n->outputs[0]);
+  if (!(n->op->flags & CMZ_OP_POINTWISE) || cmz_dtype_info(v->type.dtype)->bits != 8) return false;
+  for (uint32_t i = 0; i < v->uses.count; i++) {
+    const cmz_node *use = cmz_node_get(c->m, v->uses.data[i].node);
+    if (is_integer(use, "IntegerConv") && v->uses.data[i].index == 0 && wants_blocks(c, use))
+      return true;
+  }
+  return false;
+}
+
 static void choose_forward(chooser *c, cmz_gid g) {
   const cmz_graph *graph = cmz_graph_get(c->m, g);
   for (uint32_t i = 0; i < graph->nodes.count; i++) {
     const cmz_node *n = cmz_node_get(c->m, graph->nodes.data[i]);
     if (n->removed || n->output_count == 0 || n->outputs[0] == 0 || n->op->describe == NULL)
       continue;
-    if ((wants_blocks(c, n) || follows(c, n)) && can_block(c, n->outputs[0]))
+    if ((wants_blocks(c, n) || follows(c, n) || makes_bytes(c, n)) && can_block(c, n->outputs[0]))
       c->blocked[n->outputs[0]] = true;
   }
 }
@@ -165,25 +188,31 @@ static void add_axis(cmz_layout *l, uint32_t axis, uint32_t div, uint32_t mod) {
 /* Weights [O, I, taps…] as [O/16][I/16][taps…][16 i][16 o] or [O/16][I][taps…][16 o], the order of
  * the sum; depthwise [C/16][taps…][16]; transposed ones have O second. A plain output whose
  * channels do not fill their blocks, but are not few, is computed along all of them:
- * [I/16][taps…][16 i][o]. */
+ * [I/16][taps…][16 i][o]. Bytes over blocked inputs lie by fours of the sum: …[16 i / 4][16 o][4
+ * i]. */
 static cmz_layout convolution_layout(const chooser *c, const cmz_node *n) {
   cmz_layout l = {0};
   const cmz_type *w = type_of(c, n->inputs[1]);
   bool transposed = strcmp(n->op->name, "ConvTranspose") == 0;
   uint32_t out = transposed ? 1 : 0, in = 1 - out;
   int64_t inputs, outputs;
+  bool known = cmz_dim_is_const(c->m->dims, w->shape[in], &inputs);
+  bool bytes = is_integer(n, "IntegerConv") && cmz_node_int(n, "group", 1) == 1;
+  /* Over blocked inputs the 16 channels of a block are the innermost loop, the taps stand outside.
+   */
+  bool blocks = c->blocked[n->inputs[0]] && w->rank + 4 <= CMZ_LAYOUT_MAX_AXES && known &&
+                (bytes || inputs % BLOCK == 0);
   bool whole = !c->blocked[n->outputs[0]] && cmz_node_int(n, "group", 1) == 1 &&
                cmz_dim_is_const(c->m->dims, w->shape[out], &outputs) && outputs % BLOCK != 0 &&
                outputs >= FEWEST_LANES;
-  /* Over blocked inputs the 16 channels of a block are the innermost loop, the taps stand outside.
-   */
-  bool blocks = c->blocked[n->inputs[0]] && w->rank + 4 <= CMZ_LAYOUT_MAX_AXES &&
-                cmz_dim_is_const(c->m->dims, w->shape[in], &inputs) && inputs % BLOCK == 0;
+  bool fours = blocks && bytes;
   if (!whole) add_axis(&l, out, BLOCK, 0);
   add_axis(&l, in, blocks ? BLOCK : 1, 0);
   for (uint32_t i = 2; i < w->rank; i++) add_axis(&l, i, 1, 0);
-  if (blocks) add_axis(&l, in, 1, BLOCK);
+  if (fours) add_axis(&l, in, QUAD, BLOCK / QUAD);
+  else if (blocks) add_axis(&l, in, 1, BLOCK);
   add_axis(&l, out, 1, whole ? 0 : BLOCK);
+  if (fours) add_axis(&l, in, 1, QUAD);
   return l;
 }
 
@@ -205,11 +234,30 @@ static cmz_layout matrix_layout(const chooser *c, const cmz_node *n) {
   return l;
 }
 
+/* Bytes [K, N] by fours along K: in panels of 16 columns when those fit, [N/16][K/4][16][4], else
+ * [K/4][N][4]. */
+static cmz_layout byte_matrix_layout(const chooser *c, const cmz_node *n) {
+  cmz_layout l = {0};
+  const cmz_type *w = type_of(c, n->inputs[1]);
+  int64_t rows, columns;
+  if (!cmz_dim_is_const(c->m->dims, w->shape[0], &rows) ||
+      !cmz_dim_is_const(c->m->dims, w->shape[1], &columns) || rows % QUAD != 0 || columns < 2)
+    return l;
+  bool panels = columns % BLOCK == 0;
+  if (panels) add_axis(&l, 1, BLOCK, 0);
+  add_axis(&l, 0, QUAD, 0);
+  add_axis(&l, 1, 1, panels ? BLOCK : 0);
+  add_axis(&l, 0, 1, QUAD);
+  return l;
+}
+
 static cmz_layout layout_for_use(const chooser *c, cmz_vid v, cmz_use use) {
   static const char *const products[] = {"MatMul", "Gemm", NULL};
   const cmz_node *n = cmz_node_get(c->m, use.node);
   const cmz_type *t = type_of(c, v);
-  if (use.index != 1 || !cmz_dtype_is_float(t->dtype)) return (cmz_layout){0};
+  if (use.index != 1) return (cmz_layout){0};
+  if (is_integer(n, "IntegerMatMul")) return byte_matrix_layout(c, n);
+  if (!cmz_dtype_is_float(t->dtype) && !is_integer(n, "IntegerConv")) return (cmz_layout){0};
   if (in_list(n, products) && t->rank == 2) return matrix_layout(c, n);
   if (!wants_blocks(c, n)) return (cmz_layout){0};
   /* Where the output's channels are not the vector axis, plain weights are as good. */

@@ -10,6 +10,7 @@ const cmz_pass cmz_passes[] = {
     {"pin", 0, cmz_pass_pin, "apply --shape and --dim to the inputs"},
     {"normalize", 0, cmz_pass_normalize, "bring older opsets' operators to the newest form"},
     {"infer", 0, cmz_pass_infer, "types, shapes and symbolic contents of all values"},
+    {"integers", 1, cmz_pass_integers, "quantised convolutions and matrix products as exact integer sums"},
     {"fold", 0, cmz_pass_fold, "evaluate what is constant; inline decided Ifs"},
     {"canonicalise", 1, cmz_pass_canonicalise, "rewrite rules to a fixpoint"},
     {"expand", 0, cmz_pass_expand, "composite operators into simpler ones"},

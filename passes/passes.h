@@ -49,6 +49,7 @@ cmz_status cmz_pass_pin(cmz_pass_run *run, cmz_module *m);         /* --shape, -
 cmz_status cmz_pass_normalize(cmz_pass_run *run, cmz_module *m);   /* older opsets' forms to the newest */
 cmz_status cmz_pass_infer(cmz_pass_run *run, cmz_module *m);
 cmz_status cmz_pass_fold(cmz_pass_run *run, cmz_module *m);        /* constants; If with a constant condition */
+cmz_status cmz_pass_integers(cmz_pass_run *run, cmz_module *m);    /* quantised contractions as integer sums */
 cmz_status cmz_pass_canonicalise(cmz_pass_run *run, cmz_module *m);/* rewrite rules to a fixpoint */
 cmz_status cmz_pass_compress(cmz_pass_run *run, cmz_module *m);
 cmz_status cmz_pass_expand(cmz_pass_run *run, cmz_module *m);      /* composite ops into simpler ones */

@@ -31,7 +31,8 @@ typedef struct analysis {
   uint8_t *seen; /* by expr */
   CMZ_VEC(cmz_expr) reduces;
   CMZ_VEC(load_info) loads;
-  bool wide; /* a 64-bit value type is computed in */
+  bool wide;    /* a 64-bit value type is computed in */
+  int64_t unit; /* stride of what is contiguous: 4 where bytes are taken by fours, else 1 */
 } analysis;
 
 static bool is_value_type(uint8_t dtype) { return dtype != CMZ_I64; }
@@ -142,11 +143,12 @@ static shape classify(analysis *a) {
 /* ---- the vector axis ---- */
 
 /* 1: contiguous, 0: independent, -1: gathered from few cache lines, -2: gathered from anywhere. */
-static int access_of(cmz_kernel *k, cmz_expr index, uint16_t axis) {
+static int access_of(cmz_kernel *k, cmz_expr index, uint16_t axis, int64_t unit) {
   int64_t stride;
   if (!cmz_x_uses_axis(k, index, axis)) return 0;
   if (!cmz_x_stride(k, index, axis, &stride)) return -2;
-  if (stride == 0 || stride == 1) return (int)stride;
+  if (stride == 0) return 0;
+  if (stride == unit) return 1;
   return stride >= -NEAR_STRIDE && stride <= NEAR_STRIDE ? -1 : -2;
 }
 
@@ -154,10 +156,10 @@ static double lane_score(analysis *a, const cmz_store *st, uint16_t axis, bool c
   int64_t extent = extent_of(a->k, axis);
   if (extent < 2) return -1e9;
   double score = 0;
-  int stored = access_of(a->k, st->index, axis);
+  int stored = access_of(a->k, st->index, axis, 1);
   score += stored == 1 ? (contraction ? 3 : 8) : stored == 0 ? -1e9 : (contraction ? -2 : -6);
   for (uint32_t i = 0; i < a->loads.count; i++) {
-    int kind = access_of(a->k, a->loads.data[i].index, axis);
+    int kind = access_of(a->k, a->loads.data[i].index, axis, a->unit);
     static const double scores[4] = {-12, -5, 1, 6};
     score += scores[kind + 2];
   }
@@ -227,7 +229,7 @@ static uint16_t choose_row_axis(analysis *a, const cmz_store *st, uint16_t lane_
     int reused = 0, moving = 0;
     for (uint32_t l = 0; l < a->loads.count; l++) {
       cmz_expr index = a->loads.data[l].index;
-      bool vector = access_of(a->k, index, lane_axis) != 0;
+      bool vector = access_of(a->k, index, lane_axis, a->unit) != 0;
       bool uses = cmz_x_uses_axis(a->k, index, axis);
       reused += vector && !uses;
       moving += uses;
@@ -256,7 +258,7 @@ static uint16_t choose_block_axis(analysis *a, const cmz_store *st, uint16_t lan
     for (uint32_t l = 0; l < a->loads.count; l++) {
       cmz_expr index = a->loads.data[l].index;
       bool uses = cmz_x_uses_axis(a->k, index, axis);
-      if (access_of(a->k, index, lane_axis) != 0) vector_uses |= uses;
+      if (access_of(a->k, index, lane_axis, a->unit) != 0) vector_uses |= uses;
       else scalar_uses |= uses;
     }
     if (vector_uses && !scalar_uses) return axis;
@@ -264,12 +266,29 @@ static uint16_t choose_block_axis(analysis *a, const cmz_store *st, uint16_t lan
   return UINT16_MAX;
 }
 
+/* The axis of CONTRACTION along which products of bytes are summed by fours; UINT16_MAX: none. */
+static uint16_t quad_axis(cmz_kernel *k, cmz_expr contraction) {
+  cmz_quad quad;
+  if (!cmz_x_quad(k, contraction, &quad)) return UINT16_MAX;
+  const cmz_expr_node n = *cmz_x_get(k, contraction);
+  for (uint32_t i = n.axis_count; i-- > 0;) {
+    int64_t strides[2] = {0, 0};
+    for (int f = 0; f < 2; f++)
+      if (!cmz_x_stride(k, cmz_x_get(k, quad.factors[f].load)->args[0], n.axes[i], &strides[f]))
+        strides[f] = 0;
+    if (strides[0] == 1 && strides[1] == 1 && cmz_x_quad_axis(k, &quad, n.axes[i]))
+      return n.axes[i];
+  }
+  return UINT16_MAX;
+}
+
 /* Loads inside the contraction only: the epilogue's do not decide its register tile. */
 static void contraction_loads(const analysis *whole, cmz_expr contraction, analysis *out) {
-  *out = (analysis){.k = whole->k, .arena = whole->arena};
+  *out = (analysis){.k = whole->k, .arena = whole->arena, .unit = 1};
   out->seen = CMZ_NEW_ARRAY(out->arena, uint8_t, out->k->exprs.count + 1);
   cmz_expr product = find_product(out->k, cmz_x_get(out->k, contraction)->args[0]);
   collect(out, product);
+  if (quad_axis(out->k, contraction) != UINT16_MAX) out->unit = 4;
 }
 
 /* The axes that matter to a contraction; found from the description alone. */
@@ -547,11 +566,13 @@ static void fit_steps(const cmz_kernel *k, cmz_schedule *s) {
 static uint16_t inner_reduce_axis(analysis *a, cmz_expr contraction) {
   analysis inner;
   contraction_loads(a, contraction, &inner);
+  uint16_t quad = quad_axis(a->k, contraction); /* one step: inside of all */
   const cmz_expr_node *n = cmz_x_get(a->k, contraction);
   uint16_t best = UINT16_MAX;
   double best_cost = 1e30;
   for (uint32_t i = n->axis_count; i-- > 0;) {
     uint16_t axis = cmz_x_get(a->k, contraction)->axes[i];
+    if (axis == quad) continue;
     double cost = 0;
     for (uint32_t l = 0; l < inner.loads.count; l++) {
       int64_t stride;
@@ -578,8 +599,9 @@ static bool goes_inside(const cmz_kernel *k, const cmz_schedule *s, const axis_r
   return false;
 }
 
-/* LAST: the reduce axis that goes innermost, or UINT16_MAX. */
-static void choose_order(cmz_kernel *k, cmz_schedule *s, const axis_role *roles, uint16_t last) {
+/* LAST: the reduce axis that goes innermost, but for QUAD; or UINT16_MAX. */
+static void choose_order(cmz_kernel *k, cmz_schedule *s, const axis_role *roles, uint16_t last,
+                         uint16_t quad) {
   uint8_t next = 0;
   for (uint32_t i = 0; i < k->axes.count; i++) s->axes[i].order = UINT8_MAX;
   for (uint32_t t = 0; t < k->stores.count; t++) {
@@ -595,8 +617,9 @@ static void choose_order(cmz_kernel *k, cmz_schedule *s, const axis_role *roles,
           (pass || !goes_inside(k, s, roles, i)))
         s->axes[i].order = next++;
   for (uint32_t i = 0; i < k->axes.count; i++)
-    if (s->axes[i].order == UINT8_MAX && i != last) s->axes[i].order = next++;
-  if (last < k->axes.count) s->axes[last].order = next;
+    if (s->axes[i].order == UINT8_MAX && i != last && i != quad) s->axes[i].order = next++;
+  if (last < k->axes.count) s->axes[last].order = next++;
+  if (quad < k->axes.count) s->axes[quad].order = next;
 }
 
 /* Stores that must see each other's results in order: one tile, one thread. */
@@ -622,11 +645,11 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
   out->reduce_lanes = 1;
   out->reduce_unroll = 1;
   axis_role *roles = CMZ_NEW_ARRAY(arena, axis_role, k->axes.count + 1);
-  uint16_t last = UINT16_MAX, row = UINT16_MAX, block = UINT16_MAX;
+  uint16_t last = UINT16_MAX, quad = UINT16_MAX, row = UINT16_MAX, block = UINT16_MAX;
   for (uint32_t t = 0; t < k->stores.count; t++) {
     const cmz_store *st = &k->stores.data[t];
     /* Strides may add expressions while they are found: leave room. */
-    analysis a = {.k = k, .arena = arena};
+    analysis a = {.k = k, .arena = arena, .unit = 1};
     a.seen = CMZ_NEW_ARRAY(arena, uint8_t, k->exprs.count + 1);
     collect(&a, st->value);
     shape sh = classify(&a);
@@ -649,6 +672,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
       row = tiles.row;
       block = tiles.block;
       last = inner_reduce_axis(&a, sh.contraction);
+      quad = quad_axis(k, sh.contraction);
       if (last != UINT16_MAX && tiles.row != UINT16_MAX) /* the loop's own work counts for less */
         out->axes[last].unroll = (uint16_t)CMZ_MIN(4, extent_of(k, last));
       last = unroll_choosers(&a, sh.contraction, out, last);
@@ -660,7 +684,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     }
   }
   fit_steps(k, out);
-  choose_order(k, out, roles, last);
+  choose_order(k, out, roles, last, quad);
   /* Panels outside, rows inside: each panel of the weights is read from far memory once. */
   if (row != UINT16_MAX && block != UINT16_MAX && out->axes[block].order > out->axes[row].order) {
     uint8_t order = out->axes[block].order;

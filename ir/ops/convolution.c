@@ -88,8 +88,10 @@ static uint32_t chain_of(const cmz_module *m, const cmz_type *weights) {
   return taps > 1 ? CHANNEL_BLOCK : POINTWISE_CHAIN;
 }
 
-cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
-                           const cmz_expr *idx) {
+/* The sum of products. SHIFTED (may be NULL): instead of taking the zero point from every element, bytes count from 0
+ * (signed ones plus 128) and what lies outside is *SHIFTED, which becomes the zero point so counted. */
+static cmz_expr describe_sum(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
+                             const cmz_expr *idx, cmz_expr *shifted) {
   cmz_module *m = cmz_describe_module(d);
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_window w;
@@ -99,7 +101,8 @@ cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs i
   cmz_expr wi[CMZ_MAX_RANK], xi[CMZ_MAX_RANK], inside = 0;
   wi[0] = idx[1];
   wi[1] = cmz_reducer_axis(d, &r, weights->shape[1]);
-  if (r.count == 1) k->axes.data[r.axes[0]].chain = chain_of(m, weights);
+  if (r.count == 1 && cmz_dtype_is_float(cmz_input_type(m, n, in.x)->dtype))
+    k->axes.data[r.axes[0]].chain = chain_of(m, weights);
   xi[0] = idx[0];
   xi[1] = wi[1];
   int64_t group = cmz_node_int(n, "group", 1);
@@ -116,7 +119,15 @@ cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs i
   if (r.overflow) return 0;
   cmz_expr a = cmz_describe_input(d, in.x, xi), b = cmz_describe_input(d, in.w, wi);
   if (!a || !b) return 0;
-  if (in.x_zero_point != CMZ_CONV_NONE || in.w_zero_point != CMZ_CONV_NONE) {
+  cmz_expr outside = 0;
+  if (shifted) {
+    cmz_expr z = zero_point(d, n, in.x_zero_point, xi[1]);
+    bool is_signed = cmz_input_type(m, n, in.x)->dtype == CMZ_I8;
+    cmz_expr shift = cmz_x_int(k, CMZ_I32, is_signed ? 128 : 0);
+    a = cmz_x_add(k, cmz_x_cast(k, a, CMZ_I32), shift);
+    b = cmz_x_cast(k, b, CMZ_I32);
+    outside = *shifted = z ? cmz_x_add(k, z, shift) : shift;
+  } else if (in.x_zero_point != CMZ_CONV_NONE || in.w_zero_point != CMZ_CONV_NONE) {
     a = cmz_x_cast(k, a, CMZ_I32);
     b = cmz_x_cast(k, b, CMZ_I32);
     cmz_expr za = zero_point(d, n, in.x_zero_point, xi[1]);
@@ -124,8 +135,18 @@ cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs i
     if (za) a = cmz_x_sub(k, a, za);
     if (zb) b = cmz_x_sub(k, b, zb);
   }
-  if (inside) a = cmz_x_select(k, inside, a, cmz_x_like(k, a, 0));
+  if (inside) a = cmz_x_select(k, inside, a, outside ? outside : cmz_x_like(k, a, 0));
   return cmz_reducer_finish(d, &r, CMZ_REDUCE_SUM, cmz_x_mul(k, a, b));
+}
+
+cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
+                           const cmz_expr *idx) {
+  return describe_sum(d, n, in, idx, NULL);
+}
+
+cmz_expr cmz_conv_describe_shifted(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
+                                   const cmz_expr *idx, cmz_expr *zero) {
+  return describe_sum(d, n, in, idx, zero);
 }
 
 static cmz_expr describe_conv(cmz_describe *d, const cmz_node *n, uint32_t output,

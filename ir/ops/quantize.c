@@ -360,13 +360,13 @@ static cmz_status eval_qlinear_matmul(cmz_eval *e, const cmz_node *n, const cmz_
   }
 
 const cmz_op cmz_ops_quantize[] = {
-    Q("", "QuantizeLinear", 2, 3, 10, quantize, CMZ_OP_CHEAP,
+    Q("", "QuantizeLinear", 2, 3, 10, quantize, CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
       .attributes = "axis:i@13 block_size:i@21 output_dtype:i@21 precision:i@23 saturate:i@19"),
-    Q("com.microsoft", "QuantizeLinear", 2, 3, 1, quantize, CMZ_OP_CHEAP,
+    Q("com.microsoft", "QuantizeLinear", 2, 3, 1, quantize, CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
       .attributes = "axis:i block_size:i saturate:i"),
-    Q("", "DequantizeLinear", 2, 3, 10, dequantize, CMZ_OP_CHEAP,
+    Q("", "DequantizeLinear", 2, 3, 10, dequantize, CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
       .attributes = "axis:i@13 block_size:i@21 output_dtype:i@23"),
-    Q("com.microsoft", "DequantizeLinear", 2, 3, 1, dequantize, CMZ_OP_CHEAP,
+    Q("com.microsoft", "DequantizeLinear", 2, 3, 1, dequantize, CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
       .attributes = "axis:i block_size:i"),
     {.name = "DynamicQuantizeLinear",
      .domain = "",

@@ -1,0 +1,179 @@
+/* emit_quad.c - sums of products of bytes, four products a lane (kernel_quad.c says which).
+ * In: one step of a REDUCE whose quad axis is bound to 0. Out: the accumulator with four products
+ * added. On a CPU with dot products of bytes one instruction; elsewhere on x86-64 two
+ * multiplications of 16-bit pairs, which cannot overflow; elsewhere four of 32 bits. Always holds:
+ * the sum is exact modulo 2^32, the same on every CPU. */
+#include "emit.h"
+
+#include "mlir-c/BuiltinTypes.h"
+
+enum { SALT_BYTES = 1, SALT_EVEN, SALT_ODD };
+
+/* ---- what is a quad here ---- */
+
+static bool fits_lanes(emitter *e, const cmz_quad_factor *f, uint32_t vector, bool *uses) {
+  cmz_expr index = e->k->exprs.data[f->load].args[0];
+  int64_t stride;
+  if (f->condition &&
+      (cmz_emit_vector_axis(e, f->condition) >= 0 || cmz_emit_vector_axis(e, f->otherwise) >= 0))
+    return false;
+  if (!cmz_emit_stride(e, index, vector, &stride) || (stride != 0 && stride != 4)) return false;
+  *uses = stride != 0;
+  return !(f->condition && *uses);
+}
+
+bool cmz_emit_find_quad(emitter *e, cmz_expr x, emit_quad *q) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  int32_t vector = cmz_emit_vector_axis(e, x);
+  if (e->lane >= 0 || e->guarded || vector < 0 || !cmz_x_quad(e->k, x, &q->quad)) return false;
+  for (int i = 0; i < 2; i++) {
+    const cmz_quad_factor *f = &q->quad.factors[i];
+    if (!fits_lanes(e, f, (uint32_t)vector, &q->across[i])) return false;
+  }
+  if (!q->across[0] && !q->across[1]) return false;
+  for (uint32_t i = n->axis_count; i-- > 0;) {
+    int64_t strides[2];
+    q->axis = n->axes[i];
+    bool together = true;
+    for (int f = 0; f < 2; f++)
+      together &= cmz_emit_stride(e, e->k->exprs.data[q->quad.factors[f].load].args[0], q->axis,
+                                  &strides[f]) &&
+                  strides[f] == 1;
+    if (together && cmz_x_quad_axis(e->k, &q->quad, q->axis)) {
+      q->vector = (uint32_t)vector;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* ---- four bytes a lane ---- */
+
+static uint64_t salted(const emitter *e, cmz_expr x, uint64_t salt) {
+  return (cmz_emit_key(e, x) ^ (salt << 56)) * 0x9e3779b97f4a7c15ull;
+}
+
+static MlirValue bits_like(emitter *e, MlirValue v, MlirType element, uint32_t lanes) {
+  MlirType type = cmz_b_vector(element, lanes);
+  return mlirOperationGetResult(cmz_b_op(&e->b, "llvm.bitcast", 1, &v, 1, &type, 0, NULL, 0, NULL),
+                                0);
+}
+
+/* The byte OTHERWISE four times. */
+static MlirValue repeated(emitter *e, cmz_expr otherwise) {
+  cmz_builder *b = &e->b;
+  MlirValue v = cmz_emit_value(e, otherwise);
+  v = cmz_b_2(b, "arith.andi", v, cmz_b_int(b, b->i32, 255));
+  return cmz_b_mul(b, v, cmz_b_int(b, b->i32, 0x01010101));
+}
+
+/* Factor F at the present instance: an i32 of four bytes, or a vector of such. */
+static MlirValue load_bytes(emitter *e, const emit_quad *q, int factor) {
+  cmz_builder *b = &e->b;
+  const cmz_quad_factor *f = &q->quad.factors[factor];
+  const cmz_expr_node *n = &e->k->exprs.data[f->load];
+  uint32_t operand = (uint32_t)n->i;
+  bool invariant = e->k->operands.data[operand].constant;
+  int truth = f->condition ? cmz_emit_truth(e, f->condition) : 1;
+  if (truth < 0) return repeated(e, f->otherwise);
+  MlirValue v;
+  if (q->across[factor]) {
+    const axis_state *a = &e->axes[q->vector];
+    e->lane = 0;
+    MlirValue address = cmz_emit_address(e, operand, n->args[0]);
+    e->lane = -1;
+    if (e->failed) return address;
+    v = cmz_b_load(b, cmz_b_vector(b->i32, a->lanes), address, a->masked ? &a->mask : NULL,
+                   invariant);
+  } else {
+    MlirValue address = cmz_emit_address(e, operand, n->args[0]), condition = {NULL};
+    if (truth == 0) condition = cmz_emit_value(e, f->condition);
+    if (e->failed) return address;
+    if (truth == 0) address = cmz_b_select(b, condition, address, e->args);
+    v = cmz_b_load(b, b->i32, address, NULL, invariant);
+    if (f->flip) v = cmz_b_2(b, "arith.xori", v, cmz_b_int(b, b->i32, (int32_t)0x80808080));
+    return truth == 0 ? cmz_b_select(b, condition, v, repeated(e, f->otherwise)) : v;
+  }
+  if (!f->flip) return v;
+  return cmz_b_2(b, "arith.xori", v, cmz_b_int(b, cmz_b_type(v), (int32_t)0x80808080));
+}
+
+static MlirValue bytes_of(emitter *e, const emit_quad *q, int factor) {
+  const cmz_quad_factor *f = &q->quad.factors[factor];
+  MlirValue v;
+  uint64_t key = salted(e, f->load, SALT_BYTES);
+  if (cmz_emit_find(e, key, &v)) return v;
+  v = cmz_b_broadcast(&e->b, load_bytes(e, q, factor), e->axes[q->vector].lanes);
+  if (!e->failed) cmz_emit_remember(e, key, e->depth, v);
+  return v;
+}
+
+/* The even or odd ones of each four bytes as pairs of 16-bit numbers. */
+static MlirValue pairs_of(emitter *e, const emit_quad *q, int factor, bool odd) {
+  cmz_builder *b = &e->b;
+  const cmz_quad_factor *f = &q->quad.factors[factor];
+  MlirValue v;
+  uint64_t key = salted(e, f->load, odd ? SALT_ODD : SALT_EVEN);
+  if (cmz_emit_find(e, key, &v)) return v;
+  uint32_t lanes = e->axes[q->vector].lanes;
+  v = bits_like(e, bytes_of(e, q, factor), b->i16, lanes * 2);
+  MlirValue eight = cmz_b_int(b, cmz_b_type(v), 8);
+  if (!odd) v = cmz_b_2(b, "arith.shli", v, eight);
+  v = cmz_b_2(b, f->is_signed ? "arith.shrsi" : "arith.shrui", v, eight);
+  cmz_emit_remember(e, key, e->depth, v);
+  return v;
+}
+
+/* ---- products ---- */
+
+static const char *by_lanes(uint32_t lanes, const char *four, const char *eight,
+                            const char *sixteen) {
+  return lanes == 4 ? four : lanes == 8 ? eight : lanes == 16 ? sixteen : NULL;
+}
+
+static bool is_x86(const cmz_builder *b) { return strcmp(b->cpu->arch, "x86_64") == 0; }
+
+/* One instruction: unsigned bytes times signed ones. */
+static bool dot_product(emitter *e, const emit_quad *q, MlirValue *acc) {
+  cmz_builder *b = &e->b;
+  uint32_t lanes = e->axes[q->vector].lanes;
+  bool first_signed = q->quad.factors[0].is_signed;
+  const char *name = by_lanes(lanes, "llvm.x86.avx512.vpdpbusd.128", "llvm.x86.avx512.vpdpbusd.256",
+                              "llvm.x86.avx512.vpdpbusd.512");
+  if (!is_x86(b) || b->cpu->int8_dot < 2 || name == NULL ||
+      first_signed == q->quad.factors[1].is_signed)
+    return false;
+  MlirValue x = bytes_of(e, q, first_signed), y = bytes_of(e, q, !first_signed);
+  if (e->failed) return true;
+  x = bits_like(e, x, b->i8, lanes * 4);
+  y = bits_like(e, y, b->i8, lanes * 4);
+  *acc = cmz_b_intrinsic(b, name, 3, (MlirValue[]){*acc, x, y}, cmz_b_type(*acc));
+  return true;
+}
+
+static bool pair_products(emitter *e, const emit_quad *q, MlirValue *acc) {
+  cmz_builder *b = &e->b;
+  const char *name = by_lanes(e->axes[q->vector].lanes, "llvm.x86.sse2.pmadd.wd",
+                              "llvm.x86.avx2.pmadd.wd", "llvm.x86.avx512.pmaddw.d.512");
+  if (!is_x86(b) || b->cpu->int8_dot < 1 || name == NULL) return false;
+  for (int odd = 0; odd < 2 && !e->failed; odd++) {
+    MlirValue x[2] = {pairs_of(e, q, 0, odd != 0), pairs_of(e, q, 1, odd != 0)};
+    if (!e->failed) *acc = cmz_b_add(b, *acc, cmz_b_intrinsic(b, name, 2, x, cmz_b_type(*acc)));
+  }
+  return true;
+}
+
+static MlirValue byte_of(emitter *e, const emit_quad *q, int factor, int byte) {
+  cmz_builder *b = &e->b;
+  MlirValue v = bytes_of(e, q, factor);
+  MlirType t = cmz_b_type(v);
+  v = cmz_b_2(b, "arith.shli", v, cmz_b_int(b, t, 24 - 8 * byte));
+  return cmz_b_2(b, q->quad.factors[factor].is_signed ? "arith.shrsi" : "arith.shrui", v,
+                 cmz_b_int(b, t, 24));
+}
+
+void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
+  if (dot_product(e, q, acc) || pair_products(e, q, acc)) return;
+  for (int i = 0; i < 4 && !e->failed; i++)
+    *acc = cmz_b_add(&e->b, *acc, cmz_b_mul(&e->b, byte_of(e, q, 0, i), byte_of(e, q, 1, i)));
+}

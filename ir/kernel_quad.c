@@ -1,0 +1,62 @@
+/* kernel_quad.c - sums of products of bytes, four at a time: what dot-product instructions compute.
+ * In: a REDUCE. Out: its two factors as bytes in memory, when it is one. Found from the expression
+ * alone; whether the four bytes lie together is for the caller to ask, axis by axis. Always holds:
+ * what matches is equal to the expression. */
+#include "kernel.h"
+
+/* Bytes count from 0 when they are unsigned, or signed with 128 added: flipping the highest bit
+ * does that. */
+static bool match_bytes(const cmz_kernel *k, cmz_expr e, cmz_quad_factor *f) {
+  const cmz_expr_node *n = cmz_x_get(k, e);
+  int64_t shift = 0;
+  if (n->op == CMZ_X_ADD && cmz_x_is_int(k, n->args[1], &shift))
+    n = cmz_x_get(k, f->load = n->args[0]);
+  else if (n->op == CMZ_X_ADD && cmz_x_is_int(k, n->args[0], &shift))
+    n = cmz_x_get(k, f->load = n->args[1]);
+  else f->load = e;
+  if (n->op != CMZ_X_LOAD || (shift != 0 && shift != 128)) return false;
+  const cmz_operand *operand = &k->operands.data[n->i];
+  if ((operand->dtype != CMZ_I8 && operand->dtype != CMZ_U8) || (operand->access & CMZ_WRITE))
+    return false;
+  f->flip = shift != 0;
+  if (f->flip && operand->dtype != CMZ_I8) return false;
+  f->is_signed = operand->dtype == CMZ_I8 && !f->flip;
+  return true;
+}
+
+static bool match_factor(const cmz_kernel *k, cmz_expr e, cmz_quad_factor *f) {
+  *f = (cmz_quad_factor){0};
+  const cmz_expr_node *n = cmz_x_get(k, e);
+  if (n->dtype != CMZ_I32) return false;
+  if (n->op == CMZ_X_SELECT) {
+    int64_t low, high;
+    f->condition = n->args[0];
+    f->otherwise = n->args[2];
+    e = n->args[1];
+    if (!match_bytes(k, e, f)) return false;
+    cmz_x_range(k, f->otherwise, &low, &high); /* it has to be a byte of the same kind */
+    return f->is_signed ? low >= -128 && high <= 127 : low >= 0 && high <= 255;
+  }
+  return match_bytes(k, e, f);
+}
+
+bool cmz_x_quad(const cmz_kernel *k, cmz_expr reduce, cmz_quad *quad) {
+  const cmz_expr_node *n = cmz_x_get(k, reduce);
+  if (n->op != CMZ_X_REDUCE || n->reduce_op != CMZ_REDUCE_SUM || n->dtype != CMZ_I32) return false;
+  const cmz_expr_node *product = cmz_x_get(k, n->args[0]);
+  if (product->op != CMZ_X_MUL) return false;
+  return match_factor(k, product->args[0], &quad->factors[0]) &&
+         match_factor(k, product->args[1], &quad->factors[1]);
+}
+
+bool cmz_x_quad_axis(const cmz_kernel *k, const cmz_quad *quad, uint16_t axis) {
+  int64_t extent;
+  if (!cmz_x_is_int(k, k->axes.data[axis].extent, &extent) || extent != 4) return false;
+  for (int i = 0; i < 2; i++) {
+    const cmz_quad_factor *f = &quad->factors[i];
+    if (f->condition &&
+        (cmz_x_uses_axis(k, f->condition, axis) || cmz_x_uses_axis(k, f->otherwise, axis)))
+      return false;
+  }
+  return true;
+}
