@@ -49,8 +49,8 @@ typedef struct memo_entry {
 } memo_entry;
 #define CMZ_EMIT_BUCKETS 4096
 
-/* A fact that holds in SCOPE and below: predicate PREDICATE is true (for the instances where it is used). */
-typedef struct assumption { cmz_expr predicate; scope *scope; } assumption;
+/* A fact that holds in SCOPE and below: predicate PREDICATE is true (1) or false (-1) for the instances where it is used. */
+typedef struct assumption { cmz_expr predicate; scope *scope; int truth; } assumption;
 
 /* The guard around a guard; id 0: none. */
 typedef struct outer_guard { uint64_t id; const struct outer_guard *next; } outer_guard;
@@ -123,7 +123,7 @@ void cmz_emit_remember(emitter *e, uint64_t key, uint32_t depth, MlirValue value
 /* -1: false, 0: not known, 1: true; from the axes' bounds and what is assumed here. */
 int cmz_emit_truth(emitter *e, cmz_expr x);
 static inline bool cmz_emit_is_true(emitter *e, cmz_expr x) { return cmz_emit_truth(e, x) > 0; }
-void cmz_emit_assume(emitter *e, cmz_expr predicate);
+void cmz_emit_assume(emitter *e, cmz_expr predicate, int truth);
 
 /* Comparisons that guard loads below an expression: the conjuncts of SELECT conditions. */
 #define CMZ_EMIT_MAX_GUARDS 48

@@ -9,7 +9,7 @@ int cmz_emit_truth(emitter *e, cmz_expr x) {
   for (uint32_t i = e->assumptions.count; i-- > 0;) {
     const assumption *a = &e->assumptions.data[i];
     if (a->predicate == x && a->scope->depth <= e->depth && e->path[a->scope->depth] == a->scope)
-      return 1;
+      return a->truth;
   }
   if (n->op == CMZ_X_CONST_INT) return n->i ? 1 : -1;
   if (n->op == CMZ_X_NOT) return -cmz_emit_truth(e, n->args[0]);
@@ -29,8 +29,8 @@ int cmz_emit_truth(emitter *e, cmz_expr x) {
   return al > bh && al != INT64_MIN && bh != INT64_MAX ? -1 : 0;
 }
 
-void cmz_emit_assume(emitter *e, cmz_expr predicate) {
-  assumption a = {predicate, e->path[e->depth]};
+void cmz_emit_assume(emitter *e, cmz_expr predicate, int truth) {
+  assumption a = {predicate, e->path[e->depth], truth};
   cmz_vec_push(e->arena, &e->assumptions, a);
 }
 

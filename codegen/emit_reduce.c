@@ -18,12 +18,13 @@ typedef struct reduction {
   uint32_t unrolled_count; /* axes of the instances */
   uint16_t unrolled[CMZ_REDUCE_MAX_AXES + 20];
   uint32_t instances;
-  uint32_t copies;  /* accumulators per instance, for independent chains */
-  uint32_t lanes;   /* along the innermost reduce axis; 1: none */
-  uint32_t count;   /* of accumulators */
-  bool by_fours;    /* products of bytes, four at a time along the last axis: */
+  uint32_t copies; /* accumulators per instance, for independent chains */
+  uint32_t lanes;  /* along the innermost reduce axis; 1: none */
+  uint32_t count;  /* of accumulators */
+  bool by_fours;   /* products of bytes, four at a time along the last axis: */
   emit_quad quad;
-  guard_list skips; /* without which there is nothing to add */
+  cmz_expr guard;   /* of a factor that is something else outside of it (0: none); then */
+  guard_list skips; /* its conjuncts; else those without which there is nothing to add */
 } reduction;
 
 static bool is_float(cmz_dtype t) { return t == CMZ_F32 || t == CMZ_F64; }
@@ -222,8 +223,20 @@ static void reduce_inside(emitter *e, const reduction *r, uint32_t position, Mli
   else reduce_axis(e, r, position + 1, accs);
 }
 
+/* One arm of the test of DECIDED guards: the inside of a step where they hold, or do not. */
+static void reduce_arm(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
+                       uint32_t step, const guard_list *decided, bool hold) {
+  uint32_t old_depth = e->guard_depth, old_count = e->assumptions.count;
+  e->guard_depth = e->depth;
+  for (uint32_t i = 0; i < decided->count && hold; i++) cmz_emit_assume(e, decided->items[i], 1);
+  if (!hold) cmz_emit_assume(e, r->guard, -1);
+  reduce_inside(e, r, position, accs, step);
+  e->assumptions.count = old_count;
+  e->guard_depth = old_depth;
+}
+
 /* The inside of one step, under a test of the guards that are decided here: padding rows cost
- * nothing. */
+ * nothing, or what is added for them is known. */
 static void reduce_guarded(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
                            uint32_t step) {
   cmz_builder *b = &e->b;
@@ -241,18 +254,20 @@ static void reduce_guarded(emitter *e, const reduction *r, uint32_t position, Ml
   MlirRegion regions[2];
   MlirBlock yes = cmz_b_region(&regions[0]), no = cmz_b_region(&regions[1]), here = b->block;
   MlirType *types = CMZ_NEW_ARRAY(e->arena, MlirType, r->count);
+  MlirValue *others = cmz_arena_copy(e->arena, accs, r->count * sizeof *accs);
   for (uint32_t i = 0; i < r->count; i++) types[i] = cmz_b_type(accs[i]);
-  cmz_b_yield(b, no, accs, r->count);
-  uint32_t old_depth = e->guard_depth, old_count = e->assumptions.count;
   cmz_emit_push(e, yes);
-  e->guard_depth = e->depth;
-  for (uint32_t i = 0; i < decided.count; i++) cmz_emit_assume(e, decided.items[i]);
-  reduce_inside(e, r, position, accs, step);
-  e->assumptions.count = old_count;
-  e->guard_depth = old_depth;
+  reduce_arm(e, r, position, accs, step, &decided, true);
   cmz_emit_pop(e);
   if (e->failed) return;
   cmz_b_yield(b, yes, accs, r->count);
+  if (r->guard) {
+    cmz_emit_push(e, no);
+    reduce_arm(e, r, position, others, step, &decided, false);
+    cmz_emit_pop(e);
+    if (e->failed) return;
+  }
+  cmz_b_yield(b, no, others, r->count);
   b->block = here;
   cmz_b_if(b, condition, regions[0], regions[1], types, r->count, accs);
 }
@@ -422,7 +437,8 @@ static void reduce_quads(emitter *e, const reduction *r, MlirValue *accs) {
   cmz_emit_bind(e, r->quad.axis, (MlirValue){NULL}, 0, 1, 1);
   for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
     choose_instance(e, r, i);
-    cmz_emit_quad_step(e, &r->quad, &accs[i]);
+    if (!cmz_emit_is_identity(e, r->node->args[0], r->op))
+      cmz_emit_quad_step(e, &r->quad, &accs[i]);
   }
   if (r->unrolled_count) choose_instance(e, r, 0);
   e->axes[r->quad.axis].bound = false;
@@ -531,6 +547,16 @@ static void choose_quads(emitter *e, reduction *r) {
   r->axes[i] = r->quad.axis;
 }
 
+/* The guards that are worth a test of their own. */
+static void choose_skips(emitter *e, reduction *r) {
+  if (r->argument) return;
+  cmz_emit_skips(e, r->node->args[0], r->op, &r->skips);
+  const cmz_quad_factor *f = r->quad.quad.factors;
+  if (!r->by_fours || r->skips.count > 0 || !f[0].condition == !f[1].condition) return;
+  r->guard = f[0].condition ? f[0].condition : f[1].condition;
+  cmz_emit_guards(e, r->node->args[0], &r->skips);
+}
+
 static void finish(emitter *e, const reduction *r, MlirValue *accs) {
   uint32_t width = r->argument ? 2 : 1;
   for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
@@ -564,7 +590,7 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
     e->guard = cmz_emit_scalar_guard(e);
   choose_lanes(e, &r);
   choose_quads(e, &r);
-  if (!r.argument) cmz_emit_skips(e, r.node->args[0], r.op, &r.skips);
+  choose_skips(e, &r);
   r.count = r.instances * r.copies * (r.argument ? 2 : 1);
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r.count);
   initial_values(e, &r, accs);

@@ -362,9 +362,11 @@ MlirValue cmz_b_intrinsic(cmz_builder *b, const char *name, uint32_t count,
       cmz_b_op(b, "llvm.call_intrinsic", count, operands, 1, &result, 3, attrs, 0, NULL), 0);
 }
 
-/* LLVM's saturating conversions have no op of their own in MLIR's LLVM dialect. */
+/* LLVM's saturating conversions have no op of their own in MLIR's LLVM dialect; where no
+ * instruction does them, it takes vectors apart. */
 static MlirValue float_to_int(cmz_builder *b, const char *intrinsic, MlirValue x, MlirType to) {
-  if (b->cpu->spirv) return saturate(b, intrinsic[9] == 'u', x, to);
+  if (b->cpu->spirv || (cmz_b_lanes(cmz_b_type(x)) > 1 && !b->cpu->saturating))
+    return saturate(b, intrinsic[9] == 'u', x, to);
   return cmz_b_intrinsic(b, intrinsic, 1, &x, cmz_b_like(cmz_b_type(x), cmz_b_element(to)));
 }
 

@@ -1,11 +1,14 @@
 /* integers.c - quantised convolutions and matrix products as sums of 8-bit products
- * (cmz.IntegerConv, cmz.IntegerMatMul). In: an inferred module. Out: ConvInteger, MatMulInteger,
- * QLinearConv, QLinearMatMul, and Conv, MatMul, Gemm between DequantizeLinear nodes rewritten where
- * weights and their parameters are constant: sum((x - zx) (w - zw)) with the weights' zero point
- * moved into the weights. What follows (scales, bias, requantisation) are pointwise nodes, which
- * fuse. Always holds: integer results stay exactly what they were; real ones differ by less
- * rounding only. */
+ * (cmz.IntegerConv, cmz.IntegerMatMul; convolutions of few channels as exact sums of floats). In:
+ * an inferred module. Out: ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul, and Conv,
+ * MatMul, Gemm between DequantizeLinear nodes rewritten where weights and their parameters are
+ * constant: sum((x - zx) (w - zw)) with the weights' zero point moved into the weights. What
+ * follows (scales, bias, requantisation) are pointwise nodes, which fuse. Always holds: integer
+ * results stay exactly what they were; real ones differ by less rounding only. */
 #include "support.h"
+
+#define FEWEST_CHANNELS 10 /* that fill a block of 16 well enough */
+#define MOST_EXACT 514     /* products of bytes whose sum is below 2^24 */
 
 typedef struct operands {
   cmz_vid x, zero_point; /* 8-bit data, its zero point (0: none) */
@@ -81,6 +84,42 @@ static bool usable_data(const cmz_module *m, const operands *o) {
   return t->rank == 0 || (t->rank == 1 && cmz_dim_is(m->dims, t->shape[0], 1));
 }
 
+/* Whether the sum runs over channels enough to lie in blocks, which are taken by fours. */
+static bool sums_channels(const cmz_module *m, const cmz_node *n, cmz_vid weights) {
+  int64_t channels;
+  return cmz_node_int(n, "group", 1) == 1 &&
+         cmz_dim_is_const(m->dims, type_of(m, weights)->shape[1], &channels) &&
+         channels >= FEWEST_CHANNELS;
+}
+
+/* A convolution of few channels as one of floats, which hold every sum of its bytes exactly; 0 when
+ * they might not. */
+static cmz_vid real_sum(cmz_module *m, cmz_nid n, const operands *o, const weights *w) {
+  const cmz_node node = *cmz_node_get(m, n);
+  cmz_array a, real;
+  if (!cmz_pass_constant_array(m, w->values, &a)) return 0;
+  size_t count = cmz_array_count(&a);
+  if ((int64_t)count / w->channels > MOST_EXACT) return 0;
+  real = a;
+  real.dtype = CMZ_F32;
+  float *to = real.data = CMZ_NEW_ARRAY(m->arena, float, count + 1);
+  for (size_t i = 0; i < count; i++) to[i] = (float)cmz_dtype_get_i64(a.dtype, a.data, i);
+  cmz_vid x = cmz_build_cast(m, n, o->x, CMZ_F32);
+  if (o->zero_point) x = cmz_build2(m, n, "Sub", x, cmz_build_cast(m, n, o->zero_point, CMZ_F32));
+  cmz_vid inputs[2] = {x, cmz_pass_add_array(m, node.graph, NULL, &real)};
+  if (x == 0 || inputs[1] == 0) return 0;
+  return cmz_build_cast(m, n, cmz_build_with(m, n, "Conv", 2, inputs, node.attr_count, node.attrs),
+                        CMZ_I32);
+}
+
+/* X, or a copy of it that may lie in blocks, where X is not computed by something that stores them.
+ */
+static cmz_vid packed(cmz_module *m, cmz_nid n, cmz_vid x) {
+  cmz_nid producer = cmz_value_get(m, x)->producer;
+  if (producer != 0 && (cmz_node_get(m, producer)->op->flags & CMZ_OP_POINTWISE)) return x;
+  return cmz_build1(m, n, "Pack", x);
+}
+
 /* The integer sum that node N of operator OP makes of O, before N; 0 when it cannot be one. */
 static cmz_vid integer_sum(cmz_module *m, cmz_nid n, const operands *o, bool convolution,
                            weights *w) {
@@ -89,7 +128,11 @@ static cmz_vid integer_sum(cmz_module *m, cmz_nid n, const operands *o, bool con
   const cmz_type *wt = type_of(m, o->w);
   if (!convolution && (wt->rank != 2 || type_of(m, o->x)->rank < 2)) return 0;
   if (!signed_weights(m, node.graph, o, convolution || o->transposed ? 0 : 1, w)) return 0;
-  cmz_vid inputs[4] = {o->x, w->values, w->sums, o->zero_point};
+  bool blocks = !convolution || sums_channels(m, &node, o->w);
+  cmz_vid real = blocks ? 0 : real_sum(m, n, o, w);
+  if (real != 0) return real;
+  cmz_vid x = convolution && blocks ? packed(m, n, o->x) : o->x;
+  cmz_vid inputs[4] = {x, w->values, w->sums, o->zero_point};
   return cmz_build_with(m, n, convolution ? "IntegerConv" : "IntegerMatMul", o->zero_point ? 4 : 3,
                         inputs, convolution ? node.attr_count : 0, node.attrs);
 }
@@ -207,7 +250,7 @@ static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution) {
   bool gemm = cmz_pass_is_op(&node, "Gemm");
   if (node.input_count < 2 || (gemm && !gemm_is_product(&node)) ||
       !dequantised_from(m, node.inputs[0], &x) || !dequantised_from(m, node.inputs[1], &w) ||
-      type_of(m, w.data)->rank < 2)
+      type_of(m, w.data)->rank < 2 || (convolution && !sums_channels(m, &node, w.data)))
     return CMZ_OK;
   operands o = {x.data, x.zero_point, w.data, w.zero_point,
                 gemm && cmz_node_int(&node, "transB", 0) != 0};

@@ -17,6 +17,7 @@ typedef struct cmz_cpu_row {
   uint16_t masked;           /* 1: cheap masked loads and stores */
   uint16_t int8_dot;         /* 0 none, 1: u8 x s8 pairs (maddubs), 2: u8 x s8 quads (VNNI) */
   uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
+  uint16_t saturating;       /* 1: vectors of floats become integers with saturation in one instruction */
   uint16_t rounding;         /* 1: instructions that round to whole numbers in every mode */
   uint32_t l1_bytes, l2_bytes;
   uint16_t threads;          /* above 0: a GPU, whose work-groups have this many threads; each computes grid tiles of its own, without vectors */

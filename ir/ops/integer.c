@@ -111,6 +111,22 @@ static cmz_status eval_matmul(cmz_eval *e, const cmz_node *n, const cmz_array *i
   return CMZ_OK;
 }
 
+/* ---- Pack: a copy that chooses its own layout ---- */
+
+static cmz_expr describe_pack(cmz_describe *d, const cmz_node *n, uint32_t output,
+                              const cmz_expr *idx) {
+  (void)n;
+  (void)output;
+  return cmz_describe_input(d, 0, idx);
+}
+
+static cmz_status eval_pack(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
+                            cmz_array *outputs) {
+  (void)e, (void)n;
+  outputs[0] = inputs[0];
+  return CMZ_OK;
+}
+
 #define ROW(text, kind)                                                                            \
   {                                                                                                \
     .domain = "cmz", .name = (text), .min_inputs = 3, .max_inputs = 4, .min_outputs = 1,           \
@@ -121,5 +137,16 @@ static cmz_status eval_matmul(cmz_eval *e, const cmz_node *n, const cmz_array *i
 const cmz_op cmz_ops_integer[] = {
     ROW("IntegerConv", conv),
     ROW("IntegerMatMul", matmul),
+    {.name = "Pack",
+     .domain = "cmz",
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_POINTWISE | CMZ_OP_CHEAP,
+     .infer = cmz_infer_unary,
+     .eval = eval_pack,
+     .describe = describe_pack},
     {.name = NULL},
 };
