@@ -435,6 +435,54 @@ static MlirValue emit_unary(emitter *e, const cmz_expr_node *n) {
 
 /* ---- SELECT ---- */
 
+/* Whether comparison or conjunction X of axes with constants holds somewhere: at their beginning.
+ */
+static bool holds_somewhere(emitter *e, cmz_expr x) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  int64_t low, high, bound;
+  if (n->op == CMZ_X_AND) return holds_somewhere(e, n->args[0]) && holds_somewhere(e, n->args[1]);
+  if (n->op != CMZ_X_LT || !cmz_emit_int(e, n->args[1], &bound)) return false;
+  cmz_emit_range(e, n->args[0], &low, &high);
+  return low != INT64_MIN && low < bound && !e->info[x].has_load;
+}
+
+/* Whether the loads below X need no guard by CONDITION, which holds somewhere: they do not depend
+ * on what it depends on, or stay inside of their operands all the same (the padding of a layout).
+ */
+static bool loads_anyway(emitter *e, cmz_expr x, const axis_set *condition, uint8_t *seen) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  if (!x || seen[x] || !e->info[x].has_load) return true;
+  seen[x] = 1;
+  bool depends = false;
+  for (size_t w = 0; w < CMZ_COUNT_OF(condition->words); w++)
+    depends |= (e->info[x].free.words[w] & condition->words[w]) != 0;
+  if (!depends) return true;
+  if (n->op == CMZ_X_LOAD) {
+    int64_t low, high, elements;
+    cmz_emit_range(e, n->args[0], &low, &high);
+    if (low < 0 || !cmz_emit_int(e, e->k->operands.data[n->i].elements, &elements) ||
+        high >= elements)
+      return false;
+  }
+  for (int i = 0; i < 3; i++)
+    if (!loads_anyway(e, n->args[i], condition, seen)) return false;
+  return true;
+}
+
+/* Computes the reductions below X that need no guard by CONDITION, before X is computed under it.
+ */
+static void reduce_before(emitter *e, cmz_expr x, cmz_expr condition) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  if (!x || e->failed || !e->info[x].has_reduce || n->op == CMZ_X_SELECT) return;
+  if (n->op != CMZ_X_REDUCE) {
+    for (int i = 0; i < 3; i++) reduce_before(e, n->args[i], condition);
+    return;
+  }
+  uint8_t *seen = cmz_arena_alloc(e->arena, e->k->exprs.count + 1);
+  if (!e->info[x].has_written_load && loads_anyway(e, n->args[0], &e->info[condition].free, seen))
+    cmz_emit_value(e, x);
+}
+
 static MlirValue emit_under_guard(emitter *e, cmz_expr x, MlirValue condition, uint32_t depth) {
   if (!e->info[x].has_load) return cmz_emit_value(e, x);
   bool was = e->guarded;
@@ -503,6 +551,8 @@ static MlirValue emit_select(emitter *e, const cmz_expr_node *n, uint32_t depth)
     MlirValue x = cmz_emit_value(e, n->args[1]), y = cmz_emit_value(e, n->args[2]);
     return e->failed ? x : cmz_b_select(b, p, x, y);
   }
+  if (!e->guarded && reduces && holds_somewhere(e, n->args[0]))
+    reduce_before(e, n->args[1], n->args[0]);
   MlirValue x = emit_under_guard(e, n->args[1], p, depth);
   if (e->failed) return x;
   MlirValue y = {NULL};
