@@ -10,6 +10,7 @@ const cmz_cpu_row cmz_wasm32_cpus[] = {
      .llvm_cpu = "generic",
      .llvm_features = "+simd128",
      .vector_bytes = 16,
+     .saturating = 1,
      .vector_registers = 16,
      .rounding = 1,
      .l1_bytes = 32 * 1024u,
