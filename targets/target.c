@@ -113,20 +113,16 @@ static const cmz_gpu_row *gpu_find(const char *name) {
 }
 
 static cmz_status fail_unknown(cmz_context *ctx, const char *option, const char *name) {
-  cmz_text list = {.arena = ctx->arena};
-  const cmz_cpu_row *cpu;
-  const cmz_os_row *os;
-  const cmz_gpu_row *gpu;
-  cmz_text_add(&list, "known CPUs: native");
-  for (uint32_t i = 0; (cpu = cmz_cpu_at(i)); i++) {
-    if (!cpu->threads) cmz_text_add(&list, " %s", cpu->name);
-  }
-  cmz_text_add(&list, "; GPUs:");
-  for (uint32_t i = 0; (gpu = cmz_gpu_at(i)); i++) cmz_text_add(&list, " %s", gpu->name);
-  cmz_text_add(&list, "; systems: native");
-  for (uint32_t i = 0; (os = cmz_os_at(i)); i++) cmz_text_add(&list, " %s", os->triple);
-  return cmz_fail_hint(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = option}, list.data,
+  return cmz_fail_hint(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = option},
+                       "cmzc --list-targets shows what there is",
                        "\"%s\" is not something that cmzc can compile for", name);
+}
+
+static cmz_status fail_mixed(cmz_context *ctx, const char *target) {
+  return cmz_fail_hint(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--target"},
+                       "several CPUs, or several GPUs of one kind, go into one file; compile once "
+                       "for each of the others",
+                       "one file is for one system: \"%s\"", target);
 }
 
 /* Puts ROW into the levels of OUT, more capable rows first. */
@@ -197,12 +193,30 @@ static cmz_status add_cpu_names(cmz_context *ctx, const char *option, const char
   return CMZ_OK;
 }
 
-/* A GPU with its host: --host, or this machine. Its levels stand in the row, best first. */
-static cmz_status parse_gpu(cmz_context *ctx, const cmz_gpu_row *gpu, const char *cpu,
-                            const char *host, cmz_target *out) {
+/* The levels of GPU beside those that OUT has, the newest first. */
+static cmz_status add_gpu(cmz_context *ctx, const cmz_gpu_row *gpu, cmz_target *out) {
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(gpu->levels) && gpu->levels[i]; i++) {
+    const cmz_cpu_row *row = cmz_cpu_find(gpu->levels[i]);
+    uint32_t at = 0;
+    while (at < out->level_count && out->levels[at]->features > row->features) at++;
+    if (at < out->level_count && out->levels[at] == row) continue;
+    if (out->level_count == CMZ_MAX_LEVELS)
+      return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--target"},
+                      "more than %d levels of GPUs in one file", CMZ_MAX_LEVELS);
+    memmove(&out->levels[at + 1], &out->levels[at],
+            (out->level_count - at) * sizeof out->levels[0]);
+    out->levels[at] = row;
+    out->level_count++;
+  }
+  return CMZ_OK;
+}
+
+/* GPUs of one kind with their host: --host, or this machine. */
+static cmz_status parse_gpus(cmz_context *ctx, const char *target, const char *cpu,
+                             const char *host, cmz_target *out) {
   if (cpu && *cpu) {
     return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--cpu"},
-                    "%s is a GPU: --cpu does not go with it", gpu->name);
+                    "%s is a GPU: --cpu does not go with it", target);
   }
   if (host && *host) {
     CMZ_TRY(os_find(ctx, host, &out->os));
@@ -213,18 +227,45 @@ static cmz_status parse_gpu(cmz_context *ctx, const cmz_gpu_row *gpu, const char
   }
   if (!out->os) out->os = os_of(CMZ_CPU_HOST_ARCH, HOST_SYSTEM);
   if (!out->os) out->os = cmz_os_at(0);
-  out->gpu = gpu;
-  out->kernel_os = gpu->kind == CMZ_GPU_VULKAN ? &cmz_vulkan_systems[0] : &cmz_cuda_systems[0];
-  for (uint32_t i = 0; i < CMZ_COUNT_OF(gpu->levels) && gpu->levels[i]; i++)
-    out->levels[out->level_count++] = cmz_cpu_find(gpu->levels[i]);
+  for (const char *list = target; *list; list += *list == ',') {
+    size_t length = strcspn(list, ",");
+    const char *name = cmz_arena_printf(ctx->arena, "%.*s", (int)length, list);
+    const cmz_gpu_row *gpu = gpu_find(name);
+    if (!gpu && parse_cpu(ctx, name)) return fail_mixed(ctx, target);
+    if (!gpu) return fail_unknown(ctx, "--target", name);
+    if (!out->gpu) out->gpu = gpu;
+    if (gpu->kind != out->gpu->kind) return fail_mixed(ctx, target);
+    CMZ_TRY(add_gpu(ctx, gpu, out));
+    list += length;
+  }
+  out->kernel_os = out->gpu->kind == CMZ_GPU_VULKAN ? &cmz_vulkan_systems[0] : &cmz_cuda_systems[0];
+  return CMZ_OK;
+}
+
+/* What the names in the list TARGET are. */
+static cmz_status count_names(cmz_context *ctx, const char *target, uint32_t *gpus,
+                              uint32_t *systems, uint32_t *names) {
+  *gpus = *systems = *names = 0;
+  for (const char *list = target; *list; list += *list == ',') {
+    size_t length = strcspn(list, ",");
+    const char *name = cmz_arena_printf(ctx->arena, "%.*s", (int)length, list);
+    const cmz_os_row *os = NULL;
+    CMZ_TRY(os_find(ctx, name, &os));
+    *gpus += gpu_find(name) != NULL;
+    *systems += os != NULL;
+    ++*names;
+    list += length;
+  }
   return CMZ_OK;
 }
 
 cmz_status cmz_target_parse(cmz_context *ctx, const char *target, const char *cpu, const char *host,
                             cmz_target *out) {
   memset(out, 0, sizeof *out);
-  const cmz_gpu_row *gpu = target ? gpu_find(target) : NULL;
-  if (gpu) return parse_gpu(ctx, gpu, cpu, host, out);
+  uint32_t gpus = 0, systems = 0, names = 0;
+  if (target) CMZ_TRY(count_names(ctx, target, &gpus, &systems, &names));
+  if (systems && names > 1) return fail_mixed(ctx, target);
+  if (gpus) return parse_gpus(ctx, target, cpu, host, out);
   if (host && *host) {
     return cmz_fail(ctx, CMZ_E_USAGE, (cmz_loc){.tensor = "--host"},
                     "only a GPU's model has a host side");

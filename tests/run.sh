@@ -95,11 +95,11 @@ models_checked() { # FLAGS… as check_models.py takes them
 }
 
 # One library of three levels; each that this machine has runs by itself. The second and third compile from the cache.
-models_at_levels() {
+models_at_levels() { # [--pin]
   local level p f s passed=0 failed=0 skipped=0 counts
   for level in x86-64-v2 x86-64-v3 x86-64-v4; do
     if ! machine_runs "$level"; then echo "skipped: $level: this machine cannot run it"; skipped=$((skipped + 1)); continue; fi
-    counts=$(LEVEL=$level models_checked --cflags "-O2 --cpu x86-64-v2,x86-64-v3,x86-64-v4 --cache-dir $WORK/cache" --runner "tests/at_level.sh $level" |
+    counts=$(LEVEL=$level models_checked "$@" --cflags "-O2 --cpu x86-64-v2,x86-64-v3,x86-64-v4 --cache-dir $WORK/cache" --runner "tests/at_level.sh $level" |
       tee /dev/stderr | tail -n 1)
     read -r p f s < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' <<<"$counts")
     passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))
@@ -140,6 +140,7 @@ if python_environment >"$WORK/venv.log" 2>&1; then
     part models models_checked --cflags "-O2 --cache-dir $WORK/cache"
     part models-pinned models_checked --pin --cflags "-O2 --cache-dir $WORK/cache"
     if [ "$ALL" = 1 ] || [ "$ONLY" = models-levels ]; then part models-levels models_at_levels; fi
+    if [ "$ALL" = 1 ] || [ "$ONLY" = models-levels-pinned ]; then part models-levels-pinned models_at_levels --pin; fi
   else
     skip models "no ../shared/models beside the checkout"
   fi

@@ -35,7 +35,7 @@ static void test_parse(void **state) {
   assert_int_equal(t.level_count, 1);
   assert_int_equal(t.levels[0]->features & ~cmz_cpu_detect(), 0);
   assert_int_equal(cmz_target_parse(ctx, "vax", NULL, NULL, &t), CMZ_E_USAGE);
-  assert_non_null(strstr(ctx->diagnostics.data[0].hint, "x86-64-v3"));
+  assert_non_null(strstr(ctx->diagnostics.data[0].hint, "--list-targets"));
   assert_int_equal(cmz_target_parse(ctx, NULL, "v3", NULL, &t), CMZ_E_USAGE);
   assert_int_equal(cmz_target_parse(ctx, "aarch64-linux-android24", NULL, NULL, &t), CMZ_OK);
   assert_string_equal(t.os->llvm_triple, "aarch64-unknown-linux-android24");
@@ -49,6 +49,16 @@ static void test_parse(void **state) {
   assert_non_null(t.gpu);
   assert_string_equal(t.levels[1]->name, "sm_80");
   assert_int_equal(cmz_target_parse(ctx, "sm_90", "x86-64-v3", NULL, &t), CMZ_E_USAGE);
+  assert_int_equal(cmz_target_parse(ctx, "sm_80,sm_90,sm_86", NULL, NULL, &t), CMZ_OK);
+  assert_int_equal(t.level_count, 3);
+  assert_string_equal(t.levels[0]->name, "sm_90");
+  assert_string_equal(t.levels[1]->name, "sm_86");
+  assert_string_equal(t.levels[2]->name, "sm_80");
+  static const char *const mixed[] = {
+      "sm_90,vulkan", "vulkan,native", "x86-64-v3,sm_90", "x86_64-linux-gnu,aarch64-linux-gnu", ",",
+      "sm_90,,sm_80"};
+  for (size_t i = 0; i < CMZ_COUNT_OF(mixed); i++)
+    assert_int_equal(cmz_target_parse(ctx, mixed[i], NULL, NULL, &t), CMZ_E_USAGE);
   assert_int_equal(cmz_target_parse(ctx, "x86-64-v3+sm_90", NULL, NULL, &t), CMZ_E_USAGE);
   cmz_context_destroy(ctx);
 }
