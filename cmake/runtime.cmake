@@ -15,9 +15,8 @@ file(GLOB CMZ_RUNTIME_HEADERS CONFIGURE_DEPENDS runtime/*.h)
 set(CMZ_BITCODE_LINUX x86_64=x86_64-linux-gnu=-fPIC aarch64=aarch64-linux-gnu=-fPIC riscv64=riscv64-linux-gnu=-fPIC)
 set(CMZ_BITCODE_OTHERS aarch64_darwin=arm64-apple-macos11=-fPIC x86_64_darwin=x86_64-apple-macos11=-fPIC
     aarch64_windows=aarch64-pc-windows-msvc x86_64_windows=x86_64-pc-windows-msvc wasm32=wasm32-unknown-unknown)
-set(CMZ_GPU_SOURCES ${CMAKE_SOURCE_DIR}/runtime/cuda.c ${CMAKE_SOURCE_DIR}/runtime/vulkan.c)
 set(CMZ_HOST_ONLY_SOURCES ${CMZ_RUNTIME_SOURCES})
-list(REMOVE_ITEM CMZ_HOST_ONLY_SOURCES ${CMZ_GPU_SOURCES})
+list(FILTER CMZ_HOST_ONLY_SOURCES EXCLUDE REGEX "/runtime/(cuda|vulkan)[a-z_]*\\.c$")
 
 # cmz_bitcode(NAME TRIPLE FLAGS SOURCES...) makes NAME.bc from C sources.
 function(cmz_bitcode name triple flags)

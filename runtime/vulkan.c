@@ -20,6 +20,7 @@ int cmz_vulkan_fail(cmz_model *m, cmz_device *d, vk_result code, const char *wha
 
 static int load_library(cmz_model *m, cmz_device *d) {
   d->library = dlopen("libvulkan.so.1", LAZY_LOCAL);
+  if (!d->library) d->library = dlopen("libvulkan.so", LAZY_LOCAL); /* Android's */
   if (!d->library)
     return cmz_fail_run(m, CMZ_UNAVAILABLE,
                         "no Vulkan loader: libvulkan.so.1 cannot be opened (%s); this model was "

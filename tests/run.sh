@@ -128,6 +128,7 @@ part cli tests/cli/run.sh "$BUILD" "$WORK/cli"
 part bad-input tests/cli/bad_input.sh "$BUILD" "$WORK/bad-input"
 part fuzz tests/fuzz/run.sh "$BUILD"
 part output tests/output/run.sh "$BUILD" "$WORK/output"
+part adding tests/adding/run.sh "$BUILD" "$WORK/adding"
 part formats tests/targets/formats.sh "$BUILD" "$WORK/formats"
 if python_environment >"$WORK/venv.log" 2>&1; then
   part compress tests/compress/run.sh "$BUILD" "$WORK/compress" "$SHARED/models"

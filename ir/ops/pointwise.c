@@ -1,6 +1,6 @@
 /* pointwise.c - functions of one number without attributes: Abs … Tanh.
  * In: nodes with one input. Out: types, reference values, expressions. Always holds: one row of
- * `rows` per operator, which the operator table names in the same spelling. */
+ * UNARY_OPS per operator, from which both tables below are made. */
 #include "ops.h"
 
 static double f_neg(double x) { return -x; }
@@ -49,42 +49,50 @@ typedef struct unary_row {
   cmz_expr (*build)(cmz_kernel *k, cmz_expr x);
 } unary_row;
 
-static const unary_row rows[] = {
-    {"Abs", CMZ_X_ABS, fabs, i_abs, NULL},
-    {"Neg", CMZ_X_NEG, f_neg, i_neg, NULL},
-    {"Sign", CMZ_X_SIGN, f_sign, i_sign, NULL},
-    {"Floor", CMZ_X_FLOOR, floor, i_same, NULL},
-    {"Ceil", CMZ_X_CEIL, ceil, i_same, NULL},
-    {"Round", CMZ_X_ROUND_EVEN, nearbyint, i_same, NULL},
-    {"Sqrt", CMZ_X_SQRT, sqrt, NULL, NULL},
-    {"Exp", CMZ_X_EXP, exp, NULL, NULL},
-    {"Log", CMZ_X_LOG, log, NULL, NULL},
-    {"Sin", CMZ_X_SIN, sin, NULL, NULL},
-    {"Cos", CMZ_X_COS, cos, NULL, NULL},
-    {"Tan", CMZ_X_TAN, tan, NULL, NULL},
-    {"Asin", CMZ_X_ASIN, asin, NULL, NULL},
-    {"Acos", CMZ_X_ACOS, acos, NULL, NULL},
-    {"Atan", CMZ_X_ATAN, atan, NULL, NULL},
-    {"Sinh", CMZ_X_SINH, sinh, NULL, NULL},
-    {"Cosh", CMZ_X_COSH, cosh, NULL, NULL},
-    {"Tanh", CMZ_X_TANH, tanh, NULL, NULL},
-    {"Asinh", CMZ_X_ASINH, asinh, NULL, NULL},
-    {"Acosh", CMZ_X_ACOSH, acosh, NULL, NULL},
-    {"Atanh", CMZ_X_ATANH, atanh, NULL, NULL},
-    {"Erf", CMZ_X_ERF, erf, NULL, NULL},
-    {"Sigmoid", CMZ_X_SIGMOID, f_sigmoid, NULL, NULL},
-    {"Reciprocal", CMZ_X_COUNT, f_reciprocal, NULL, x_reciprocal},
-    {"Relu", CMZ_X_COUNT, f_relu, i_relu, x_relu},
-    {"Softplus", CMZ_X_COUNT, f_softplus, NULL, x_softplus},
-    {"Softsign", CMZ_X_COUNT, f_softsign, NULL, x_softsign},
-    {"Mish", CMZ_X_COUNT, f_mish, NULL, x_mish},
-    {"HardSwish", CMZ_X_COUNT, f_hard_swish, NULL, x_hard_swish},
-};
+/* One row an operator: name, what computes its elements (CMZ_X_COUNT: the builder at the end), the
+ * reference for floats and for integers (NULL: floats only), the builder or NULL, flags, and
+ * attributes that models may give it. */
+/* clang-format off */
+#define UNARY_OPS(X) \
+  X("Abs", CMZ_X_ABS, fabs, i_abs, NULL, CMZ_OP_CHEAP, INPUTS_CONSUMED) \
+  X("Neg", CMZ_X_NEG, f_neg, i_neg, NULL, CMZ_OP_CHEAP, INPUTS_CONSUMED) \
+  X("Sign", CMZ_X_SIGN, f_sign, i_sign, NULL, CMZ_OP_CHEAP) \
+  X("Floor", CMZ_X_FLOOR, floor, i_same, NULL, CMZ_OP_CHEAP, INPUTS_CONSUMED) \
+  X("Ceil", CMZ_X_CEIL, ceil, i_same, NULL, CMZ_OP_CHEAP, INPUTS_CONSUMED) \
+  X("Round", CMZ_X_ROUND_EVEN, nearbyint, i_same, NULL, CMZ_OP_CHEAP) \
+  X("Sqrt", CMZ_X_SQRT, sqrt, NULL, NULL, 0, INPUTS_CONSUMED) \
+  X("Exp", CMZ_X_EXP, exp, NULL, NULL, 0, INPUTS_CONSUMED) \
+  X("Log", CMZ_X_LOG, log, NULL, NULL, 0, INPUTS_CONSUMED) \
+  X("Sin", CMZ_X_SIN, sin, NULL, NULL, 0) \
+  X("Cos", CMZ_X_COS, cos, NULL, NULL, 0) \
+  X("Tan", CMZ_X_TAN, tan, NULL, NULL, 0) \
+  X("Asin", CMZ_X_ASIN, asin, NULL, NULL, 0) \
+  X("Acos", CMZ_X_ACOS, acos, NULL, NULL, 0) \
+  X("Atan", CMZ_X_ATAN, atan, NULL, NULL, 0) \
+  X("Sinh", CMZ_X_SINH, sinh, NULL, NULL, 0) \
+  X("Cosh", CMZ_X_COSH, cosh, NULL, NULL, 0) \
+  X("Tanh", CMZ_X_TANH, tanh, NULL, NULL, 0, INPUTS_CONSUMED) \
+  X("Asinh", CMZ_X_ASINH, asinh, NULL, NULL, 0) \
+  X("Acosh", CMZ_X_ACOSH, acosh, NULL, NULL, 0) \
+  X("Atanh", CMZ_X_ATANH, atanh, NULL, NULL, 0) \
+  X("Erf", CMZ_X_ERF, erf, NULL, NULL, 0) \
+  X("Sigmoid", CMZ_X_SIGMOID, f_sigmoid, NULL, NULL, 0, INPUTS_CONSUMED) \
+  X("Reciprocal", CMZ_X_COUNT, f_reciprocal, NULL, x_reciprocal, 0, INPUTS_CONSUMED) \
+  X("Relu", CMZ_X_COUNT, f_relu, i_relu, x_relu, CMZ_OP_CHEAP, INPUTS_CONSUMED) \
+  X("Softplus", CMZ_X_COUNT, f_softplus, NULL, x_softplus, 0) \
+  X("Softsign", CMZ_X_COUNT, f_softsign, NULL, x_softsign, 0) \
+  X("Mish", CMZ_X_COUNT, f_mish, NULL, x_mish, 0) \
+  X("HardSwish", CMZ_X_COUNT, f_hard_swish, NULL, x_hard_swish, CMZ_OP_CHEAP)
+/* clang-format on */
+#define INPUTS_CONSUMED .attributes = "consumed_inputs:I<6"
+
+#define BEHAVIOUR(NAME, OP, F, I, BUILD, ...) {NAME, OP, F, I, BUILD},
+static const unary_row rows[] = {UNARY_OPS(BEHAVIOUR)};
 
 static const unary_row *row_of(const cmz_node *n) {
   for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++)
     if (!strcmp(rows[i].name, n->op->name)) return &rows[i];
-  return &rows[0]; /* not reached: the table below has the same names */
+  return &rows[0]; /* not reached: both tables have the same names */
 }
 
 static cmz_scalar scalar_unary(const cmz_scalar_call *call, const cmz_scalar *args) {
@@ -144,42 +152,18 @@ static cmz_expr describe_unary(cmz_describe *d, const cmz_node *n, uint32_t outp
   return row->build ? row->build(k, x) : cmz_x1(k, row->op, x);
 }
 
-#define UNARY(NAME, FLAGS, ...)                                                                    \
-  {                                                                                                \
-    .domain = "", .name = NAME, .min_inputs = 1, .max_inputs = 1, .min_outputs = 1,                \
-    .max_outputs = 1, .since = 1, .flags = CMZ_OP_POINTWISE | (FLAGS), .infer = infer_unary,       \
-    .eval = eval_unary, .describe = describe_unary, ##__VA_ARGS__                                  \
-  }
+#define OPERATOR(NAME, OP, F, I, BUILD, FLAGS, ...)                                                \
+  {.domain = "",                                                                                   \
+   .name = NAME,                                                                                   \
+   .min_inputs = 1,                                                                                \
+   .max_inputs = 1,                                                                                \
+   .min_outputs = 1,                                                                               \
+   .max_outputs = 1,                                                                               \
+   .since = 1,                                                                                     \
+   .flags = CMZ_OP_POINTWISE | (FLAGS),                                                            \
+   .infer = infer_unary,                                                                           \
+   .eval = eval_unary,                                                                             \
+   .describe = describe_unary,                                                                     \
+   ##__VA_ARGS__},
 
-const cmz_op cmz_ops_pointwise[] = {
-    UNARY("Abs", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
-    UNARY("Neg", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
-    UNARY("Sign", CMZ_OP_CHEAP),
-    UNARY("Floor", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
-    UNARY("Ceil", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
-    UNARY("Round", CMZ_OP_CHEAP),
-    UNARY("Sqrt", 0, .attributes = "consumed_inputs:I<6"),
-    UNARY("Exp", 0, .attributes = "consumed_inputs:I<6"),
-    UNARY("Log", 0, .attributes = "consumed_inputs:I<6"),
-    UNARY("Sin", 0),
-    UNARY("Cos", 0),
-    UNARY("Tan", 0),
-    UNARY("Asin", 0),
-    UNARY("Acos", 0),
-    UNARY("Atan", 0),
-    UNARY("Sinh", 0),
-    UNARY("Cosh", 0),
-    UNARY("Tanh", 0, .attributes = "consumed_inputs:I<6"),
-    UNARY("Asinh", 0),
-    UNARY("Acosh", 0),
-    UNARY("Atanh", 0),
-    UNARY("Erf", 0),
-    UNARY("Sigmoid", 0, .attributes = "consumed_inputs:I<6"),
-    UNARY("Reciprocal", 0, .attributes = "consumed_inputs:I<6"),
-    UNARY("Relu", CMZ_OP_CHEAP, .attributes = "consumed_inputs:I<6"),
-    UNARY("Softplus", 0),
-    UNARY("Softsign", 0),
-    UNARY("Mish", 0),
-    UNARY("HardSwish", CMZ_OP_CHEAP),
-    {.name = NULL},
-};
+const cmz_op cmz_ops_pointwise[] = {UNARY_OPS(OPERATOR){.name = NULL}};

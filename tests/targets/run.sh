@@ -27,6 +27,12 @@ for arch in aarch64 x86_64; do
   done
   check "$arch Android has both hash tables" sh -c "readelf -dW digits-$arch.so | grep -q '(HASH)' && readelf -dW digits-$arch.so | grep -q '(GNU_HASH)'"
 done
+# Weights beside the library, and a GPU's host side, take more of the system.
+check "aarch64 Android with weights beside it is made" compile --target aarch64-linux-android24 --weights external -o beside.so
+check "aarch64 Android with weights beside it uses names of API 21 only" only_old_names beside.so
+check "aarch64 Android as Vulkan's host is made" compile --target vulkan1.1 --host aarch64-linux-android24 -o vulkan-host.so
+check "aarch64 Android as Vulkan's host needs bionic's libraries only" needs_only_bionic vulkan-host.so
+check "aarch64 Android as Vulkan's host uses names of API 21 only" only_old_names vulkan-host.so
 refused() { ! compile --target aarch64-linux-android20 -o old.so 2>refused.log && grep -q 'least version.*21' refused.log && [ ! -e old.so ]; }
 check "Android before API 21 is refused" refused
 other_arch() { ! compile --target aarch64-linux-gnu --cpu x86-64-v3 -o wrong.so 2>refused.log && grep -q 'not a CPU of' refused.log; }
@@ -87,6 +93,9 @@ else skip "a CPU that lacks the level is told so" "no qemu-aarch64-static or no 
 CASES=$BUILD/test-work/onnx-cases
 export_cases() { [ -e "$CASES/.done" ] || { "$BUILD/venv/bin/python" "$ROOT/tests/onnx/export_cases.py" "$CASES" && touch "$CASES/.done"; }; }
 build_judge() { aarch64-linux-gnu-gcc -std=gnu11 -O1 "$ROOT"/tests/onnx/{judge_cases,judge,cases}.c "$ROOT/ir/dtype.c" -o judge_cases -ldl -lm; }
+old_names_of() { # NODE TEST
+  "$CMZC" "$CASES/node.test_$1/model.onnx" --cache-dir "$CACHE" --target aarch64-linux-android24 -o node.so && only_old_names node.so
+}
 # STEP PATTERN: every STEPth of the cases that must pass on this machine and match; all of them with ALL=1.
 choose() { grep -E "$2" "$ROOT/tests/onnx/passing.txt" | awk -v step="$([ "${ALL:-0}" = 1 ] && echo 1 || echo "$1")" '(NR - 1) % step == 0'; }
 node_tests() { # LEVEL CPU STEP PATTERN
@@ -113,6 +122,9 @@ elif ! command -v aarch64-linux-gnu-gcc >/dev/null; then skip "node tests on aar
 elif ! export_cases >export.log 2>&1; then skip "node tests on aarch64" "PyPI's onnx is not there to export its cases"
 else
   check "the judge of node tests builds for aarch64" build_judge
+  for name in string_concat regex_full_match_basic top_k nonmaxsuppression_suppress_by_IOU sequence_insert_at_back unique_sorted_without_axis; do
+    check "$name for Android uses names of API 21 only" old_names_of "$name"
+  done
   node_tests armv8-a cortex-a53 12 .
   node_tests armv8.2-a+dotprod cortex-a76 12 "$MATRICES"
   node_tests armv8.6-a+i8mm+bf16 max 12 "$MATRICES"
@@ -120,7 +132,7 @@ fi
 
 # ---- real models ----
 models() { # LEVEL CPU [--only LIST]
-  check_models " at $1" "--target aarch64-linux-gnu --cpu $1" --exe --runner "qemu-aarch64-static -cpu $2 -L $ARM" "${@:3}"
+  check_models " at $1 on $2" "--target aarch64-linux-gnu --cpu $1" --exe --runner "qemu-aarch64-static -cpu $2 -L $ARM" "${@:3}"
 }
 if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $ARM ]; then skip "models on aarch64" "no qemu-aarch64-static or no $ARM"
 elif [ ! -d "$SHARED/models" ]; then skip "models on aarch64" "no ../shared/models beside the checkout"
@@ -128,8 +140,16 @@ elif [ "${ALL:-0}" = 1 ]; then
   models armv8-a cortex-a53
   models armv8.2-a+dotprod cortex-a76
   models armv8.6-a+i8mm+bf16 max
-else
+else # one library of three levels, on a machine for each
   models $ARM_LEVELS max --only micro-kws-fp32,micro-kws-qdq,micro-kws-qop,rl-go1,silero-vad-16k,dnsmos-p808,nnsplit-en
+  models $ARM_LEVELS cortex-a53 --only micro-kws-fp32,micro-kws-qdq,rl-go1,silero-vad-16k
+  models $ARM_LEVELS cortex-a76 --only micro-kws-fp32,micro-kws-qdq,rl-go1,silero-vad-16k
+fi
+if ! command -v qemu-riscv64-static >/dev/null || [ ! -d $RISCV ]; then skip "models on riscv64" "no qemu-riscv64-static or no $RISCV"
+elif [ ! -d "$SHARED/models" ]; then skip "models on riscv64" "no ../shared/models beside the checkout"
+else
+  check_models " on rv64gcv" "--target riscv64-linux-gnu --cpu rv64gcv" --exe --runner "qemu-riscv64-static -cpu rv64,v=true,vext_spec=v1.0 -L $RISCV" \
+    --only micro-kws-fp32,micro-kws-qdq,rl-go1
 fi
 
 finish
