@@ -8,6 +8,8 @@
 #define FUSE_MAX_OPERANDS 12 /* loads of one kernel, beyond what its own root needs */
 #define FUSE_MAX_COPIES 3    /* kernels into which one cheap value is computed again */
 #define FUSE_EPILOGUE_DEPTH 12
+#define FUSE_BESIDE_PRODUCT                                                                        \
+  24.0                       /* element costs beside a contraction: its register tile copies them */
 #define FUSE_CHEAP_RATIO 4.0 /* how often a cheap element may be computed again */
 
 /* Where a node is computed. */
@@ -27,6 +29,7 @@ typedef struct fuser {
   place *places;        /* by nid */
   uint32_t *operands;   /* by root: loads so far */
   uint8_t *heavy_flags; /* by root: CONTRACTION and REDUCTION inside */
+  double *beside; /* by root: element costs of what does not continue a contraction or reduction */
 } fuser;
 
 enum { HAS_REDUCTION = 1, HAS_CONTRACTION = 2 };
@@ -58,6 +61,17 @@ static double element_cost(const cmz_node *n) {
   if (n->op->flags & (CMZ_OP_MOVEMENT | CMZ_OP_VIEW)) return 0.5;
   if (n->op->flags & CMZ_OP_CHEAP) return 1;
   return 8;
+}
+
+/* The same for each vector of a register tile: of 64-bit numbers there are two, and what is read
+ * from anywhere is read lane by lane. */
+static double copied_cost(const cmz_module *m, const cmz_node *n) {
+  cmz_vid v = cmz_node_output(n, 0);
+  size_t bytes = 0;
+  bool wide = v != 0 && cmz_dtype_bytes(cmz_value_get(m, v)->type.dtype, 1, &bytes) && bytes == 8;
+  bool anywhere = cmz_pass_is_op(n, "Gather") || cmz_pass_is_op(n, "GatherElements") ||
+                  cmz_pass_is_op(n, "GatherND");
+  return anywhere ? FUSE_BESIDE_PRODUCT : element_cost(n) * (wide ? 2 : 1);
 }
 
 static uint8_t heavy_flags(const cmz_node *n) {
@@ -223,14 +237,19 @@ static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
   uint8_t flags = f->heavy_flags[sum->root];
   switch (heavy_flags(p)) {
   case HAS_CONTRACTION:
-    return sum->same_root && sum->identity && p->output_count == 1 && flags == 0;
+    return sum->same_root && sum->identity && p->output_count == 1 && flags == 0 &&
+           f->beside[sum->root] <= FUSE_BESIDE_PRODUCT;
   case HAS_REDUCTION: /* several, as in a normalisation, each computed once */
     if (!sum->identity && !plain_output(f, sum->root)) return false;
     return sum->same_root && sum->prefix && p->output_count == 1 && !(flags & HAS_CONTRACTION);
   default:
     break;
   }
-  if (!sum->identity && continues_heavy(f, p, FUSE_EPILOGUE_DEPTH)) return false;
+  bool continues = continues_heavy(f, p, FUSE_EPILOGUE_DEPTH);
+  if (!sum->identity && continues) return false;
+  if (!continues && (flags & HAS_CONTRACTION) &&
+      f->beside[sum->root] + copied_cost(f->m, p) > FUSE_BESIDE_PRODUCT)
+    return false;
   if (sum->same_root && sum->prefix) return true; /* equal expressions are computed once */
   if (uses > FUSE_MAX_COPIES) return false;
   double elements = 0;
@@ -267,6 +286,8 @@ static void fuse_node(fuser *f, cmz_nid n, const use_summary *sum) {
   uint32_t loads = input_loads(node);
   f->operands[sum->root] += loads > 0 ? loads - 1 : 0;
   f->heavy_flags[sum->root] |= heavy_flags(node);
+  if (heavy_flags(node) == 0 && !continues_heavy(f, node, FUSE_EPILOGUE_DEPTH))
+    f->beside[sum->root] += copied_cost(f->m, node);
 }
 
 static void fuse_graph(fuser *f, cmz_gid g) {
@@ -303,6 +324,7 @@ cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m) {
   f.places = CMZ_NEW_ARRAY(arena, place, m->nodes.count);
   f.operands = CMZ_NEW_ARRAY(arena, uint32_t, m->nodes.count);
   f.heavy_flags = CMZ_NEW_ARRAY(arena, uint8_t, m->nodes.count);
+  f.beside = CMZ_NEW_ARRAY(arena, double, m->nodes.count);
   uint32_t symbols = cmz_dim_symbol_count(m->dims);
   for (uint32_t i = 0; i < symbols; i++) {
     const cmz_symbol *s = cmz_dim_symbol_at(m->dims, i);

@@ -73,6 +73,28 @@ static void test_all(void **state) {
   closedir(dir);
 }
 
+/* What is read from anywhere is not copied into every vector of a product's register tile. */
+static void test_beside_product(void **state) {
+  (void)state;
+  cmz_context *ctx = cmz_context_create(NULL);
+  jmp_buf out_of_memory;
+  ctx->out_of_memory = &out_of_memory;
+  assert_int_equal(setjmp(out_of_memory), 0);
+  const char *path = CMZ_TESTS_DIR "/golden/fuse_beside_product.cmz";
+  cmz_module *m = parse(ctx, path);
+  cmz_target target;
+  ok(ctx, cmz_target_parse(ctx, NULL, "x86-64-v3", NULL, &target), path, "target");
+  cmz_pass_run run = {.optimise = 2, .target = &target};
+  ok(ctx, cmz_passes_run(&run, m), path, "passes");
+  for (cmz_vid v = 1; v < m->values.count; v++) {
+    const char *name = cmz_value_get(m, v)->name;
+    if (name == NULL) continue;
+    if (strcmp(name, "bias") == 0) assert_false(run.fused[v]);
+    if (strcmp(name, "p") == 0) assert_true(run.fused[v]);
+  }
+  cmz_context_destroy(ctx);
+}
+
 /* A name that no pass has is refused before anything runs. */
 static void test_unknown_pass(void **state) {
   (void)state;
@@ -88,6 +110,7 @@ static void test_unknown_pass(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_all),
+                                     cmocka_unit_test(test_beside_product),
                                      cmocka_unit_test(test_unknown_pass)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
