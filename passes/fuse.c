@@ -71,7 +71,7 @@ static double copied_cost(const cmz_module *m, const cmz_node *n) {
   bool wide = v != 0 && cmz_dtype_bytes(cmz_value_get(m, v)->type.dtype, 1, &bytes) && bytes == 8;
   bool anywhere = cmz_pass_is_op(n, "Gather") || cmz_pass_is_op(n, "GatherElements") ||
                   cmz_pass_is_op(n, "GatherND");
-  return anywhere ? FUSE_BESIDE_PRODUCT : element_cost(n) * (wide ? 2 : 1);
+  return anywhere ? 2 * FUSE_BESIDE_PRODUCT : element_cost(n) * (wide ? 2 : 1);
 }
 
 static uint8_t heavy_flags(const cmz_node *n) {

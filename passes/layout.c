@@ -11,7 +11,8 @@
   1.6 /* padded channels over channels: beyond that a plain layout is better                       \
        */
 
-#define FEWEST_LANES 8 /* channels that are worth computing side by side */
+#define FEWEST_GROUPED 4 /* output channels of a group, below which lanes gather too much */
+#define FEWEST_LANES 8   /* channels that are worth computing side by side */
 
 typedef enum liking {
   DISLIKES, /* reads or writes plain rows only: views, matrix products, transposes … */
@@ -73,12 +74,23 @@ static bool is_depthwise(const chooser *c, const cmz_node *n) {
          in == out;
 }
 
+/* Several groups of several channels each: lanes of a block belong to one group, or to whole ones.
+ */
+static bool fits_groups(const chooser *c, const cmz_node *n) {
+  const cmz_type *w = type_of(c, n->inputs[1]);
+  int64_t out, group = cmz_node_int(n, "group", 1);
+  if (!cmz_dim_is_const(c->m->dims, w->shape[0], &out) || out % group != 0) return false;
+  out /= group;
+  return out % BLOCK == 0 || (out >= FEWEST_GROUPED && BLOCK % out == 0);
+}
+
 static bool wants_blocks(const chooser *c, const cmz_node *n) {
   static const char *const names[] = {"Conv", "ConvTranspose", NULL};
   bool bytes = is_integer(n, "IntegerConv");
   if ((!bytes && !in_list(n, names)) || !is_weight(c, cmz_node_input(n, 1))) return false;
   bool transposed = !bytes && n->op->name[4] != '\0';
-  return cmz_node_int(n, "group", 1) == 1 || (!transposed && is_depthwise(c, n));
+  return cmz_node_int(n, "group", 1) == 1 || (!transposed && is_depthwise(c, n)) ||
+         (!transposed && !bytes && fits_groups(c, n));
 }
 
 /* Concat of blocks is blocks when every part but the last fills its blocks. */
