@@ -156,6 +156,17 @@ static cmz_vid conv(cmz_vid x, cmz_vid w, cmz_vid bias, int64_t pad, int64_t str
   set_int("group", group);
   return y;
 }
+/* A block of outputs lies within one group, or holds several. */
+static void conv_group_blocks(void) {
+  lay(conv(lay(f32(SHAPE(1, 48, 6, 5)), BLOCKED), lay(f32(SHAPE(32, 24, 3, 3)), WEIGHT_OUT),
+           f32(SHAPE(32)), 1, 1, 1, 2),
+      BLOCKED);
+}
+static void conv_groups_in_block(void) {
+  lay(conv(lay(f32(SHAPE(1, 32, 6, 5)), BLOCKED), lay(f32(SHAPE(32, 8, 3, 3)), WEIGHT_OUT), 0, 1, 2,
+           1, 4),
+      BLOCKED);
+}
 
 static void conv_plain(void) {
   conv(f32(SHAPE(2, 3, 9, 11)), f32(SHAPE(5, 3, 3, 3)), f32(SHAPE(5)), 1, 1, 1, 1);
@@ -384,6 +395,8 @@ static const kernel_case KERNEL_CASES[] = {
     CASE(transpose),
     CASE(broadcasts),
     CASE(slice_pad),
+    CASE(conv_group_blocks),
+    CASE(conv_groups_in_block),
     CASE(gather_rows),
     CASE(gather_padded),
     CASE(bool_ops),
