@@ -25,6 +25,13 @@ typedef struct reduction {
   emit_quad quad;
   cmz_expr guard;   /* of a factor that is something else outside of it (0: none); then */
   guard_list skips; /* its conjuncts; else those without which there is nothing to add */
+  uint32_t chain;   /* iterations of an axis that are summed up by themselves; 0: all */
+  uint32_t chained; /* that axis's place among AXES */
+  /* With WINDOWED only LENGTH iterations of the chained axis, from BASE (within [0, limit)), or
+   * from the constant FIRST when BASE is null. */
+  bool windowed;
+  MlirValue base;
+  int64_t first, length, limit;
 } reduction;
 
 static bool is_float(cmz_dtype t) { return t == CMZ_F32 || t == CMZ_F64; }
@@ -118,6 +125,8 @@ static void choose_instance(emitter *e, const reduction *r, uint32_t instance) {
 /* acc + x * y with one rounding, when the body of a sum is a product. */
 static bool accumulate_product(emitter *e, const reduction *r, MlirValue *acc) {
   const cmz_expr_node *body = &e->k->exprs.data[r->node->args[0]];
+  while (body->op == CMZ_X_SELECT && cmz_emit_is_true(e, body->args[0]))
+    body = &e->k->exprs.data[body->args[1]];
   if (r->op != CMZ_REDUCE_SUM || body->op != CMZ_X_MUL || !is_float((cmz_dtype)body->dtype))
     return false;
   MlirValue x = cmz_emit_value(e, body->args[0]);
@@ -346,49 +355,69 @@ static void add_chain(emitter *e, const reduction *r, MlirValue *accs, const Mli
     accs[i] = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, accs[i], parts[i]);
 }
 
+/* The chained axis at its place in the nest: the iterations of one chain. */
+static void reduce_window(emitter *e, const reduction *r, MlirValue *accs, uint32_t unroll) {
+  uint32_t position = r->chained;
+  if (mlirValueIsNull(r->base)) {
+    reduce_constant(e, r, position, accs, r->first, r->first + r->length, unroll, 1);
+    return;
+  }
+  while (r->length % unroll) unroll--;
+  if (r->length == unroll) {
+    axis_state *a = cmz_emit_bind(e, r->axes[position], r->base, 0, 1, 1);
+    a->limited = true;
+    a->base_low = 0;
+    a->base_high = r->limit - r->length;
+    reduce_steps(e, r, position, accs, unroll);
+  } else {
+    MlirValue end = cmz_b_add(&e->b, r->base, cmz_b_i64(&e->b, r->length));
+    reduce_loop(e, r, position, accs, r->base, end, unroll, 1, (int64_t[]){0, r->limit});
+  }
+}
+
 /* One chain of COUNT iterations from FIRST, by itself. */
 static void reduce_chain(emitter *e, const reduction *r, MlirValue *accs, int64_t first,
-                         int64_t count, uint32_t unroll) {
+                         int64_t count) {
   MlirValue *parts = CMZ_NEW_ARRAY(e->arena, MlirValue, r->count);
+  reduction window = *r;
+  window.windowed = true;
+  window.first = first;
+  window.length = count;
   initial_values(e, r, parts);
-  reduce_constant(e, r, 0, parts, first, first + count, unroll, 1);
+  reduce_axis(e, &window, 0, parts);
   add_chain(e, r, accs, parts);
 }
 
-/* The outermost axis in chains of COUNT iterations: each starts from nothing and is added to the
- * sum of those before it. */
-static void reduce_chains(emitter *e, const reduction *r, MlirValue *accs, int64_t extent,
-                          uint32_t count, uint32_t unroll) {
+/* Chains of the chained axis, outside of all loops of the sum: each starts from nothing and is
+ * added to the sum of those before it. */
+static void reduce_chains(emitter *e, const reduction *r, MlirValue *accs) {
   cmz_builder *b = &e->b;
+  int64_t extent = 0, count = r->chain;
+  cmz_emit_extent(e, r->axes[r->chained], &extent);
   int64_t main = extent / count * count;
-  while (count % unroll) unroll--;
   if (main > count) {
     cmz_b_loop loop;
     MlirValue *initial = cmz_arena_copy(e->arena, accs, r->count * sizeof *accs);
     MlirValue *parts = CMZ_NEW_ARRAY(e->arena, MlirValue, r->count);
+    reduction window = *r;
     initial_values(e, r, parts);
     cmz_b_loop_open(b, e->arena, initial, r->count, &loop);
     memcpy(accs, loop.carried, r->count * sizeof *accs);
     cmz_emit_push(e, loop.body);
-    if (count == unroll) {
-      axis_state *a = cmz_emit_bind(e, r->axes[0], loop.index, 0, 1, 1);
-      a->limited = true;
-      a->base_low = 0;
-      a->base_high = main - count;
-      reduce_steps(e, r, 0, parts, count);
-    } else {
-      MlirValue end = cmz_b_add(b, loop.index, cmz_b_i64(b, count));
-      reduce_loop(e, r, 0, parts, loop.index, end, unroll, 1, (int64_t[]){0, main});
-    }
+    window.windowed = true;
+    window.base = loop.index;
+    window.length = count;
+    window.limit = main;
+    reduce_axis(e, &window, 0, parts);
     add_chain(e, r, accs, parts);
     cmz_emit_pop(e);
     if (e->failed) return;
     cmz_b_loop_close(b, &loop, cmz_b_i64(b, 0), cmz_b_i64(b, main), cmz_b_i64(b, count), initial,
                      r->count, accs);
   } else {
-    reduce_chain(e, r, accs, 0, main, unroll);
+    reduce_chain(e, r, accs, 0, main);
   }
-  if (main < extent && !e->failed) reduce_chain(e, r, accs, main, extent - main, unroll);
+  if (main < extent && !e->failed) reduce_chain(e, r, accs, main, extent - main);
 }
 
 static void reduce_dynamic(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
@@ -459,10 +488,7 @@ static void reduce_axis(emitter *e, const reduction *r, uint32_t position, MlirV
   int64_t extent;
   if (cmz_emit_extent(e, axis, &extent)) {
     if (extent <= 8 && lanes == 1 && decides_instances(e, r, axis)) unroll = (uint32_t)extent;
-    uint32_t chain = e->k->axes.data[axis].chain;
-    if (chain != 0 && chain < extent && position == 0 && lanes == 1 && r->op == CMZ_REDUCE_SUM &&
-        is_float((cmz_dtype)r->node->dtype))
-      reduce_chains(e, r, accs, extent, chain, unroll);
+    if (r->windowed && position == r->chained) reduce_window(e, r, accs, unroll);
     else reduce_constant(e, r, position, accs, 0, extent, unroll, lanes);
   } else {
     MlirValue v = cmz_emit_value(e, e->k->axes.data[axis].extent);
@@ -490,6 +516,21 @@ static bool contiguous(emitter *e, cmz_expr x, uint32_t axis, bool *found) {
   return true;
 }
 
+#define SHORT_CHAIN 64 /* terms: not worth lanes of its own */
+
+/* Whether the description gives the order of the sum, and of how many terms it is if known. */
+static bool is_chained(emitter *e, const reduction *r, int64_t *terms) {
+  bool chained = false;
+  *terms = 1;
+  for (uint32_t i = 0; i < r->axis_count; i++) {
+    int64_t extent;
+    chained |= e->k->axes.data[r->axes[i]].chain != 0;
+    if (!cmz_emit_extent(e, r->axes[i], &extent) || !cmz_mul_i64(*terms, extent, terms))
+      *terms = INT64_MAX;
+  }
+  return chained && r->op == CMZ_REDUCE_SUM && is_float((cmz_dtype)r->node->dtype);
+}
+
 static void choose_lanes(emitter *e, reduction *r) {
   uint32_t inner = r->axes[r->axis_count - 1];
   uint32_t bytes = cmz_b_bits(cmz_emit_type(e, r->expr)) / 8;
@@ -497,7 +538,9 @@ static void choose_lanes(emitter *e, reduction *r) {
   bool found = false;
   int64_t extent;
   r->lanes = r->copies = 1;
-  if (r->argument) return;
+  int64_t terms;
+  bool chained = is_chained(e, r, &terms);
+  if (r->argument || (chained && terms <= SHORT_CHAIN)) return;
   if (bytes == 8 && lanes > 1) lanes /= 2;
   bool known = cmz_emit_extent(e, inner, &extent);
   if (lanes > 1 && r->node->dtype != CMZ_BOOL && e->lane < 0 && !cmz_emit_uses_vector(e, r->expr) &&
@@ -511,7 +554,7 @@ static void choose_lanes(emitter *e, reduction *r) {
   /* Few accumulators would wait for each other: several per instance. The whole register tile
    * decides, not what is left of it in a tail: an element's sum does not depend on its place. */
   uint32_t steps = CMZ_MAX(e->s->axes[inner].unroll, 1);
-  if (tile_instances(e, r) * 2 <= 8 && is_float((cmz_dtype)r->node->dtype))
+  if (!chained && tile_instances(e, r) * 2 <= 8 && is_float((cmz_dtype)r->node->dtype))
     r->copies = CMZ_MIN(steps, 8 / tile_instances(e, r));
 }
 
@@ -564,11 +607,108 @@ static void finish(emitter *e, const reduction *r, MlirValue *accs) {
     for (uint32_t c = 1; c < r->copies; c++)
       v = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, v, accs[c * r->instances + i]);
     if (r->lanes > 1) v = horizontal(e, r, v);
+    choose_instance(e, r, i);
+    if (r->node->args[1] && r->chain == 0)
+      v = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, v,
+                           cmz_emit_value(e, r->node->args[1]));
+    if (e->failed) return;
     if (r->argument) /* -1 while nothing has been seen: of nothing, the position is 0 */
       v = cmz_b_max(&e->b, v, cmz_b_int(&e->b, cmz_b_type(v), 0), true);
-    choose_instance(e, r, i);
     cmz_emit_remember(e, cmz_emit_key(e, r->expr), e->depth, v);
   }
+}
+
+/* Which axis's iterations are summed up in chains, and how many make one; 0: none's. */
+static uint32_t chain_of(emitter *e, const reduction *r, uint32_t *position) {
+  if (r->op != CMZ_REDUCE_SUM || !is_float((cmz_dtype)r->node->dtype)) return 0;
+  for (uint32_t i = 0; i < r->axis_count; i++) {
+    uint32_t chain = e->k->axes.data[r->axes[i]].chain;
+    int64_t extent;
+    bool in_lanes = i + 1 == r->axis_count && r->lanes > 1;
+    if (chain == 0 || in_lanes || !cmz_emit_extent(e, r->axes[i], &extent) || chain >= extent)
+      continue;
+    *position = i;
+    return chain;
+  }
+  return 0;
+}
+
+/* The first copy of each instance's accumulators from where the sum starts: the first chain is
+ * added to it. A single chain needs it only at its end. */
+static void start_sum(emitter *e, const reduction *r, MlirValue *accs) {
+  for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
+    choose_instance(e, r, i);
+    MlirValue v = cmz_emit_value(e, r->node->args[1]);
+    if (!e->failed) accs[i] = cmz_b_broadcast(&e->b, v, cmz_b_lanes(cmz_b_type(accs[i])));
+  }
+  if (r->unrolled_count) choose_instance(e, r, 0);
+}
+
+/* In how many strands the sum is computed; 0: not so. */
+static uint32_t strands_of(emitter *e, const reduction *r) {
+  uint32_t strands = e->k->axes.data[r->axes[0]].strands;
+  if (r->axis_count != 1 || r->op != CMZ_REDUCE_SUM || !is_float((cmz_dtype)r->node->dtype) ||
+      strands < 2 || (strands & (strands - 1)) != 0 || r->instances * strands > 16)
+    return 0;
+  return strands;
+}
+
+/* The strands' sums by halves: lanes of a vector, or copies. */
+static void join_strands(emitter *e, const reduction *r, MlirValue *accs) {
+  for (uint32_t copies = r->copies / 2; copies > 0; copies /= 2)
+    for (uint32_t i = 0; i < copies * r->instances && !e->failed; i++)
+      accs[i] = cmz_emit_combine(e, r->op, (cmz_dtype)r->node->dtype, accs[i],
+                                 accs[copies * r->instances + i]);
+  for (uint32_t i = 0; i < r->instances && r->lanes > 1 && !e->failed; i++)
+    accs[i] = horizontal(e, r, accs[i]);
+}
+
+/* STRANDS interleaved sums, as lanes of a vector where the terms are neighbours and no other axis
+ * is the vector's; then what is left over. */
+static void reduce_strands(emitter *e, reduction *r, uint32_t strands) {
+  cmz_builder *b = &e->b;
+  int64_t extent = 0, bounds[2] = {0}, rest[2] = {0};
+  bool found = false, known = cmz_emit_extent(e, r->axes[0], &extent);
+  bool side_by_side = r->node->dtype == CMZ_F32 && e->s->reduce_lanes >= strands && e->lane < 0 &&
+                      !cmz_emit_uses_vector(e, r->expr) &&
+                      contiguous(e, r->node->args[0], r->axes[0], &found) && found;
+  r->lanes = side_by_side ? strands : 1;
+  r->copies = side_by_side ? 1 : strands;
+  r->count = r->instances * r->copies;
+  MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r->count);
+  MlirValue size = cmz_b_i64(b, strands), zero = cmz_b_i64(b, 0), main, end;
+  bounds[1] = rest[0] = extent / strands * strands;
+  rest[1] = extent;
+  if (known) {
+    main = cmz_b_i64(b, bounds[1]);
+    end = cmz_b_i64(b, extent);
+  } else {
+    end = cmz_emit_value(e, e->k->axes.data[r->axes[0]].extent);
+    if (e->failed) return;
+    main = cmz_b_mul(b, cmz_b_2(b, "arith.divui", end, size), size);
+  }
+  initial_values(e, r, accs);
+  if (!known || bounds[1] > 0)
+    reduce_loop(e, r, 0, accs, zero, main, r->copies, r->lanes, known ? bounds : NULL);
+  if (!e->failed) join_strands(e, r, accs);
+  r->lanes = r->copies = 1;
+  r->count = r->instances;
+  if (!e->failed && (!known || rest[0] < extent))
+    reduce_loop(e, r, 0, accs, main, end, 1, 1, known ? rest : NULL);
+  e->axes[r->axes[0]].bound = false;
+  e->axes[r->axes[0]].lanes = 1;
+  if (!e->failed) finish(e, r, accs);
+}
+
+static void reduce_plainly(emitter *e, reduction *r) {
+  r->count = r->instances * r->copies * (r->argument ? 2 : 1);
+  MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r->count);
+  initial_values(e, r, accs);
+  r->chain = chain_of(e, r, &r->chained);
+  if (r->chain != 0 && r->node->args[1]) start_sum(e, r, accs);
+  if (!e->failed && r->chain != 0) reduce_chains(e, r, accs);
+  else if (!e->failed) reduce_axis(e, r, 0, accs);
+  if (!e->failed) finish(e, r, accs);
 }
 
 MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
@@ -591,14 +731,12 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
   choose_lanes(e, &r);
   choose_quads(e, &r);
   choose_skips(e, &r);
-  r.count = r.instances * r.copies * (r.argument ? 2 : 1);
-  MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r.count);
-  initial_values(e, &r, accs);
-  reduce_axis(e, &r, 0, accs);
+  uint32_t strands = strands_of(e, &r);
+  if (strands) reduce_strands(e, &r, strands);
+  else reduce_plainly(e, &r);
   e->guard = guard;
-  if (!e->failed) finish(e, &r, accs);
   for (uint32_t i = 0; i < r.unrolled_count; i++) e->axes[r.unrolled[i]].offset = offsets[i];
-  MlirValue v = accs[0];
+  MlirValue v = e->begin;
   if (!e->failed && !cmz_emit_find(e, cmz_emit_key(e, x), &v))
     cmz_emit_fail(e, "a reduction lost its result");
   cmz_emit_restore(e, &saved);

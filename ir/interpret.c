@@ -406,7 +406,7 @@ static scalar reduce(machine *m, const cmz_expr_node *n) {
   scalar total;
   if (n->reduce_op >= CMZ_REDUCE_ARGMAX) total = reduce_arg(m, n);
   else {
-    total = reduce_start(n, (cmz_dtype)n->dtype);
+    total = n->args[1] ? evaluate(m, n->args[1]) : reduce_start(n, (cmz_dtype)n->dtype);
     reduce_over(m, n, 0, &total);
     if (cmz_dtype_is_float((cmz_dtype)n->dtype)) total.f = round_to((cmz_dtype)n->dtype, total.f);
   }

@@ -56,7 +56,7 @@ typedef struct cmz_expr_node {
   uint8_t dtype;      /* type of the result (a compute type) */
   uint8_t reduce_op;  /* REDUCE */
   uint8_t axis_count; /* REDUCE: bound axes, outermost first */
-  cmz_expr args[3];   /* LOAD: the linear element index; REDUCE: the body */
+  cmz_expr args[3];   /* LOAD: the linear element index; REDUCE: the body, and where a sum of floats starts (0: at zero) */
   union {
     int64_t i;        /* CONST_INT; AXIS, PARAM: index into the kernel's table; LOAD: operand */
     double f;         /* CONST_FLOAT */
@@ -69,7 +69,10 @@ typedef struct cmz_axis {
   cmz_axis_kind kind;
   cmz_expr extent;    /* CONST_INT or an expression of PARAMs; the axis runs over [0, extent) */
   uint32_t chain;     /* REDUCE: a sum of floats begins anew after so many iterations and adds up what it has; 0: never.
-                       * Advice on how additions associate: followed where the axis is the outermost of its sum. */
+                       * Advice on how additions associate: the loop over the chains stands outside of all others of the sum. */
+  bool outer;         /* of the two that a split made; for the schedule, not part of the text form */
+  uint32_t strands;   /* REDUCE: a sum of floats in so many interleaved sums (a power of two), joined by halves; the last terms, that are
+                       * fewer, are added one by one. 0: as the schedule likes. Followed where the axis is the only one of its sum. */
 } cmz_axis;
 
 typedef enum cmz_operand_access { CMZ_READ = 1, CMZ_WRITE = 2, CMZ_READ_WRITE = 3 } cmz_operand_access;
@@ -133,6 +136,8 @@ cmz_expr cmz_x_axis(cmz_kernel *k, uint16_t axis);
 cmz_expr cmz_x_param(cmz_kernel *k, uint32_t param);
 cmz_expr cmz_x_load(cmz_kernel *k, uint16_t operand, cmz_expr index);
 cmz_expr cmz_x_reduce(cmz_kernel *k, cmz_reduce_op op, cmz_expr body, const uint16_t *axes, uint32_t axis_count);
+/* A sum of floats that starts at START: the first chain's sum is added to it, then the others', in their order. */
+cmz_expr cmz_x_sum_from(cmz_kernel *k, cmz_expr start, cmz_expr body, const uint16_t *axes, uint32_t axis_count);
 cmz_expr cmz_x1(cmz_kernel *k, cmz_expr_op op, cmz_expr a);
 cmz_expr cmz_x2(cmz_kernel *k, cmz_expr_op op, cmz_expr a, cmz_expr b); /* both of one type; comparisons give bool */
 cmz_expr cmz_x_select(cmz_kernel *k, cmz_expr condition, cmz_expr a, cmz_expr b);
@@ -170,6 +175,9 @@ cmz_expr cmz_x_specialise(cmz_kernel *k, cmz_expr e, const int64_t *low, const i
 void cmz_kernel_split_axis(cmz_kernel *k, uint16_t axis, uint32_t factor, uint16_t *outer, uint16_t *inner);
 /* Merges neighbouring store axes wherever every index uses them as one (a * extent(b) + b). */
 void cmz_kernel_merge_axes(cmz_kernel *k);
+/* What is added to a sum in chains of several iterations, perhaps after something else (a bias), becomes where the sum starts, when it
+ * is an element of an operand that STARTS marks (array by operand) and nothing else uses the sum. */
+void cmz_kernel_start_sums(cmz_kernel *k, const bool *starts);
 /* Drops unused axes and expressions and numbers both anew: ids held from before are invalid. Idempotent. */
 void cmz_kernel_compact(cmz_kernel *k);
 /* Splits reduction axes that index expressions take apart (axis / 16, axis % 16: blocked layouts), so that all indices

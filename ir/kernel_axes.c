@@ -73,7 +73,8 @@ static cmz_expr rewrite(axis_rewrite *w, cmz_expr e) {
     bool bound = memcmp(n.axes, cmz_x_get(k, e)->axes, sizeof n.axes) || count != n.axis_count;
     if (bound && w->guard) args[0] = cmz_x_select(k, w->guard, args[0], identity(k, &n));
     if (bound || !same)
-      result = cmz_x_reduce(k, (cmz_reduce_op)n.reduce_op, args[0], n.axes, count);
+      result = args[1] ? cmz_x_sum_from(k, args[1], args[0], n.axes, count)
+                       : cmz_x_reduce(k, (cmz_reduce_op)n.reduce_op, args[0], n.axes, count);
   } else if (!same) {
     result = cmz_x_rebuild(k, e, args);
   }
@@ -162,6 +163,7 @@ static bool split(cmz_kernel *k, uint16_t axis, uint32_t factor, bool guarded, u
   axis_rewrite w = {.k = k, .old_count = 1, .fresh_count = 2, .old = {axis}};
   w.fresh[0] = *outer = cmz_kernel_add_axis(k, a.kind, cmz_x2(k, CMZ_X_FLOORDIV, up, size));
   w.fresh[1] = *inner = cmz_kernel_add_axis(k, a.kind, size);
+  k->axes.data[*outer].outer = true;
   if (a.chain >= factor) k->axes.data[*outer].chain = a.chain / factor;
   else k->axes.data[*inner].chain = a.chain;
   w.replacement[0] = cmz_x2(k, CMZ_X_ADD, cmz_x2(k, CMZ_X_MUL, cmz_x_axis(k, *outer), size),
@@ -213,6 +215,8 @@ static bool merge_pair(cmz_kernel *k, uint16_t a, uint16_t b) {
   uint32_t chain = k->axes.data[a].chain;
   if (chain && cmz_x_is_int(k, size, &inner) && inner <= UINT32_MAX / chain)
     k->axes.data[fresh].chain = chain * (uint32_t)inner;
+  if (k->axes.data[a].strands == k->axes.data[b].strands)
+    k->axes.data[fresh].strands = k->axes.data[a].strands;
   cmz_expr whole = cmz_x_axis(k, fresh);
   w.replacement[0] = cmz_x2(k, CMZ_X_FLOORDIV, whole, size);
   w.replacement[1] = cmz_x2(k, CMZ_X_MOD, whole, size);

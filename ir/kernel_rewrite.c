@@ -31,7 +31,7 @@ static cmz_expr substitute_shadowed(substitution *s, cmz_expr e, const cmz_expr_
   }
   cmz_expr body =
       count ? cmz_x_substitute(s->k, n->args[0], axes, replacements, count) : n->args[0];
-  cmz_expr args[3] = {body, 0, 0};
+  cmz_expr args[3] = {body, n->args[1] ? substitute(s, n->args[1]) : 0, 0};
   return cmz_x_rebuild(s->k, e, args);
 }
 
@@ -143,6 +143,8 @@ static void place_axis(rebuild *r, uint16_t axis) {
   const cmz_axis old = r->from->axes.data[axis];
   r->axes[axis] = cmz_kernel_add_axis(r->to, old.kind, rebuild_expr(r, old.extent));
   r->to->axes.data[r->axes[axis]].chain = old.chain;
+  r->to->axes.data[r->axes[axis]].outer = old.outer;
+  r->to->axes.data[r->axes[axis]].strands = old.strands;
 }
 
 /* Places the axes of reductions, outer ones first: axis numbers follow the depth of the loops. */

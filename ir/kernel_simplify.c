@@ -471,9 +471,9 @@ cmz_expr cmz_x_bitcast(cmz_kernel *k, cmz_expr a, cmz_dtype to) {
 
 static bool is_arg_reduce(cmz_reduce_op op) { return op >= CMZ_REDUCE_ARGMAX; }
 
-cmz_expr cmz_x_reduce(cmz_kernel *k, cmz_reduce_op op, cmz_expr body, const uint16_t *axes,
-                      uint32_t axis_count) {
-  cmz_expr_node n = {.op = CMZ_X_REDUCE, .args = {body}};
+static cmz_expr reduce_from(cmz_kernel *k, cmz_reduce_op op, cmz_expr body, cmz_expr start,
+                            const uint16_t *axes, uint32_t axis_count) {
+  cmz_expr_node n = {.op = CMZ_X_REDUCE, .args = {body, start}};
   n.dtype = is_arg_reduce(op) ? CMZ_I64 : cmz_x_get(k, body)->dtype;
   n.reduce_op = (uint8_t)op;
   bool raw = cmz_pool(k)->raw;
@@ -487,7 +487,18 @@ cmz_expr cmz_x_reduce(cmz_kernel *k, cmz_reduce_op op, cmz_expr body, const uint
     n.axes[n.axis_count++] = axes[i];
   }
   if (n.axis_count) return cmz_x_intern(k, &n);
+  if (start) return cmz_x2(k, CMZ_X_ADD, start, body);
   return is_arg_reduce(op) ? cmz_x_index(k, 0) : body;
+}
+
+cmz_expr cmz_x_reduce(cmz_kernel *k, cmz_reduce_op op, cmz_expr body, const uint16_t *axes,
+                      uint32_t axis_count) {
+  return reduce_from(k, op, body, 0, axes, axis_count);
+}
+
+cmz_expr cmz_x_sum_from(cmz_kernel *k, cmz_expr start, cmz_expr body, const uint16_t *axes,
+                        uint32_t axis_count) {
+  return reduce_from(k, CMZ_REDUCE_SUM, body, start, axes, axis_count);
 }
 
 cmz_expr cmz_x_rebuild(cmz_kernel *k, cmz_expr e, const cmz_expr *args) {
@@ -503,7 +514,7 @@ cmz_expr cmz_x_rebuild(cmz_kernel *k, cmz_expr e, const cmz_expr *args) {
   case CMZ_X_LOAD:
     return cmz_x_load(k, (uint16_t)n.i, a);
   case CMZ_X_REDUCE:
-    return cmz_x_reduce(k, (cmz_reduce_op)n.reduce_op, a, n.axes, n.axis_count);
+    return reduce_from(k, (cmz_reduce_op)n.reduce_op, a, b, n.axes, n.axis_count);
   case CMZ_X_SELECT:
     return cmz_x_select(k, a, b, c);
   case CMZ_X_CAST:

@@ -93,6 +93,7 @@ static void print_body(const cmz_kernel *k, cmz_text *text) {
     const cmz_axis *axis = &k->axes.data[a];
     cmz_text_add(text, "axis %u %s %%%u", a, AXIS_NAMES[axis->kind], p.numbers[axis->extent]);
     if (axis->chain) cmz_text_add(text, " chain %u", axis->chain);
+    if (axis->strands) cmz_text_add(text, " strands %u", axis->strands);
     cmz_text_add(text, "\n");
   }
   for (uint32_t i = 0; i < k->operands.count; i++) {
@@ -243,7 +244,12 @@ static void parse_expr(parser *p) {
     word(p, type);
     n.i = cmz_dtype_parse(type);
   }
-  if (n.op == CMZ_X_REDUCE && take(p, "axes"))
+  bool axes = n.op == CMZ_X_REDUCE && take(p, "axes");
+  if (n.op == CMZ_X_REDUCE && !axes) { /* where a sum starts */
+    n.args[1] = reference(p);
+    axes = take(p, "axes");
+  }
+  if (axes)
     while (!p->failed && !at_end_of_line(p)) {
       if (n.axis_count == CMZ_REDUCE_MAX_AXES) p->failed = true;
       else n.axes[n.axis_count++] = (uint16_t)limited(p, p->k->axes.count);
@@ -259,9 +265,11 @@ static void parse_axis(parser *p) {
   cmz_axis_kind kind = (cmz_axis_kind)name_index(p, AXIS_NAMES, CMZ_COUNT_OF(AXIS_NAMES));
   cmz_expr extent = reference(p);
   uint32_t chain = take(p, "chain") ? limited(p, UINT32_MAX) : 0;
+  uint32_t strands = take(p, "strands") ? limited(p, 65) : 0;
   if (p->failed || p->k->axes.count >= CMZ_HIDDEN_AXIS) return;
   uint16_t axis = cmz_kernel_add_axis(p->k, kind, extent);
   p->k->axes.data[axis].chain = chain;
+  p->k->axes.data[axis].strands = strands;
 }
 
 static void parse_operand(parser *p) {

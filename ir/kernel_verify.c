@@ -46,6 +46,8 @@ static cmz_status check_types(const checker *c, cmz_expr e) {
       return type == CMZ_I64 && n->axis_count == 1
                  ? CMZ_OK
                  : wrong(c, "arg-reduction must be i64 over one axis", e);
+    if (n->args[1] && (n->reduce_op != CMZ_REDUCE_SUM || !cmz_dtype_is_float(type) || b != type))
+      return wrong(c, "start of what is not a sum of floats", e);
     return type == a ? CMZ_OK : wrong(c, "reduction of another type", e);
   case CMZ_X_EQ:
   case CMZ_X_LT:
@@ -76,7 +78,8 @@ static cmz_status check_shape(const checker *c, cmz_expr e) {
   const cmz_expr_node *n = cmz_x_get(k, e);
   if (n->op >= CMZ_X_COUNT) return wrong(c, "unknown operation", e);
   for (uint32_t i = 0; i < 3; i++) {
-    if ((n->args[i] != 0) != (i < ARG_COUNTS[n->op]))
+    bool optional = n->op == CMZ_X_REDUCE && i == 1;
+    if (!optional && (n->args[i] != 0) != (i < ARG_COUNTS[n->op]))
       return wrong(c, "wrong number of arguments", e);
     if (n->args[i] >= e) return wrong(c, "argument after its user", e);
   }

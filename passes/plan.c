@@ -201,6 +201,18 @@ static bool has_layouts(const cmz_module *m, const cmz_described *d) {
   return false;
 }
 
+/* A residual in blocks of channels goes before the bias into the convolution that it is added to,
+ * as kernels over such blocks do it: they find it in the memory where they sum up. */
+static void start_sums(const cmz_module *m, const cmz_described *d, cmz_arena *arena) {
+  bool *starts = CMZ_NEW_ARRAY(arena, bool, d->kernel->operands.count);
+  bool any = false;
+  for (uint32_t i = 0; i < d->kernel->operands.count; i++) {
+    const cmz_value *v = cmz_value_get(m, d->operand_values[i]);
+    any |= starts[i] = v->layout.count != 0 && v->constant == 0 && v->type.dtype == CMZ_F32;
+  }
+  if (any) cmz_kernel_start_sums(d->kernel, starts);
+}
+
 /* Whether the kernel reads weights in a storage format. */
 static bool decodes(const cmz_module *m, const cmz_described *d) {
   for (uint32_t i = 0; i < d->node_count; i++)
@@ -233,6 +245,7 @@ static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   cmz_module *m = p->m;
   cmz_described d = {0};
   CMZ_TRY(cmz_describe_node(m, n, p->run->fused, p->arena, &d));
+  start_sums(m, &d, p->arena);
   cmz_kernel_merge_axes(d.kernel);
   bool blocked = has_layouts(m, &d);
   if (blocked || decodes(m, &d)) split_panels(d.kernel, blocked);

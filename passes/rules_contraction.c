@@ -87,7 +87,9 @@ static bool channels_of(const cmz_module *m, cmz_vid v, int64_t *count) {
   return t->rank >= 2 && cmz_dim_is_const(m->dims, t->shape[1], count);
 }
 
-/* Mul(Conv(x, w, b), s) = Conv(x, w s, b s) for s constant along space. */
+/* Mul(Conv(x, w, b), s) = Conv(x, w s, b s) for s constant along space. A transposed convolution's
+ * weights stay as they are: it is scaled as it is stored, which costs next to nothing, and rounds
+ * like the kernels that have no other way. */
 static cmz_status scale_convolution(cmz_module *m, cmz_nid n, bool *changed) {
   const cmz_node *node = cmz_node_get(m, n);
   cmz_vid s, v;
@@ -95,7 +97,8 @@ static cmz_status scale_convolution(cmz_module *m, cmz_nid n, bool *changed) {
   int64_t count;
   if (!split_operands(m, node, &s, &v)) return CMZ_OK;
   cmz_nid conv = convolution(m, n, v, &axis);
-  if (conv == 0 || !cmz_pass_same_shape(m, v, node->outputs[0]) || !channels_of(m, v, &count))
+  if (conv == 0 || axis != 0 || !cmz_pass_same_shape(m, v, node->outputs[0]) ||
+      !channels_of(m, v, &count))
     return CMZ_OK;
   double *factor = per_index(m, s, type_of(m, v)->rank, 1, count);
   if (factor == NULL) return CMZ_OK;

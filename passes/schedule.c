@@ -562,7 +562,8 @@ static void fit_steps(const cmz_kernel *k, cmz_schedule *s) {
 }
 
 /* The axis of a contraction's sum along which its operands lie closest together: the innermost
- * loop. */
+ * loop. Where channels are summed up in chains over all taps, it is that of a chain's channels: all
+ * of them at each tap, so that the tests for padding stand outside. */
 static uint16_t inner_reduce_axis(analysis *a, cmz_expr contraction) {
   analysis inner;
   contraction_loads(a, contraction, &inner);
@@ -570,6 +571,8 @@ static uint16_t inner_reduce_axis(analysis *a, cmz_expr contraction) {
   const cmz_expr_node *n = cmz_x_get(a->k, contraction);
   uint16_t best = UINT16_MAX;
   double best_cost = 1e30;
+  const cmz_axis *first = &a->k->axes.data[n->axes[0]];
+  if (n->axis_count > 1 && first->chain > 1 && !first->outer) return n->axes[0];
   for (uint32_t i = n->axis_count; i-- > 0;) {
     uint16_t axis = cmz_x_get(a->k, contraction)->axes[i];
     if (axis == quad) continue;

@@ -11,6 +11,7 @@ cmz_status cmz_eval_conv_transpose(cmz_eval *e, const cmz_node *n, const cmz_arr
                                    cmz_array *outputs);
 
 typedef struct geometry {
+  bool apart[CMZ_MAX_RANK]; /* windows do not overlap: each output element has one tap, inside */
   uint32_t rank;
   int64_t group;
   int64_t stride[CMZ_MAX_RANK], dilation[CMZ_MAX_RANK];
@@ -75,7 +76,11 @@ static cmz_status resolve(cmz_module *m, cmz_nid n, uint32_t rank, const cmz_dim
       g->pad[i] = cmz_dim_const(dims, begin);
       g->output[i] = cmz_dim_sub(dims, full, cmz_dim_const(dims, begin + end));
     }
-    int64_t size;
+    int64_t size, begin;
+    g->apart[i] = g->dilation[i] == 1 && !shape_n && !same && entry(extra, extra_n, i, 0) == 0 &&
+                  cmz_dim_is_const(dims, kernel[i], &size) && size == g->stride[i] &&
+                  cmz_dim_is_const(dims, g->pad[i], &begin) && begin >= 0 &&
+                  entry(pads, pads_n, rank + i, 0) >= 0;
     if (cmz_dim_is_const(dims, g->output[i], &size) && size < 0)
       return cmz_node_fail(m, n, CMZ_E_INPUT, "the output's size would be negative");
   }
@@ -108,8 +113,8 @@ cmz_status cmz_infer_conv_transpose(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
-/* The tap and the input position along dim I for output position O; ANDs the condition into
- * *INSIDE. */
+/* The tap and the input position along dim I for output position O; ANDs the conditions on the
+ * position and on the tap into INSIDE[0] and [1]. */
 static void tap(cmz_describe *d, const geometry *g, uint32_t i, cmz_dim input, cmz_dim kernel,
                 cmz_expr o, cmz_reducer *r, cmz_expr *t, cmz_expr *p, cmz_expr *inside) {
   cmz_kernel *k = cmz_describe_kernel(d);
@@ -124,16 +129,17 @@ static void tap(cmz_describe *d, const geometry *g, uint32_t i, cmz_dim input, c
     *p = cmz_x_sub(k, cmz_x2(k, CMZ_X_FLOORDIV, q, stride), j);
     int64_t size;
     if (!cmz_dim_is_const(dims, kernel, &size) || size % g->stride[i])
-      *inside = cmz_x_and(k, *inside, cmz_x2(k, CMZ_X_LT, *t, cmz_describe_dim(d, kernel)));
+      inside[1] = cmz_x_and(k, inside[1], cmz_x2(k, CMZ_X_LT, *t, cmz_describe_dim(d, kernel)));
+    if (g->apart[i]) return;
   } else {
     *t = cmz_reducer_axis(d, r, kernel);
     q = cmz_x_sub(k, q, cmz_x_mul(k, *t, cmz_x_index(k, g->dilation[i])));
     *p = cmz_x2(k, CMZ_X_FLOORDIV, q, stride);
     if (g->stride[i] > 1)
-      *inside = cmz_x_and(k, *inside,
-                          cmz_x2(k, CMZ_X_EQ, cmz_x2(k, CMZ_X_MOD, q, stride), cmz_x_index(k, 0)));
+      inside[0] = cmz_x_and(
+          k, inside[0], cmz_x2(k, CMZ_X_EQ, cmz_x2(k, CMZ_X_MOD, q, stride), cmz_x_index(k, 0)));
   }
-  *inside = cmz_x_and(k, *inside, cmz_x_bounds(k, *p, cmz_describe_dim(d, input), true, true));
+  inside[0] = cmz_x_and(k, inside[0], cmz_x_bounds(k, *p, cmz_describe_dim(d, input), true, true));
 }
 
 cmz_expr cmz_describe_conv_transpose(cmz_describe *d, const cmz_node *n, uint32_t output,
@@ -145,7 +151,7 @@ cmz_expr cmz_describe_conv_transpose(cmz_describe *d, const cmz_node *n, uint32_
   geometry g;
   if (resolve(m, cmz_node_self(m, n), x.rank - 2, x.shape + 2, w.shape + 2, &g) != CMZ_OK) return 0;
   cmz_reducer r = {0};
-  cmz_expr xi[CMZ_MAX_RANK], wi[CMZ_MAX_RANK], inside = 0;
+  cmz_expr xi[CMZ_MAX_RANK], wi[CMZ_MAX_RANK], inside[2] = {0, 0};
   cmz_dim per_group = cmz_dim_floordiv(m->dims, w.shape[0], cmz_dim_const(m->dims, g.group));
   cmz_expr channel = cmz_reducer_axis(d, &r, per_group),
            m_per_group = cmz_describe_dim(d, w.shape[1]);
@@ -158,13 +164,13 @@ cmz_expr cmz_describe_conv_transpose(cmz_describe *d, const cmz_node *n, uint32_
   xi[0] = idx[0];
   xi[1] = wi[0] = channel;
   for (uint32_t i = 0; i < g.rank; i++)
-    tap(d, &g, i, x.shape[2 + i], w.shape[2 + i], idx[2 + i], &r, &wi[2 + i], &xi[2 + i], &inside);
+    tap(d, &g, i, x.shape[2 + i], w.shape[2 + i], idx[2 + i], &r, &wi[2 + i], &xi[2 + i], inside);
   if (r.overflow) return 0;
   cmz_expr a = cmz_describe_input(d, 0, xi), b = cmz_describe_input(d, 1, wi);
   if (!a || !b) return 0;
-  cmz_expr product = cmz_x_mul(k, a, b);
-  if (inside) product = cmz_x_select(k, inside, product, cmz_x_like(k, product, 0));
-  cmz_expr sum = cmz_reducer_finish(d, &r, CMZ_REDUCE_SUM, product);
+  if (inside[0]) a = cmz_x_select(k, inside[0], a, cmz_x_like(k, a, 0));
+  if (inside[1]) b = cmz_x_select(k, inside[1], b, cmz_x_like(k, b, 0));
+  cmz_expr sum = cmz_reducer_finish(d, &r, CMZ_REDUCE_SUM, cmz_x_mul(k, a, b));
   if (!sum || !cmz_node_input(n, 2)) return sum;
   cmz_expr bias = cmz_describe_input(d, 2, idx + 1);
   return bias ? cmz_x_add(k, sum, bias) : 0;

@@ -49,8 +49,19 @@ static cmz_vid per_channel(cmz_module *m, cmz_nid before, cmz_vid v, uint32_t ra
 /* X as DTYPE holds it. */
 static double rounded(cmz_dtype dtype, double x) { return dtype == CMZ_F32 ? (float)x : x; }
 
+/* Whether V is a convolution's result that nobody else reads, with weights that take up factors. */
+static bool scales_weights(const cmz_module *m, cmz_vid v) {
+  cmz_nid p = cmz_value_get(m, v)->producer;
+  if (p == 0 || cmz_value_get(m, v)->uses.count != 1 || cmz_value_get(m, v)->output_uses > 0)
+    return false;
+  const cmz_node *conv = cmz_node_get(m, p);
+  return strcmp(conv->op->name, "Conv") == 0 && conv->op->domain[0] == '\0' &&
+         cmz_value_get(m, conv->inputs[1])->constant != 0;
+}
+
 /* scale / sqrt(variance + epsilon) and bias - mean * that, when all four are constants: rounded at
- * each step, as they would be if they were computed at run time, so that folding changes no bit. */
+ * each step, as they would be if they were computed at run time, so that folding changes no bit.
+ * Kernels that normalise multiply by the reciprocal of the root; folding into weights divides. */
 static bool fold_batch(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dtype dtype, double epsilon,
                        cmz_vid *factor, cmz_vid *offset) {
   const cmz_node node = *cmz_node_get(m, n);
@@ -60,11 +71,13 @@ static bool fold_batch(cmz_module *m, cmz_nid n, uint32_t rank, cmz_dtype dtype,
     p[i] = cmz_const_doubles(m, node.inputs[1 + i], &count[i]);
     if (!p[i] || count[i] != count[0]) return false;
   }
+  bool divides = scales_weights(m, node.inputs[0]);
   double *f = CMZ_NEW_ARRAY(m->arena, double, count[0]),
          *o = CMZ_NEW_ARRAY(m->arena, double, count[0]);
   for (size_t i = 0; i < count[0]; i++) {
     double sum = rounded(dtype, p[3][i] + rounded(dtype, epsilon));
-    f[i] = rounded(dtype, p[0][i] / rounded(dtype, sqrt(sum)));
+    double root = rounded(dtype, sqrt(sum));
+    f[i] = rounded(dtype, divides ? p[0][i] / root : p[0][i] * rounded(dtype, 1 / root));
     o[i] = rounded(dtype, p[1][i] - rounded(dtype, p[2][i] * f[i]));
   }
   int64_t shape[CMZ_MAX_RANK] = {(int64_t)count[0]};

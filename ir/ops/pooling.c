@@ -158,6 +158,21 @@ static cmz_expr describe_lp_pool(cmz_describe *d, const cmz_node *n, uint32_t ou
   return body ? root(k, cmz_reducer_finish(d, &r, CMZ_REDUCE_SUM, power(k, body, p)), p) : 0;
 }
 
+/* A mean over a plane is summed up in four strands. Channels that fill their blocks are summed up
+ * side by side instead, each in its order. Both as CPU kernels of wide use do it, for equal bits.
+ */
+#define PLANE_STRANDS 4
+
+static bool in_full_blocks(const cmz_module *m, const cmz_node *n) {
+  const cmz_value *v = cmz_value_get(m, n->inputs[0]);
+  int64_t channels;
+  if (!cmz_dim_is_const(m->dims, v->type.shape[1], &channels)) return false;
+  for (uint32_t i = 0; i < v->layout.count; i++)
+    if (v->layout.axes[i].axis == 1 && v->layout.axes[i].mod > 1)
+      return channels % v->layout.axes[i].mod == 0;
+  return false;
+}
+
 /* Input 0 under fresh axes over all spatial dims. */
 static cmz_expr global_element(cmz_describe *d, const cmz_type *x, const cmz_expr *idx,
                                cmz_reducer *r) {
@@ -183,6 +198,8 @@ static cmz_expr describe_global_average(cmz_describe *d, const cmz_node *n, uint
   const cmz_type x = *cmz_input_type(m, n, 0);
   cmz_reducer r = {0};
   cmz_expr body = global_element(d, &x, idx, &r);
+  for (uint32_t i = 0; i < r.count && !in_full_blocks(m, n); i++)
+    k->axes.data[r.axes[i]].strands = PLANE_STRANDS;
   cmz_expr sum = cmz_reducer_finish(d, &r, CMZ_REDUCE_SUM, body);
   cmz_expr count = cmz_describe_dim(d, cmz_dim_product(m->dims, x.shape + 2, x.rank - 2));
   return sum ? cmz_x2(k, CMZ_X_DIV, sum, cmz_x_cast(k, count, cmz_x_dtype(k, sum))) : 0;

@@ -264,6 +264,110 @@ static void test_chains(void **state) {
   }
 }
 
+/* The text form again: what was printed is read. */
+static cmz_kernel *reread(fixture *f, const cmz_kernel *k) {
+  cmz_text text = {.arena = f->ctx->arena}, again = {.arena = f->ctx->arena};
+  cmz_kernel *copy;
+  cmz_kernel_print(k, &text);
+  assert_int_equal(cmz_kernel_parse(f->ctx, f->ctx->arena, text.data, &copy), CMZ_OK);
+  cmz_kernel_print(copy, &again);
+  assert_string_equal(text.data, again.data);
+  assert_int_equal(cmz_kernel_verify(f->ctx, copy), CMZ_OK);
+  return copy;
+}
+
+/* sum + 4 + 1 where the sum is of the chains 2^24 and -2^24: what is added comes after the sum, or,
+ * where its operand may start a sum, before the first chain, in which it is lost; 4 never is. A
+ * single chain is complete before anything is added. The chained axis may stand inside of another.
+ */
+static void test_started_sums(void **state) {
+  fixture *f = *state;
+  static const struct {
+    uint32_t chain, taps;
+    bool starts, inside;
+    float want;
+  } cases[] = {{20, 1, false, false, 5}, {20, 1, true, false, 4}, {40, 1, true, false, 5},
+               {1, 1, true, false, 5},   {20, 2, true, true, 4},  {20, 2, true, false, 4}};
+  float x[40 * 2] = {0}, four = 4, ones[3 * 8], got[3 * 8];
+  for (int i = 0; i < 24; i++) ones[i] = 1;
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(cases); i++) {
+    uint32_t taps = cases[i].taps;
+    memset(x, 0, sizeof x);
+    x[0] = 16777216;
+    x[20 * taps] = -16777216;
+    cmz_kernel *k = cmz_kernel_create(f->ctx->arena, "started");
+    uint16_t y = cmz_kernel_add_operand(k, CMZ_F32, CMZ_WRITE, false, ix(k, 24));
+    uint16_t ox = cmz_kernel_add_operand(k, CMZ_F32, CMZ_READ, false, ix(k, 40 * taps));
+    uint16_t b = cmz_kernel_add_operand(k, CMZ_F32, CMZ_READ, true, ix(k, 1));
+    uint16_t o = cmz_kernel_add_operand(k, CMZ_F32, CMZ_READ, false, ix(k, 24));
+    uint16_t axes[] = {cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, ix(k, 3)),
+                       cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, ix(k, 8))};
+    uint16_t r[] = {cmz_kernel_add_axis(k, CMZ_AXIS_REDUCE, ix(k, 40)),
+                    cmz_kernel_add_axis(k, CMZ_AXIS_REDUCE, ix(k, taps))};
+    k->axes.data[r[0]].chain = cases[i].chain;
+    cmz_expr at = at2(k, cmz_x_axis(k, axes[0]), ix(k, 8), cmz_x_axis(k, axes[1]));
+    cmz_expr one = cmz_x_load(k, o, at);
+    cmz_expr xs = cmz_x_load(k, ox, at2(k, cmz_x_axis(k, r[0]), ix(k, taps), cmz_x_axis(k, r[1])));
+    cmz_expr sum = cmz_x_reduce(k, CMZ_REDUCE_SUM, mul(k, xs, cmz_x_load(k, o, at)), r, 2);
+    cmz_expr biased = add(k, sum, cmz_x_load(k, b, ix(k, 0)));
+    store(k, y, at, add(k, one, biased), axes, 2);
+    bool starts[4] = {false, false, false, cases[i].starts};
+    cmz_kernel_start_sums(k, starts);
+    cmz_kernel_compact(k);
+    k = reread(f, k);
+    cmz_schedule s = plain(k);
+    s.axes[0].unroll = 2;
+    s.axes[1].lanes = 4;
+    s.axes[2].unroll = 4;
+    if (cases[i].inside) {
+      s.axes[2].order = 3;
+      s.axes[3].order = 2;
+    }
+    for (uint32_t pass = 0; cmz_cpu_at(pass); pass++) {
+      const cmz_cpu_row *cpu = cmz_cpu_at(pass);
+      if (!runs_here(cpu)) continue;
+      call(f, k, &s, cpu, (void *[]){got, x, &four, ones}, NULL);
+      for (int j = 0; j < 24; j++) assert_float_equal(got[j], cases[i].want, 0);
+    }
+  }
+}
+
+/* Four interleaved sums lose nothing where one sum in order would; the last two terms come last.
+ * Along memory and across it, of known and unknown extent. */
+static void test_strands(void **state) {
+  fixture *f = *state;
+  static const float terms[10] = {16777216, 1, -16777216, 1, 0, 1, 0, 1, 1, 1};
+  float x[8 * 10], got[8];
+  for (int variant = 0; variant < 8; variant++) {
+    bool across = variant & 1, dynamic = variant & 2;
+    uint32_t strands = variant & 4 ? 4 : 0;
+    for (int i = 0; i < 80; i++) x[i] = terms[across ? i / 8 : i % 10];
+    cmz_kernel *k = cmz_kernel_create(f->ctx->arena, "strands");
+    int64_t params[] = {10};
+    k->param_count = 1;
+    cmz_expr n = dynamic ? cmz_x_param(k, 0) : ix(k, 10), rows = ix(k, 8);
+    uint16_t y = cmz_kernel_add_operand(k, CMZ_F32, CMZ_WRITE, false, rows);
+    uint16_t ox = cmz_kernel_add_operand(k, CMZ_F32, CMZ_READ, false, mul(k, rows, n));
+    uint16_t row = cmz_kernel_add_axis(k, CMZ_AXIS_PARALLEL, rows),
+             r = cmz_kernel_add_axis(k, CMZ_AXIS_REDUCE, n);
+    k->axes.data[r].strands = strands;
+    cmz_expr ar = cmz_x_axis(k, row), at = cmz_x_axis(k, r);
+    cmz_expr v = cmz_x_load(k, ox, across ? at2(k, at, rows, ar) : at2(k, ar, n, at));
+    store(k, y, ar, cmz_x_reduce(k, CMZ_REDUCE_SUM, v, &r, 1), &row, 1);
+    k = reread(f, k);
+    cmz_schedule s = plain(k);
+    s.axes[row].lanes = across ? 4 : 1;
+    s.axes[row].unroll = 2;
+    s.reduce_lanes = strands ? 4 : 1;
+    for (uint32_t pass = 0; cmz_cpu_at(pass); pass++) {
+      const cmz_cpu_row *cpu = cmz_cpu_at(pass);
+      if (!runs_here(cpu)) continue;
+      call(f, k, &s, cpu, (void *[]){got, x}, params);
+      for (int j = 0; j < 8; j++) assert_float_equal(got[j], strands ? 6 : 5, 0);
+    }
+  }
+}
+
 static void test_softmax(void **state) {
   fixture *f = *state;
   for (int dynamic = 0; dynamic < 2; dynamic++) {
@@ -410,6 +514,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_matmul, setup, teardown),
       cmocka_unit_test_setup_teardown(test_chains, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_started_sums, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_strands, setup, teardown),
       cmocka_unit_test_setup_teardown(test_softmax, setup, teardown),
       cmocka_unit_test_setup_teardown(test_conv, setup, teardown),
       cmocka_unit_test_setup_teardown(test_types, setup, teardown),

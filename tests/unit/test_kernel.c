@@ -328,8 +328,10 @@ static void test_random(void **state) {
     twin_leaves(&t);
     for (int i = 0; i < 2; i++)
       for (uint32_t a = 0; a < t.k[i]->axes.count; a++)
-        if (t.k[i]->axes.data[a].kind == CMZ_AXIS_REDUCE)
+        if (t.k[i]->axes.data[a].kind == CMZ_AXIS_REDUCE) {
           t.k[i]->axes.data[a].chain = (uint32_t)(round % 3);
+          t.k[i]->axes.data[a].strands = round % 5 == 0 ? 4 : 0;
+        }
     for (int i = 0; i < 60; i++) twin_grow(&t);
     uint32_t root = t.count - 1 - below(4);
     for (int i = 0; i < 2; i++) add_root(t.k[i], t.e[i][root]);
