@@ -387,7 +387,8 @@ static void emit_tiles(emitter *e) {
   cmz_emit_push(e, loop.body);
   e->tile = loop.index;
   decode_tile(e, grid, count, coordinate, low, high);
-  for (uint32_t i = 0; i < e->k->stores.count && !e->failed; i++)
+  if (e->s->group && !e->failed) cmz_emit_group_tile(e, low);
+  else for (uint32_t i = 0; i < e->k->stores.count && !e->failed; i++)
     emit_one_store(e, &e->k->stores.data[i], grid, count, coordinate, low, high);
   cmz_emit_pop(e);
   if (!e->failed) cmz_b_loop_close(b, &loop, e->begin, e->end, e->step, NULL, 0, NULL);
@@ -452,6 +453,7 @@ static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
   MlirBlock entry = b->cpu->spirv     ? cmz_emit_vulkan_function(e, module, symbol)
                     : b->cpu->threads ? cmz_emit_device_function(e, module, symbol)
                                       : emit_host_function(e, module, symbol);
+  if (!e->failed && e->s->group) cmz_emit_group_prepare(e);
   if (!e->failed) emit_tiles(e);
   b->block = entry;
   cmz_b_op(b, b->cpu->spirv ? "gpu.return" : "func.return", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
@@ -485,6 +487,8 @@ cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_sche
   cmz_builder_init(&e->b, mlir, location, cpu);
   bound_axes(e);
   MlirModule module = mlirModuleCreateEmpty(location);
+  e->module = module;
+  e->symbol = symbol;
   emit_kernel(e, module, symbol);
   cmz_status status = CMZ_OK;
   if (e->failed) status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.op = k->name}, "%s", e->failure);

@@ -75,6 +75,10 @@ typedef struct emitter {
   uint32_t next_id;
   CMZ_VEC(assumption) assumptions;
   const MlirValue *memories;     /* with cpu->spirv: the operands' buffers */
+  MlirValue thread; /* of a GPU's work-group, i64 */
+  MlirModule module;
+  const char *symbol;
+  struct contraction *group; /* of a schedule with `group` */
   MlirValue args, begin, end, step; /* of the function: it computes tiles BEGIN, BEGIN + STEP … below END */
   MlirValue tile;                /* number of the grid tile */
   bool failed;
@@ -105,6 +109,9 @@ int32_t cmz_emit_vector_axis(const emitter *e, cmz_expr x);
 /* The function of a GPU kernel: one thread computes tiles of its own. Its parameters are an address an operand, the kernel's params as
  * 64-bit numbers, the number of tiles. Sets begin, end, step, the operands and the params; returns the function's body. */
 MlirBlock cmz_emit_device_function(emitter *e, MlirModule module, const char *symbol);
+/* Sets begin, end, step from the work-group's number, how many there are, its size and the thread's number in it; END is the number of
+ * tiles, or of tiles times threads where a group computes a tile together. */
+void cmz_emit_device_range(emitter *e, MlirValue group, MlirValue groups, MlirValue size, MlirValue thread);
 /* ---- emit_vulkan.c ---- */
 /* The same for Vulkan, as a gpu.func: binding 0 is a buffer of 64-bit words (the number of tiles, the bytes from where operand I is bound
  * to where it begins, the params), binding 1 + I operand I. */
@@ -112,6 +119,11 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
 /* The module's kernel as SPIR-V, at PATH. */
 cmz_status cmz_vulkan_lower(cmz_context *ctx, MlirModule module, const char *path);
 #define CMZ_EMIT_MAX_DEVICE_PARAMETERS 480 /* of 8 bytes: CUDA passes at most 4 KiB */
+
+/* ---- emit_group.c ---- */
+/* A grid tile of a schedule with `group`: the work-group's threads compute it together. LOW, HIGH: of the tile, per axis. */
+void cmz_emit_group_prepare(emitter *e);
+void cmz_emit_group_tile(emitter *e, const MlirValue *low);
 
 /* ---- emit_expr.c ---- */
 void cmz_emit_analyse(emitter *e);

@@ -1,7 +1,8 @@
 /* emit_device.c - the frame of a GPU kernel: how a thread finds the tiles that are its own.
  * In: a kernel, a level with threads. Out: the function's entry block, ready for emit_tiles.
  * Always holds: every thread of the grid takes tiles thread, thread + all threads, …, so that any
- * grid computes all tiles, and neighbouring threads neighbouring tiles. */
+ * grid computes all tiles, and neighbouring threads neighbouring tiles; where work-groups compute
+ * tiles together, group takes tiles group, group + all groups, … */
 #include "emit.h"
 
 #include "mlir-c/BuiltinAttributes.h"
@@ -21,6 +22,20 @@ static uint32_t param_count(const cmz_kernel *k) {
 static MlirValue special(emitter *e, const char *name) {
   MlirOperation op = cmz_b_op(&e->b, name, 0, NULL, 1, &e->b.i32, 0, NULL, 0, NULL);
   return cmz_b_cast(&e->b, "arith.extui", mlirOperationGetResult(op, 0), e->b.i64);
+}
+
+void cmz_emit_device_range(emitter *e, MlirValue group, MlirValue groups, MlirValue size,
+                           MlirValue thread) {
+  cmz_builder *b = &e->b;
+  e->thread = thread;
+  e->begin = group;
+  e->step = groups;
+  if (e->s->group) {
+    e->end = cmz_b_2(b, "arith.divui", e->end, cmz_b_i64(b, e->s->group));
+    return;
+  }
+  e->begin = cmz_b_add(b, cmz_b_mul(b, group, size), thread);
+  e->step = cmz_b_mul(b, groups, size);
 }
 
 static void bind_parameters(emitter *e, MlirBlock entry, uint32_t operands) {
@@ -62,9 +77,8 @@ MlirBlock cmz_emit_device_function(emitter *e, MlirModule module, const char *sy
   MlirValue size = special(e, "nvvm.read.ptx.sreg.ntid.x");
   MlirValue groups = special(e, "nvvm.read.ptx.sreg.nctaid.x");
   MlirValue thread = special(e, "nvvm.read.ptx.sreg.tid.x");
-  e->begin = cmz_b_add(b, cmz_b_mul(b, group, size), thread);
-  e->step = cmz_b_mul(b, groups, size);
   e->end = mlirBlockGetArgument(entry, (intptr_t)count - 1);
+  cmz_emit_device_range(e, group, groups, size, thread);
   e->path[0] = CMZ_NEW(e->arena, scope);
   *e->path[0] = (scope){entry, 0};
   cmz_emit_analyse(e);

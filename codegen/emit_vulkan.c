@@ -124,9 +124,8 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
   MlirValue groups = identifier(e, "gpu.grid_dim");
   MlirValue thread = identifier(e, "gpu.thread_id");
   MlirValue size = cmz_b_i64(b, b->cpu->threads);
-  e->begin = cmz_b_add(b, cmz_b_mul(b, group, size), thread);
-  e->step = cmz_b_mul(b, groups, size);
   e->end = word(e, entry, 0);
+  cmz_emit_device_range(e, group, groups, size, thread);
   cmz_emit_analyse(e);
   if (!e->failed) bind_operands(e, entry);
   return entry;

@@ -20,9 +20,10 @@ static MlirValue offset(cmz_builder *b, MlirType element, MlirValue base, const 
                  mlirDenseI32ArrayGet(b->mlir, 1, (int32_t[]){index ? GEP_DYNAMIC : fixed})),
   };
   MlirValue operands[2] = {base};
+  MlirType result = cmz_b_type(base);
   if (index) operands[1] = *index;
   return mlirOperationGetResult(
-      cmz_b_op(b, "llvm.getelementptr", index ? 2 : 1, operands, 1, &b->pointer, 2, attrs, 0, NULL),
+      cmz_b_op(b, "llvm.getelementptr", index ? 2 : 1, operands, 1, &result, 2, attrs, 0, NULL),
       0);
 }
 

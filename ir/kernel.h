@@ -104,12 +104,16 @@ typedef struct cmz_axis_schedule {
   uint16_t unroll;  /* register tile: iterations computed together, at least 1 */
   uint16_t lanes;   /* vector lanes along this axis (1: scalar); at most one parallel axis has more than 1 */
   uint8_t order;    /* position in the loop nest, 0 outermost */
+  uint16_t threads; /* GPU work-groups: threads side by side along the axis; tile = threads * unroll. 0 elsewhere */
 } cmz_axis_schedule;
 typedef struct cmz_schedule {
   uint32_t axis_count;              /* = the kernel's */
   cmz_axis_schedule *axes;
   uint16_t reduce_lanes;            /* lanes for reductions over a contiguous innermost axis in scalar context */
   uint16_t reduce_unroll;
+  /* A work-group of so many threads computes a grid tile together (0: one thread does): what the contraction multiplies is staged in
+   * the group's memory, STEP iterations of the reduction at a time. All tiles, threads and STEP are powers of two. */
+  uint16_t group, step;
 } cmz_schedule;
 
 typedef struct cmz_kernel {

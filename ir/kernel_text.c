@@ -115,8 +115,11 @@ void cmz_schedule_print(const cmz_schedule *s, cmz_text *text) {
   for (uint32_t i = 0; i < s->axis_count; i++) {
     const cmz_axis_schedule *a = &s->axes[i];
     cmz_text_add(text, " %u/%u/%u/%u", a->tile, a->unroll, a->lanes, a->order);
+    if (s->group) cmz_text_add(text, "/%u", a->threads);
   }
-  cmz_text_add(text, " reduce %u/%u\n", s->reduce_lanes, s->reduce_unroll);
+  cmz_text_add(text, " reduce %u/%u", s->reduce_lanes, s->reduce_unroll);
+  if (s->group) cmz_text_add(text, " group %u/%u", s->group, s->step);
+  cmz_text_add(text, "\n");
 }
 
 cmz_hash128 cmz_kernel_hash(const cmz_kernel *k, const cmz_schedule *s) {
@@ -357,13 +360,13 @@ cmz_status cmz_schedule_parse(cmz_context *ctx, cmz_arena *arena, const char *te
   if (p.failed) return parse_error(ctx, "schedule", 1);
   s.axes = CMZ_NEW_ARRAY(arena, cmz_axis_schedule, s.axis_count);
   for (uint32_t i = 0; i < s.axis_count; i++) {
-    unsigned tile, axis_unroll, axis_lanes, order;
+    unsigned tile, axis_unroll, axis_lanes, order, threads = 0;
     char w[48], extra;
     word(&p, w);
-    if (sscanf(w, "%u/%u/%u/%u%c", &tile, &axis_unroll, &axis_lanes, &order, &extra) != 4)
-      return parse_error(ctx, "schedule", 1);
-    s.axes[i] =
-        (cmz_axis_schedule){tile, (uint16_t)axis_unroll, (uint16_t)axis_lanes, (uint8_t)order};
+    int found = sscanf(w, "%u/%u/%u/%u/%u%c", &tile, &axis_unroll, &axis_lanes, &order, &threads, &extra);
+    if (found != 4 && found != 5) return parse_error(ctx, "schedule", 1);
+    s.axes[i] = (cmz_axis_schedule){tile, (uint16_t)axis_unroll, (uint16_t)axis_lanes,
+                                    (uint8_t)order, (uint16_t)threads};
   }
   char w[48];
   if (!take(&p, "reduce")) return parse_error(ctx, "schedule", 1);
@@ -371,6 +374,12 @@ cmz_status cmz_schedule_parse(cmz_context *ctx, cmz_arena *arena, const char *te
   if (sscanf(w, "%u/%u", &lanes, &unroll) != 2) return parse_error(ctx, "schedule", 1);
   s.reduce_lanes = (uint16_t)lanes;
   s.reduce_unroll = (uint16_t)unroll;
+  if (take(&p, "group")) {
+    word(&p, w);
+    if (sscanf(w, "%u/%u", &lanes, &unroll) != 2) return parse_error(ctx, "schedule", 1);
+    s.group = (uint16_t)lanes;
+    s.step = (uint16_t)unroll;
+  }
   *schedule = s;
   return CMZ_OK;
 }

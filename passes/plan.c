@@ -150,7 +150,7 @@ static uint32_t intern_kernel(cmz_planner *p, cmz_kernel *k, cmz_schedule *s) {
 static cmz_status plan_grid(cmz_planner *p, const cmz_described *d, const cmz_schedule *s,
                             cmz_nid n, cmz_step *step) {
   const cmz_store *st = &d->kernel->stores.data[0];
-  step->grid = CMZ_NEW_ARRAY(p->arena, cmz_dim, st->axis_count + 1);
+  step->grid = CMZ_NEW_ARRAY(p->arena, cmz_dim, st->axis_count + 2);
   for (uint32_t i = 0; i < st->axis_count; i++) {
     uint16_t axis = st->axes[i];
     if (s->axes[axis].tile == 0) continue;
@@ -160,6 +160,8 @@ static cmz_status plan_grid(cmz_planner *p, const cmz_described *d, const cmz_sc
     step->grid[step->grid_count++] =
         cmz_dim_ceildiv(p->m->dims, extent, cmz_dim_const(p->m->dims, s->axes[axis].tile));
   }
+  if (s->group) /* drivers count threads: every one of a work-group stands for its tile */
+    step->grid[step->grid_count++] = cmz_dim_const(p->m->dims, s->group);
   return CMZ_OK;
 }
 
@@ -221,6 +223,7 @@ static bool decodes(const cmz_module *m, const cmz_described *d) {
 }
 
 static bool same_grid(const cmz_schedule *a, const cmz_schedule *b) {
+  if (a->group != b->group) return false;
   for (uint32_t i = 0; i < a->axis_count; i++)
     if (a->axes[i].tile != b->axes[i].tile) return false;
   return true;

@@ -644,7 +644,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
   out->axis_count = k->axes.count;
   out->axes = CMZ_NEW_ARRAY(arena, cmz_axis_schedule, k->axes.count + 1);
-  for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0};
+  for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0, 0};
   out->reduce_lanes = 1;
   out->reduce_unroll = 1;
   axis_role *roles = CMZ_NEW_ARRAY(arena, axis_role, k->axes.count + 1);

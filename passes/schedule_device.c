@@ -60,7 +60,7 @@ cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_ke
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
   out->axis_count = k->axes.count;
   out->axes = CMZ_NEW_ARRAY(arena, cmz_axis_schedule, k->axes.count + 1);
-  for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0};
+  for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0, 0};
   out->reduce_lanes = out->reduce_unroll = 1;
   for (uint16_t a = 0; a < k->axes.count; a++) {
     if (k->axes.data[a].kind != CMZ_AXIS_PARALLEL || !in_every_store(k, a)) continue;

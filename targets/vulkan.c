@@ -8,7 +8,7 @@
   {                                                                                                \
     .name = (title), .arch = "spirv", .llvm_cpu = (title), .llvm_features = "",                    \
     .features = (version), .vector_bytes = 4, .vector_registers = 64, .rounding = 1,               \
-    .l1_bytes = KIB(32), .l2_bytes = KIB(1024), .threads = 64, .spirv = 1                          \
+    .l1_bytes = KIB(32), .l2_bytes = KIB(1024), .threads = 64, .shared_bytes = KIB(16), .spirv = 1                          \
   }
 
 const cmz_cpu_row cmz_vulkan_levels[] = {
