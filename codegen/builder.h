@@ -95,7 +95,7 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value);
 /* Conversion between compute types as CAST means it: float to integer truncates and saturates, integers wrap. */
 MlirValue cmz_b_convert(cmz_builder *b, MlirValue x, cmz_dtype from, cmz_dtype to);
 
-/* A call of one of LLVM's intrinsics that MLIR has no operation for. */
+/* A call of one of LLVM's intrinsics that MLIR has no operation for; RESULT may be null: none, and a null value. */
 MlirValue cmz_b_intrinsic(cmz_builder *b, const char *name, uint32_t count, const MlirValue *operands, MlirType result);
 
 /* ---- math (math.c): floats, scalars or vectors ---- */

@@ -388,7 +388,7 @@ static void emit_tiles(emitter *e) {
   e->tile = loop.index;
   decode_tile(e, grid, count, coordinate, low, high);
   if (e->s->group && !e->failed) cmz_emit_group_tile(e, low);
-  else for (uint32_t i = 0; i < e->k->stores.count && !e->failed; i++)
+  for (uint32_t i = 0; i < e->k->stores.count && !e->s->group && !e->failed; i++)
     emit_one_store(e, &e->k->stores.data[i], grid, count, coordinate, low, high);
   cmz_emit_pop(e);
   if (!e->failed) cmz_b_loop_close(b, &loop, e->begin, e->end, e->step, NULL, 0, NULL);

@@ -84,8 +84,10 @@ static void declare(emitter *e, factor *f, MlirType type, uint32_t number) {
 }
 
 static void barrier(emitter *e) {
-  cmz_b_op(&e->b, e->b.cpu->spirv ? "gpu.barrier" : "nvvm.barrier0", 0, NULL, 0, NULL, 0, NULL, 0,
-           NULL);
+  cmz_builder *b = &e->b;
+  MlirValue all = b->cpu->spirv ? (MlirValue){NULL} : cmz_b_int(b, b->i32, 0);
+  if (b->cpu->spirv) cmz_b_op(b, "gpu.barrier", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
+  else cmz_b_intrinsic(b, "llvm.nvvm.barrier.cta.sync.aligned.all", 1, &all, (MlirType){NULL});
 }
 
 /* ---- what there is to compute ---- */
@@ -96,7 +98,7 @@ static cmz_expr find_reduce(const emitter *e) {
   return 0;
 }
 
-/* Whether some load below X is contiguous along the innermost reduction axis. */
+/* Whether some load below X is contiguous along AXIS. */
 static bool along(emitter *e, cmz_expr x, uint16_t axis) {
   const cmz_expr_node *n = &e->k->exprs.data[x];
   int64_t stride;
@@ -117,7 +119,8 @@ static void describe_factor(emitter *e, const contraction *c, factor *f, cmz_exp
     f->positions *= e->s->axes[axis].tile;
   }
   f->pitch = f->positions + 1; /* so that neither order of staging meets one bank only */
-  f->along_reduction = along(e, x, c->node->axes[c->node->axis_count - 1]);
+  f->along_reduction = along(e, x, c->node->axes[c->node->axis_count - 1]) &&
+                       !(f->axis_count && along(e, x, f->axes[f->axis_count - 1]));
 }
 
 void cmz_emit_group_prepare(emitter *e) {

@@ -359,8 +359,9 @@ MlirValue cmz_b_intrinsic(cmz_builder *b, const char *name, uint32_t count,
       cmz_b_attr(b, "intrin", text),
       cmz_b_attr(b, "op_bundle_sizes", mlirDenseI32ArrayGet(b->mlir, 0, NULL)),
       cmz_b_attr(b, "operandSegmentSizes", segments)};
-  return mlirOperationGetResult(
-      cmz_b_op(b, "llvm.call_intrinsic", count, operands, 1, &result, 3, attrs, 0, NULL), 0);
+  MlirOperation op = cmz_b_op(b, "llvm.call_intrinsic", count, operands, result.ptr ? 1 : 0, &result,
+                              3, attrs, 0, NULL);
+  return result.ptr ? mlirOperationGetResult(op, 0) : (MlirValue){NULL};
 }
 
 /* LLVM's saturating conversions have no op of their own in MLIR's LLVM dialect; where no

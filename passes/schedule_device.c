@@ -1,8 +1,10 @@
 /* schedule_device.c - how a described kernel is spread over the threads of a GPU.
  * In: a description, a GPU's level. Out: a schedule without vectors, in which a grid tile is what
- * one thread computes. Always holds: an axis is tiled only when every store has it; an axis along
- * which a reduction's result is shared stays whole in one thread, so that nothing is computed
- * twice; the axis along which results lie side by side in memory is the innermost of the grid. */
+ * one thread computes, or, for a contraction, what a work-group computes together: a tile of rows
+ * (axes that one factor alone uses) by columns (the other's). Always holds: an axis is tiled only
+ * when every store has it; an axis along which a reduction's result is shared stays whole in one
+ * thread, so that nothing is computed twice; the axis along which results lie side by side in
+ * memory is the innermost of the grid. */
 #include "../ir/kernel.h"
 #include "passes.h"
 
@@ -53,19 +55,211 @@ static void order_axes(cmz_kernel *k, cmz_schedule *s) {
         s->axes[i].order = next++;
 }
 
+/* ---- contractions ---- */
+
+enum {
+  MOST_SIDE = 64,      /* of a tile: two of 64 by STEP elements fit every GPU's group */
+  LEAST_SIDE = 8,      /* below, too little is used twice */
+  STEP = 16,           /* iterations of the reduction between two barriers */
+  MOST_UNROLL = 8,     /* a thread's elements along a side: accumulators are registers */
+  UNKNOWN_EXTENT = 64, /* what an extent that is not known yet is taken for */
+  ENOUGH_GROUPS = 64,  /* as many as a middling GPU runs at a time */
+  MOST_SIDE_AXES = 5
+};
+
+typedef struct side {
+  uint32_t count;
+  uint16_t axes[MOST_SIDE_AXES]; /* innermost first */
+  uint32_t tile[MOST_SIDE_AXES];
+  uint32_t product; /* of the tiles */
+} side;
+
+static int64_t extent_of(const cmz_kernel *k, uint16_t axis) {
+  int64_t extent;
+  return cmz_x_is_int(k, k->axes.data[axis].extent, &extent) ? CMZ_MAX(extent, 1) : UNKNOWN_EXTENT;
+}
+
+static int64_t tiles_along(int64_t extent, uint32_t tile) { return (extent + tile - 1) / tile; }
+
+/* Whether all loads below X are of operands that nobody writes meanwhile. */
+static bool reads_only(const cmz_kernel *k, cmz_expr x) {
+  const cmz_expr_node *n = cmz_x_get(k, x);
+  if (n->op == CMZ_X_REDUCE) return false;
+  if (n->op == CMZ_X_LOAD && (k->operands.data[n->i].access & CMZ_WRITE)) return false;
+  for (int i = 0; i < 3; i++)
+    if (n->args[i] && !reads_only(k, n->args[i])) return false;
+  return true;
+}
+
+/* The sum of products that K is, 0 when it is something else. */
+static cmz_expr find_contraction(const cmz_kernel *k) {
+  cmz_expr found = 0;
+  if (k->stores.count != 1 || k->stores.data[0].mode != CMZ_STORE_SET ||
+      k->stores.data[0].predicate)
+    return 0;
+  for (uint32_t i = 1; i < k->exprs.count; i++) {
+    if (cmz_x_get(k, i)->op != CMZ_X_REDUCE) continue;
+    if (found) return 0;
+    found = i;
+  }
+  if (!found) return 0;
+  const cmz_expr_node *n = cmz_x_get(k, found), *body = cmz_x_get(k, n->args[0]);
+  if (n->reduce_op != CMZ_REDUCE_SUM || n->axis_count == 0 || body->op != CMZ_X_MUL ||
+      (n->dtype != CMZ_F32 && n->dtype != CMZ_I32) || body->dtype != n->dtype)
+    return 0;
+  return reads_only(k, body->args[0]) && reads_only(k, body->args[1]) ? found : 0;
+}
+
+/* How good tiles are: the share of what they compute that exists, times the share of what they load
+ * that is not loaded once an element. */
+static double score_of(double useful, uint32_t product) {
+  return useful * product / (product + LEAST_SIDE);
+}
+
+static void best_tiles(const cmz_kernel *k, const side *s, uint32_t at, uint32_t most,
+                       double useful, uint32_t product, uint32_t *now, double *best, side *out) {
+  if (at == s->count) {
+    double score = score_of(useful, product);
+    if (score <= *best) return;
+    *best = score;
+    out->product = product;
+    memcpy(out->tile, now, sizeof out->tile);
+    return;
+  }
+  int64_t extent = extent_of(k, s->axes[at]);
+  for (uint32_t tile = most / product; tile >= 1;
+       tile /= 2) { /* of equals, the innermost's largest */
+    if (tile > 1 && tile / 2 >= extent) continue;
+    now[at] = tile;
+    best_tiles(k, s, at + 1, most,
+               useful * (double)extent / (double)(tiles_along(extent, tile) * tile), product * tile,
+               now, best, out);
+  }
+}
+
+/* Tiles of SIDE of at most MOST elements; false when they are too small or mostly empty. */
+static bool choose_tiles(const cmz_kernel *k, side *s, uint32_t most) {
+  uint32_t now[MOST_SIDE_AXES] = {0};
+  double best = 0, useful = 1;
+  best_tiles(k, s, 0, most, 1, 1, now, &best, s);
+  for (uint32_t i = 0; i < s->count; i++) {
+    int64_t extent = extent_of(k, s->axes[i]);
+    useful *= (double)extent / (double)(tiles_along(extent, s->tile[i]) * s->tile[i]);
+  }
+  return s->product >= LEAST_SIDE && useful >= 0.5;
+}
+
+/* Sorts the store's axes into ROWS, COLUMNS and those that both factors use; false when one is used
+ * by neither or there are too many. */
+static bool find_sides(cmz_kernel *k, cmz_expr contraction, const cmz_schedule *s, side *rows,
+                       side *columns) {
+  const cmz_expr_node *body = cmz_x_get(k, cmz_x_get(k, contraction)->args[0]);
+  cmz_expr factors[2] = {body->args[0], body->args[1]};
+  const cmz_store *store = &k->stores.data[0];
+  side *sides[2] = {rows, columns};
+  for (uint32_t order = store->axis_count; order-- > 0;) /* innermost first */
+    for (uint32_t i = 0; i < store->axis_count; i++) {
+      uint16_t axis = store->axes[i];
+      if (s->axes[axis].tile == 0) return false;
+      if (s->axes[axis].order != order) continue;
+      bool used[2] = {cmz_x_uses_axis(k, factors[0], axis), cmz_x_uses_axis(k, factors[1], axis)};
+      if (!used[0] && !used[1]) return false;
+      if (used[0] && used[1]) continue;
+      side *of = sides[used[1]];
+      if (of->count == MOST_SIDE_AXES) return false;
+      of->axes[of->count++] = axis;
+    }
+  return rows->count && columns->count;
+}
+
+static int64_t count_groups(const cmz_kernel *k, const cmz_schedule *s, const side *rows,
+                            const side *columns) {
+  int64_t groups = 1;
+  for (uint16_t a = 0; a < k->axes.count; a++) {
+    uint32_t tile = 1;
+    if (!s->axes[a].tile) continue;
+    for (uint32_t i = 0; i < rows->count; i++)
+      if (rows->axes[i] == a) tile = rows->tile[i];
+    for (uint32_t i = 0; i < columns->count; i++)
+      if (columns->axes[i] == a) tile = columns->tile[i];
+    groups *= CMZ_MIN(tiles_along(extent_of(k, a), tile), INT32_MAX);
+    if (groups > INT32_MAX) return INT32_MAX;
+  }
+  return groups;
+}
+
+static void spread(const side *of, uint32_t threads, cmz_schedule *s) {
+  for (uint32_t i = 0; i < of->count; i++) {
+    cmz_axis_schedule *a = &s->axes[of->axes[i]];
+    a->tile = of->tile[i];
+    a->threads = (uint16_t)CMZ_MIN(a->tile, threads);
+    a->unroll = (uint16_t)(a->tile / a->threads);
+    threads /= a->threads;
+  }
+}
+
+/* Gives the threads of a group to the sides, so that a thread loads as little as possible an
+ * iteration. */
+static bool spread_threads(const side *rows, const side *columns, uint32_t group, cmz_schedule *s) {
+  uint32_t best = 0, least = UINT32_MAX;
+  for (uint32_t across = CMZ_MIN(columns->product, group); across >= 1; across /= 2) {
+    if (group / across > rows->product) break;
+    uint32_t r = rows->product / (group / across), c = columns->product / across;
+    if (r > MOST_UNROLL || c > MOST_UNROLL || r + c >= least) continue;
+    least = r + c;
+    best = across;
+  }
+  if (!best) return false;
+  spread(rows, group / best, s);
+  spread(columns, best, s);
+  s->group = (uint16_t)group;
+  s->step = STEP;
+  return true;
+}
+
+static bool is_power_of_two(uint32_t n) { return n && !(n & (n - 1)); }
+
+/* Lets work-groups compute tiles together where K is a contraction that pays for it. */
+static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s) {
+  side rows = {0}, columns = {0};
+  cmz_expr contraction = find_contraction(k);
+  uint32_t bytes = 2 * (MOST_SIDE + 1) * STEP * 4;
+  if (!contraction || gpu->shared_bytes < bytes || !is_power_of_two(gpu->threads)) return;
+  const cmz_expr_node *n = cmz_x_get(k, contraction);
+  int64_t iterations = 1;
+  for (uint32_t i = 0; i < n->axis_count; i++)
+    iterations *= CMZ_MIN(extent_of(k, n->axes[i]), 1 << 20);
+  if (iterations < STEP / 2 || !find_sides(k, contraction, s, &rows, &columns)) return;
+  if (!choose_tiles(k, &rows, MOST_SIDE) || !choose_tiles(k, &columns, MOST_SIDE)) return;
+  while (count_groups(k, s, &rows, &columns) < ENOUGH_GROUPS) { /* smaller tiles, more groups */
+    side *larger = rows.product > columns.product ? &rows : &columns, before = *larger;
+    if (rows.product * columns.product / 2 < gpu->threads) break;
+    if (larger->product / 2 < LEAST_SIDE || !choose_tiles(k, larger, larger->product / 2)) {
+      *larger = before;
+      break;
+    }
+  }
+  if (rows.product * columns.product < gpu->threads ||
+      CMZ_MIN(rows.product, columns.product) * STEP < gpu->threads)
+    return;
+  spread_threads(&rows, &columns, gpu->threads, s);
+}
+
 cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
                                       const cmz_cpu_row *gpu, cmz_schedule *out) {
-  (void)gpu;
   if (k->stores.count == 0)
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
   out->axis_count = k->axes.count;
   out->axes = CMZ_NEW_ARRAY(arena, cmz_axis_schedule, k->axes.count + 1);
-  for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0, 0};
+  for (uint32_t i = 0; i < k->axes.count; i++)
+    out->axes[i] = (cmz_axis_schedule){.unroll = 1, .lanes = 1};
   out->reduce_lanes = out->reduce_unroll = 1;
+  out->group = out->step = 0;
   for (uint16_t a = 0; a < k->axes.count; a++) {
     if (k->axes.data[a].kind != CMZ_AXIS_PARALLEL || !in_every_store(k, a)) continue;
     if (!shares_reduction(k, a)) out->axes[a].tile = 1;
   }
   order_axes(k, out);
+  choose_group(k, gpu, out);
   return CMZ_OK;
 }

@@ -96,7 +96,7 @@ static cmz_schedule random_one(const cmz_kernel *k) {
   uint32_t instances = 1;
   for (uint16_t a = 0; a < k->axes.count; a++) {
     cmz_axis_schedule *x = &s.axes[a];
-    *x = (cmz_axis_schedule){0, 1, 1, (uint8_t)a};
+    *x = (cmz_axis_schedule){.unroll = 1, .lanes = 1, .order = (uint8_t)a};
     if (k->axes.data[a].kind == CMZ_AXIS_SERIAL) continue;
     if (below(2) && instances <= 4) x->unroll = (uint16_t)(1 + below(4));
     instances *= x->unroll;

@@ -64,7 +64,8 @@ static void store(cmz_kernel *k, uint16_t op, cmz_expr index, cmz_expr value, co
 static cmz_schedule plain(cmz_kernel *k) {
   cmz_schedule s = {.axis_count = k->axes.count, .reduce_lanes = 1, .reduce_unroll = 1};
   s.axes = CMZ_NEW_ARRAY(k->arena, cmz_axis_schedule, k->axes.count + 1);
-  for (uint32_t i = 0; i < k->axes.count; i++) s.axes[i] = (cmz_axis_schedule){0, 1, 1, (uint8_t)i};
+  for (uint32_t i = 0; i < k->axes.count; i++)
+    s.axes[i] = (cmz_axis_schedule){.unroll = 1, .lanes = 1, .order = (uint8_t)i};
   return s;
 }
 
@@ -207,8 +208,8 @@ static void matmul_case(fixture *f, int64_t m, int64_t n, int64_t kk, bool dynam
   uint16_t axes[] = {im, in};
   store(k, c, at2(k, am, xn, an), sum, axes, 2);
   cmz_schedule s = plain(k);
-  s.axes[im] = (cmz_axis_schedule){tile_m, 3, 1, 0};
-  s.axes[in] = (cmz_axis_schedule){tile_n, 2, 8, 1};
+  s.axes[im] = (cmz_axis_schedule){.tile = tile_m, .unroll = 3, .lanes = 1};
+  s.axes[in] = (cmz_axis_schedule){.tile = tile_n, .unroll = 2, .lanes = 8, .order = 1};
   s.axes[ik].unroll = 4;
   check(f, k, &s, params, NULL, 1e-5);
 }

@@ -435,7 +435,7 @@ static void test_parse_errors(void **state) {
   for (size_t i = 0; i < CMZ_COUNT_OF(bad); i++)
     assert_int_not_equal(cmz_kernel_parse(ctx, ctx->arena, bad[i], &k), CMZ_OK);
   cmz_schedule s = {.axis_count = 2,
-                    .axes = (cmz_axis_schedule[]){{16, 4, 8, 1}, {0, 1, 1, 0}},
+                    .axes = (cmz_axis_schedule[]){{16, 4, 8, 1, 0}, {0, 1, 1, 0, 0}},
                     .reduce_lanes = 8,
                     .reduce_unroll = 2};
   cmz_text text = {.arena = ctx->arena};
