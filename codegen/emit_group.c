@@ -238,11 +238,11 @@ static void stage(emitter *e, const contraction *c, const factor *f, uint32_t de
   cmz_builder *b = &e->b;
   uint32_t group = e->s->group, step = e->s->step, count = f->positions * step / group;
   uint32_t across = f->along_reduction ? CMZ_MIN(step, group) : CMZ_MIN(f->positions, group);
-  MlirValue inner = remainder_of(b, e->thread, across), outer = divided(b, e->thread, across);
   uint32_t inner_count = (f->along_reduction ? step : f->positions) / across;
   for (uint32_t i = 0; i < count && !e->failed; i++) {
     emit_position saved;
     cmz_emit_save(e, depth, &saved);
+    MlirValue inner = remainder_of(b, e->thread, across), outer = divided(b, e->thread, across);
     MlirValue near = cmz_b_add(b, inner, cmz_b_i64(b, (int64_t)(i % inner_count) * across));
     MlirValue far =
         cmz_b_add(b, outer, cmz_b_i64(b, (int64_t)(i / inner_count) * (group / across)));

@@ -116,33 +116,6 @@ static cmz_schedule random_one(const cmz_kernel *k) {
 
 /* ---- compiling and running ---- */
 
-static int64_t value_of(const cmz_kernel *k, cmz_expr e, const int64_t *params) {
-  const cmz_expr_node *n = cmz_x_get(k, e);
-  int64_t a = n->args[0] ? value_of(k, n->args[0], params) : 0,
-          b = n->args[1] ? value_of(k, n->args[1], params) : 0;
-  switch ((cmz_expr_op)n->op) {
-  case CMZ_X_CONST_INT:
-    return n->i;
-  case CMZ_X_PARAM:
-    return params[n->i];
-  case CMZ_X_ADD:
-    return a + b;
-  case CMZ_X_SUB:
-    return a - b;
-  case CMZ_X_MUL:
-    return a * b;
-  case CMZ_X_FLOORDIV:
-    return cmz_floor_div(a, b);
-  case CMZ_X_MIN:
-    return CMZ_MIN(a, b);
-  case CMZ_X_MAX:
-    return CMZ_MAX(a, b);
-  default:
-    fail_msg("%s: an extent of another form\n%s", case_name, described.data);
-    return 0;
-  }
-}
-
 /* The function compiled last: kept, because kernels with run-time sizes run many times. */
 static struct {
   cmz_hash128 hash;
@@ -175,15 +148,6 @@ static cmz_kernel_function *compile(cmz_kernel *k, const cmz_schedule *s) {
   unlink(object);
   unlink(library);
   return compiled.function;
-}
-
-static uint32_t tile_count(const cmz_kernel *k, const cmz_schedule *s, const int64_t *params) {
-  int64_t tiles = 1;
-  for (uint16_t a = 0; a < k->axes.count; a++)
-    if (s->axes[a].tile && k->axes.data[a].kind != CMZ_AXIS_REDUCE)
-      tiles *=
-          (value_of(k, k->axes.data[a].extent, params) + s->axes[a].tile - 1) / s->axes[a].tile;
-  return (uint32_t)tiles;
 }
 
 /* Runs FUNCTION on copies of OPERANDS; the results are in RESULTS. */

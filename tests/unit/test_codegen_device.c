@@ -1,0 +1,182 @@
+/* test_codegen_device.c - kernels as PTX, run by the CUDA emulator, against the evaluator: grid
+ * tiles of single threads and of work-groups, at sizes that fill no tile. In: the graphs of
+ * kernel_cases.h and some more. Out: cmocka failures. Always holds: the emulator reports races,
+ * accesses out of bounds and barriers that not all threads come to. CMZ_KERNEL_CASE=name tries only
+ * one graph. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include "codegen/codegen.h"
+#include "kernel_cases.h"
+#include "passes/passes.h"
+
+static const char *case_name = "", *level_name = "sm_80";
+static cmz_schedule chosen; /* of the kernel that ran last */
+
+static struct {
+  int (*load)(void **, const void *);
+  int (*unload)(void *);
+  int (*get)(void **, void *, const char *);
+  int (*take)(uint64_t *, size_t);
+  int (*give)(uint64_t);
+  int (*write)(uint64_t, const void *, size_t, void *);
+  int (*read)(void *, uint64_t, size_t, void *);
+  int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
+                void *, void **, void **);
+  int (*wait)(void *);
+} cuda;
+
+static int open_driver(void **state) {
+  (void)state;
+  static const char *const names[] = {
+      "cuModuleLoadData",     "cuModuleUnload", "cuModuleGetFunction",
+      "cuMemAlloc_v2",        "cuMemFree_v2",   "cuMemcpyHtoDAsync_v2",
+      "cuMemcpyDtoHAsync_v2", "cuLaunchKernel", "cuStreamSynchronize"};
+  void *library = dlopen(CMZ_CUDA_EMULATOR, RTLD_NOW);
+  if (!library) return 1;
+  for (size_t i = 0; i < CMZ_COUNT_OF(names); i++) {
+    void *symbol = dlsym(library, names[i]);
+    if (!symbol) return 1;
+    memcpy((char *)&cuda + i * sizeof symbol, &symbol, sizeof symbol);
+  }
+  return 0;
+}
+
+static char *emitted(cmz_kernel *k, const cmz_schedule *s) {
+  char path[] = "cmz_device_XXXXXX";
+  int file = mkstemp(path);
+  assert_true(file >= 0);
+  close(file);
+  cmz_target target;
+  ok(cmz_target_parse(F->ctx, level_name, NULL, NULL, &target), "target");
+  cmz_status status = cmz_kernel_emit(F->ctx, k, s, target.levels[0], target.kernel_os, "kernel", 2,
+                                      NULL, 0, CMZ_OUT_ASSEMBLY, path);
+  if (status != CMZ_OK) fail_msg("%s: %s\n%s", case_name, last_message(), case_detail);
+  FILE *f = fopen(path, "rb");
+  assert_non_null(f);
+  char *text = cmz_arena_alloc(F->m->arena, 1 << 20);
+  text[fread(text, 1, (1 << 20) - 1, f)] = 0;
+  fclose(f);
+  unlink(path);
+  return text;
+}
+
+/* Operands are moved to addresses that are aligned to one element and no more. */
+static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
+                    const int64_t *params) {
+  uint64_t addresses[32], blocks[32];
+  void *parameters[80], *module, *function;
+  uint32_t count = 0;
+  cmz_schedule s;
+  const cmz_cpu_row *level = cmz_cpu_find(level_name);
+  ok(cmz_schedule_choose_device(F->ctx, F->m->arena, k, level, &s), "schedule");
+  chosen = s;
+  cmz_text described = {.arena = F->m->arena};
+  cmz_schedule_print(&s, &described);
+  cmz_kernel_print(k, &described);
+  case_detail = described.data;
+  int64_t tiles = (int64_t)tile_count(k, &s, params) * CMZ_MAX(s.group, 1);
+  if (cuda.load(&module, emitted(k, &s)) || cuda.get(&function, module, "kernel"))
+    fail_msg("%s: the emulator does not take the kernel\n%s", case_name, case_detail);
+  for (uint32_t i = 0; i < k->operands.count; i++) {
+    uint32_t element = CMZ_MAX(cmz_dtype_info(k->operands.data[i].dtype)->bits / 8, 1);
+    assert_int_equal(cuda.take(&blocks[i], bytes[i] + element), 0);
+    addresses[i] = blocks[i] + element;
+    assert_int_equal(cuda.write(addresses[i], operands[i], bytes[i], NULL), 0);
+    parameters[count++] = &addresses[i];
+  }
+  for (uint32_t i = 0; i < k->param_count; i++) parameters[count++] = (void *)(uintptr_t)&params[i];
+  parameters[count++] = &tiles;
+  unsigned groups = (unsigned)((tiles + level->threads - 1) / level->threads);
+  if (groups > 2) groups = groups / 2 + 1; /* a group computes more than one tile */
+  if (cuda.launch(function, groups, 1, 1, level->threads, 1, 1, 0, NULL, parameters, NULL) ||
+      cuda.wait(NULL))
+    fail_msg("%s: the kernel failed\n%s", case_name, case_detail);
+  for (uint32_t i = 0; i < k->operands.count; i++) {
+    assert_int_equal(cuda.read(operands[i], addresses[i], bytes[i], NULL), 0);
+    assert_int_equal(cuda.give(blocks[i]), 0);
+  }
+  cuda.unload(module);
+}
+
+static void run_case(const char *name, void (*build)(void), uint32_t seed) {
+  const char *only = getenv("CMZ_KERNEL_CASE");
+  if (only && strcmp(only, name)) return;
+  case_name = name;
+  F->random = seed;
+  F->tolerance = 1e-4;
+  build();
+  check_kernel(true);
+  again();
+}
+
+static cmz_vid f16(const int64_t *shape, size_t rank) { return given(CMZ_F16, shape, rank, -1, 1); }
+
+/* ---- contractions that work-groups compute ---- */
+
+static void group_matmul(void) {
+  cmz_vid y = then2("MatMul", f32(SHAPE(45, 77)), f32(SHAPE(77, 131)));
+  then1("Relu", then2("Add", y, f32(SHAPE(131))));
+}
+static void group_large(void) { then2("MatMul", f32(SHAPE(520, 20)), f32(SHAPE(20, 515))); }
+static void group_batch(void) {
+  then2("MatMul", f32(SHAPE(2, 3, 50, 40)), f32(SHAPE(2, 3, 40, 33)));
+}
+static void group_short(void) { then2("MatMul", f32(SHAPE(9, 8)), f32(SHAPE(8, 250))); }
+static void group_integer(void) {
+  cmz_vid a = given(CMZ_U8, SHAPE(37, 50), 0, 255), b = given(CMZ_I8, SHAPE(50, 70), -128, 127);
+  then("MatMulInteger", 3, (cmz_vid[]){a, b, given(CMZ_U8, SHAPE(1), 3, 130)});
+}
+static void group_conv(void) {
+  cmz_vid y = conv(f32(SHAPE(2, 5, 13, 11)), f32(SHAPE(19, 5, 3, 3)), f32(SHAPE(19)), 1, 1, 1, 1);
+  then1("LeakyRelu", y);
+}
+static void group_conv_strided(void) {
+  conv(f32(SHAPE(1, 4, 31, 25)), f32(SHAPE(40, 4, 5, 5)), f32(SHAPE(40)), 2, 2, 1, 1);
+}
+static void group_half(void) {
+  F->tolerance = 2e-3;
+  then2("MatMul", f16(SHAPE(33, 48)), f16(SHAPE(48, 72)));
+}
+static void group_transposed(void) {
+  cmz_vid t = then1("Transpose", f32(SHAPE(2, 90, 40)));
+  set_ints("perm", (int64_t[]){0, 2, 1}, 3);
+  then2("MatMul", f32(SHAPE(2, 30, 90)), t);
+  then1("Sigmoid", cmz_graph_get(F->m, F->g)->outputs.data[0]);
+}
+static void group_symbolic(void) {
+  const char *names[] = {"n", "m", NULL};
+  cmz_vid x = given_symbolic(CMZ_F32, SHAPE(2, 37, 72), names, -1, 1);
+  then2("MatMul", x, f32(SHAPE(72, 100)));
+}
+
+static const kernel_case GROUP_CASES[] = {
+    CASE(group_matmul),     CASE(group_large),    CASE(group_batch),        CASE(group_short),
+    CASE(group_integer),    CASE(group_conv),     CASE(group_conv_strided), CASE(group_half),
+    CASE(group_transposed), CASE(group_symbolic),
+};
+
+static void test_groups(void **state) {
+  (void)state;
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(GROUP_CASES); i++) {
+    run_case(GROUP_CASES[i].name, GROUP_CASES[i].build, 1000 + i);
+    if (!getenv("CMZ_KERNEL_CASE") && chosen.group != cmz_cpu_find(level_name)->threads)
+      fail_msg("%s: no work-group was chosen", GROUP_CASES[i].name);
+  }
+}
+
+/* Every third of the others: they say more about the emitter than about threads. */
+static void test_single_threads(void **state) {
+  (void)state;
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(KERNEL_CASES); i += 3)
+    run_case(KERNEL_CASES[i].name, KERNEL_CASES[i].build, 2000 + i);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_groups, fixture_setup, fixture_teardown),
+      cmocka_unit_test_setup_teardown(test_single_threads, fixture_setup, fixture_teardown),
+  };
+  return cmocka_run_group_tests(tests, open_driver, NULL);
+}
