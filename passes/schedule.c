@@ -642,7 +642,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
                                const cmz_cpu_row *cpu, int optimise, cmz_schedule *out) {
   if (k->stores.count == 0)
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
-  out->axis_count = k->axes.count;
+  *out = (cmz_schedule){.axis_count = k->axes.count};
   out->axes = CMZ_NEW_ARRAY(arena, cmz_axis_schedule, k->axes.count + 1);
   for (uint32_t i = 0; i < k->axes.count; i++) out->axes[i] = (cmz_axis_schedule){0, 1, 1, 0, 0};
   out->reduce_lanes = 1;

@@ -249,12 +249,12 @@ cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_ke
                                       const cmz_cpu_row *gpu, cmz_schedule *out) {
   if (k->stores.count == 0)
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
-  out->axis_count = k->axes.count;
+  *out = (cmz_schedule){.axis_count = k->axes.count};
   out->axes = CMZ_NEW_ARRAY(arena, cmz_axis_schedule, k->axes.count + 1);
   for (uint32_t i = 0; i < k->axes.count; i++)
     out->axes[i] = (cmz_axis_schedule){.unroll = 1, .lanes = 1};
   out->reduce_lanes = out->reduce_unroll = 1;
-  out->group = out->step = 0;
+
   for (uint16_t a = 0; a < k->axes.count; a++) {
     if (k->axes.data[a].kind != CMZ_AXIS_PARALLEL || !in_every_store(k, a)) continue;
     if (!shares_reduction(k, a)) out->axes[a].tile = 1;

@@ -140,7 +140,7 @@ static void group_half(void) {
   then2("MatMul", f16(SHAPE(33, 48)), f16(SHAPE(48, 72)));
 }
 static void group_transposed(void) {
-  cmz_vid t = then1("Transpose", f32(SHAPE(2, 90, 40)));
+  cmz_vid t = then1("Transpose", f32(SHAPE(2, 40, 90)));
   set_ints("perm", (int64_t[]){0, 2, 1}, 3);
   then2("MatMul", f32(SHAPE(2, 30, 90)), t);
   then1("Sigmoid", cmz_graph_get(F->m, F->g)->outputs.data[0]);
