@@ -113,7 +113,7 @@ typedef struct cmz_config {
   void *(*allocate)(void *context, size_t bytes, size_t alignment); /* instead of malloc; both or none */
   void (*release)(void *context, void *memory, size_t bytes);
   void *allocate_context;
-  void *stream;               /* GPU: the caller's CUstream or VkQueue */
+  void *stream;               /* GPU: the caller's CUstream, whose context and device are then used; or VkQueue */
   const char *weights_path;   /* --weights external: where the weights file is, when not beside the library */
   const char *cpu;            /* the CPU level to run, by its name ("x86-64-v3"); NULL: the best that this machine can */
 } cmz_config;
@@ -140,7 +140,10 @@ typedef struct cmz_api {
   /* Makes an instance. On failure *model still is an instance (unless memory ran out) that only serves `error`. */
   int (*create)(const cmz_config *config, cmz_model **model);
   /* Runs. INPUTS and OUTPUTS are arrays in description order. An output with data == NULL is given the instance's own
-   * memory, valid until its next run; element, rank, dims and bytes are always filled in. */
+   * memory, valid until its next run; element, rank, dims and bytes are always filled in.
+   * GPU models take tensors in device memory (memory = CMZ_MEMORY_DEVICE) beside those in host memory; an output in device
+   * memory with data == NULL stays where the instance has it. On a stream of the caller's `run` waits only for what it
+   * copies to host memory; everything else is done when the stream is. */
   int (*run)(cmz_model *model, const cmz_tensor *inputs, cmz_tensor *outputs);
   void (*destroy)(cmz_model *model);
   const char *(*error)(const cmz_model *model); /* message of the last failed call; "" after success; never NULL */

@@ -38,7 +38,7 @@ static inline int cmz_from_dlpack(const DLTensor *from, cmz_tensor *to) {
   }
   if (element > CMZ_ELEMENT_BF16) return CMZ_INVALID_ARGUMENT;
   to->data = (char *)from->data + from->byte_offset;
-  to->memory = from->device.device_type == kDLCPU ? CMZ_MEMORY_HOST : CMZ_MEMORY_DEVICE;
+  to->memory = from->device.device_type == kDLCPU || from->device.device_type == kDLCUDAHost ? CMZ_MEMORY_HOST : CMZ_MEMORY_DEVICE;
   to->element = element;
   to->rank = (uint32_t)from->ndim;
   to->bytes = from->dtype.bits / 8u;
@@ -54,12 +54,14 @@ static inline int cmz_from_dlpack(const DLTensor *from, cmz_tensor *to) {
   return CMZ_SUCCESS;
 }
 
-/* FROM, in host memory, as a DLTensor; SHAPE and STRIDES are arrays of CMZ_MAX_DIMS that live as long as TO. */
-static inline int cmz_to_dlpack(const cmz_tensor *from, int64_t *shape, int64_t *strides, DLTensor *to) {
+/* FROM as a DLTensor on DEVICE (kDLCUDA and the GPU's number, say, where FROM lies in device memory); SHAPE and STRIDES are
+ * arrays of CMZ_MAX_DIMS that live as long as TO. */
+static inline int cmz_to_dlpack_on(const cmz_tensor *from, DLDevice device, int64_t *shape, int64_t *strides, DLTensor *to) {
   uint32_t d;
   int64_t step = 1;
   int contiguous = 1;
-  if (cmz_dlpack_type(from->element, &to->dtype) != CMZ_SUCCESS || from->memory != CMZ_MEMORY_HOST) return CMZ_INVALID_ARGUMENT;
+  if (cmz_dlpack_type(from->element, &to->dtype) != CMZ_SUCCESS) return CMZ_INVALID_ARGUMENT;
+  if ((from->memory == CMZ_MEMORY_HOST) != (device.device_type == kDLCPU || device.device_type == kDLCUDAHost)) return CMZ_INVALID_ARGUMENT;
   for (d = 0; d < from->rank; d++) contiguous &= from->strides[d] == 0;
   for (d = from->rank; d-- > 0;) {
     shape[d] = from->dims[d];
@@ -67,13 +69,20 @@ static inline int cmz_to_dlpack(const cmz_tensor *from, int64_t *shape, int64_t 
     step *= from->dims[d];
   }
   to->data = from->data;
-  to->device.device_type = kDLCPU;
-  to->device.device_id = 0;
+  to->device = device;
   to->ndim = (int32_t)from->rank;
   to->shape = shape;
   to->strides = strides;
   to->byte_offset = 0;
   return CMZ_SUCCESS;
+}
+
+/* FROM, in host memory, as a DLTensor. */
+static inline int cmz_to_dlpack(const cmz_tensor *from, int64_t *shape, int64_t *strides, DLTensor *to) {
+  DLDevice host;
+  host.device_type = kDLCPU;
+  host.device_id = 0;
+  return cmz_to_dlpack_on(from, host, shape, strides, to);
 }
 #endif
 

@@ -21,6 +21,14 @@ void cmz_data_give(cmz_model *m, void *memory, size_t bytes) {
   }
 }
 
+int cmz_data_none(cmz_model *m, int64_t bytes, const char *what) {
+  int rc = m->device && driver(m)->state ? driver(m)->state(m, m->device) : CMZ_SUCCESS;
+  if (rc) return rc;
+  return cmz_fail_run(m, CMZ_OUT_OF_MEMORY,
+                      m->device ? "the device has no %lld bytes for %s" : "no %lld bytes for %s",
+                      (long long)bytes, what);
+}
+
 int cmz_data_copy(cmz_model *m, void *to, const void *from, size_t bytes) {
   if (bytes == 0 || to == from) return CMZ_SUCCESS;
   if (m->device) return driver(m)->copy(m, m->device, to, from, bytes);
@@ -65,9 +73,7 @@ int cmz_data_open(cmz_model *m) {
   if (rc) return rc;
   m->device_weights_bytes = place_weights(m, NULL, NULL);
   m->device_weights = driver(m)->take(m->device, m->device_weights_bytes + 1);
-  if (!m->device_weights)
-    return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "the device has no %zu bytes for the weights",
-                        m->device_weights_bytes);
+  if (!m->device_weights) return cmz_data_none(m, (int64_t)m->device_weights_bytes, "the weights");
   place_weights(m, (const void **)m->pointers, m->device_weights);
   for (uint32_t b = 0; !rc && b < p->buffer_count; b++) {
     const cmz_program_buffer *buffer = &p->buffers[b];

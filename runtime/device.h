@@ -32,6 +32,12 @@ typedef struct cmz_device_driver {
   int (*copy)(cmz_model *m, cmz_device *device, void *to, const void *from, size_t bytes);
   int (*launch)(cmz_model *m, cmz_device *device, const cmz_launch *launch);
   int (*wait)(cmz_model *m, cmz_device *device);
+  /* Whether MEMORY, a caller's, can be used by the device. NULL: not known. */
+  bool (*owns)(cmz_device *device, const void *memory);
+  /* All work of a run has been given; what of it must be done when `run` returns is done. NULL: `wait` is that. */
+  int (*end)(cmz_model *m, cmz_device *device);
+  /* 0, or the message of a device that was lost. NULL: `begin` and the others find out. */
+  int (*state)(cmz_model *m, cmz_device *device);
   /* A run begins: nothing of an earlier one is pending, whether it ended well or not. NULL: nothing to do. */
   void (*begin)(cmz_device *device);
   /* What was given to the device since `begin`. NULL: not counted. */

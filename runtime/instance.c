@@ -45,7 +45,7 @@ int cmz_buffer_reserve(cmz_model *m, uint32_t b, int64_t bytes, bool keep) {
     size_t capacity = (size_t)bytes < 64 ? 64 : (size_t)bytes;
     if (keep && capacity < 2 * m->capacity[b]) capacity = 2 * m->capacity[b];
     void *memory = cmz_data_take(m, capacity);
-    if (!memory) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for %zu bytes", capacity);
+    if (!memory) return cmz_data_none(m, (int64_t)capacity, "a tensor");
     int rc = keep && m->owned[b] ? cmz_data_copy(m, memory, m->owned[b], m->capacity[b]) : 0;
     cmz_data_give(m, m->owned[b], m->capacity[b]);
     if (rc) {

@@ -65,6 +65,8 @@ void cmz_memory_give(cmz_model *m, void *memory, size_t bytes);
 /* Memory of the data that kernels work on: the device's when there is one, else the host's (cmz_memory_take). data.c */
 void *cmz_data_take(cmz_model *m, size_t bytes);
 void cmz_data_give(cmz_model *m, void *memory, size_t bytes);
+/* Why cmz_data_take gave nothing, as the instance's error: BYTES for WHAT. */
+int cmz_data_none(cmz_model *m, int64_t bytes, const char *what);
 /* Between such memory and such memory (which may overlap on the host only), to the host, from the host. */
 int cmz_data_copy(cmz_model *m, void *to, const void *from, size_t bytes);
 int cmz_data_read(cmz_model *m, void *host, const void *from, size_t bytes);

@@ -378,7 +378,7 @@ static int carry(cmz_model *m, const uint32_t *triples, uint32_t count) {
     /* An earlier copy would overwrite it: take it aside first. */
     int64_t bytes = bytes_of(m, next);
     void *aside = bytes < 0 ? NULL : cmz_data_take(m, (size_t)bytes);
-    if (!aside) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory to carry a loop's value");
+    if (!aside) return cmz_data_none(m, bytes, "a loop's value");
     int rc = cmz_data_copy(m, aside, m->pointers[m->roots[next]], (size_t)bytes);
     void *target = NULL;
     if (!rc) rc = carry(m, triples, i);

@@ -100,10 +100,28 @@ static int stage(cmz_model *m, uint32_t index, int64_t bytes) {
 
 /* ---- inputs ---- */
 
-/* T can be used where it is: contiguous memory of the instance's device. */
+/* Kernels may take this alignment of a tensor for granted: what a caller has elsewhere is copied.
+ */
+enum { DEVICE_ALIGNMENT = 16 };
+
 static bool on_device(const cmz_model *m, const cmz_tensor *t) {
-  return m->device && t->memory == CMZ_MEMORY_DEVICE && t->rank <= CMZ_MAX_DIMS &&
-         is_contiguous(t, t->dims);
+  return m->device && t->memory == CMZ_MEMORY_DEVICE;
+}
+
+static bool is_aligned(const void *data) { return (uintptr_t)data % DEVICE_ALIGNMENT == 0; }
+
+/* T, which says that it lies in device memory, can be used by the instance. */
+static int check_device(cmz_model *m, const char *what, const cmz_port *port, const cmz_tensor *t) {
+  if (!m->device)
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
+                        "%s \"%s\" is not in host memory, and the model is not for a GPU", what,
+                        port->name);
+  const cmz_device_driver *driver = m->program->device->driver;
+  if (t->data && driver->owns && !driver->owns(m->device, t->data))
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
+                        "%s \"%s\" is said to be in device memory, but the device does not know it",
+                        what, port->name);
+  return CMZ_SUCCESS;
 }
 
 static int check_input(cmz_model *m, const cmz_port *port, const cmz_tensor *t) {
@@ -115,9 +133,6 @@ static int check_input(cmz_model *m, const cmz_port *port, const cmz_tensor *t) 
     return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
                         "input \"%s\" has %u dimensions; the model takes %u", port->name, t->rank,
                         port->rank);
-  }
-  if (t->memory != CMZ_MEMORY_HOST && !on_device(m, t)) {
-    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\" is not in host memory", port->name);
   }
   for (uint32_t d = 0; d < t->rank; d++) {
     if (t->dims[d] < 0) {
@@ -145,7 +160,12 @@ static int check_input(cmz_model *m, const cmz_port *port, const cmz_tensor *t) 
   if (bytes > 0 && !t->data) {
     return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\" has no data", port->name);
   }
-  return CMZ_SUCCESS;
+  if (t->memory == CMZ_MEMORY_HOST) return CMZ_SUCCESS;
+  if (m->device && !is_contiguous(t, t->dims)) {
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "input \"%s\": strides in device memory",
+                        port->name);
+  }
+  return check_device(m, "input", port, t);
 }
 
 /* Index of the description's dim that lives in SLOT. */
@@ -230,10 +250,7 @@ static int place_arena(cmz_model *m) {
     cmz_data_give(m, m->arena, m->arena_bytes);
     m->arena_bytes = 0;
     m->arena = cmz_data_take(m, (size_t)bytes);
-    if (!m->arena) {
-      return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for an arena of %lld bytes",
-                          (long long)bytes);
-    }
+    if (!m->arena) return cmz_data_none(m, bytes, "the arena");
     m->arena_bytes = bytes ? (size_t)bytes : 1;
   }
   for (uint32_t b = 0; b < p->buffer_count; b++) {
@@ -276,10 +293,12 @@ static int place_inputs(cmz_model *m, const cmz_tensor *inputs) {
     uint32_t b = p->input_buffers[i];
     if (b == CMZ_NO_INDEX) continue;
     m->pointers[b] = data;
-    if (!m->device || t->memory == CMZ_MEMORY_DEVICE) continue;
+    if (!m->device || (on_device(m, t) && is_aligned(data))) continue;
     int64_t bytes = cmz_tensor_bytes(t->element, t->rank, t->dims);
     int rc = cmz_buffer_reserve(m, b, bytes, false);
-    if (!rc) rc = cmz_data_write(m, m->pointers[b], data, (size_t)bytes);
+    if (!rc)
+      rc = (on_device(m, t) ? cmz_data_copy : cmz_data_write)(m, m->pointers[b], data,
+                                                              (size_t)bytes);
     if (rc) return rc;
   }
   return CMZ_SUCCESS;
@@ -310,11 +329,9 @@ static int place_outputs(cmz_model *m, const cmz_tensor *outputs) {
   for (uint32_t i = 0; i < p->description->output_count; i++) {
     const cmz_port *port = &p->description->outputs[i];
     const cmz_tensor *t = &outputs[i];
-    bool device = t->data && t->memory == CMZ_MEMORY_DEVICE && m->device;
-    if (t->data && t->memory != CMZ_MEMORY_HOST && !device) {
-      return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "output \"%s\" is not in host memory",
-                          port->name);
-    }
+    bool device = t->data && on_device(m, t);
+    int rc = t->data && t->memory != CMZ_MEMORY_HOST ? check_device(m, "output", port, t) : 0;
+    if (rc) return rc;
     uint32_t b = p->output_buffers[i];
     if (m->data_dependent[i] || p->buffers[b].kind != CMZ_PB_OUTPUT) continue;
     int64_t dims[CMZ_MAX_DIMS] = {0};
@@ -326,12 +343,13 @@ static int place_outputs(cmz_model *m, const cmz_tensor *outputs) {
       return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "output \"%s\": strides in device memory",
                           port->name);
     }
-    if (t->data && device == (m->device != NULL) && !output_strided(t, port, dims)) {
+    if (t->data && device == (m->device != NULL) && !output_strided(t, port, dims) &&
+        (!device || is_aligned(t->data))) {
       if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
       m->pointers[b] = t->data;
       continue;
     }
-    int rc = cmz_buffer_reserve(m, b, bytes, false);
+    rc = cmz_buffer_reserve(m, b, bytes, false);
     if (rc) return rc;
   }
   return CMZ_SUCCESS;
@@ -362,17 +380,18 @@ static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
   int64_t bytes = cmz_tensor_bytes(port->element, port->rank, full.dims);
   if (bytes < 0)
     return cmz_fail_run(m, CMZ_RUN_FAILED, "output \"%s\" has an impossible size", port->name);
-  if (m->device && !(t->data && t->memory == CMZ_MEMORY_DEVICE)) {
+  bool device = on_device(m, t); /* without data: where the instance has it */
+  if (m->device && !device) {
     int rc = fetch_output(m, i, t, bytes, &data);
     if (rc) return rc;
-  } else if (m->device && t->data != data) {
+  } else if (device && t->data && t->data != data) {
     if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
     int rc = cmz_data_copy(m, t->data, data, (size_t)bytes);
     if (rc) return rc;
     data = t->data;
   }
-  full.memory = m->device && t->data == data ? t->memory : CMZ_MEMORY_HOST;
-  if (t->data && t->data != data) {
+  full.memory = device ? CMZ_MEMORY_DEVICE : CMZ_MEMORY_HOST;
+  if (!device && t->data && t->data != data) {
     if (output_strided(t, port, full.dims)) {
       memcpy(full.strides, t->strides, sizeof full.strides);
       int64_t end = strided_end(&full);
@@ -393,14 +412,15 @@ static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
 static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
   const cmz_description *description = m->program->description;
   const struct cmz_value_functions *values = m->program->values;
-  for (uint32_t i = 0; i < description->input_count; i++) {
-    if (description->input_kinds && description->input_kinds[i]) continue;
-    int rc = check_input(m, &description->inputs[i], &inputs[i]);
-    if (rc) return rc;
-  }
   const cmz_device_driver *driver = m->device ? m->program->device->driver : NULL;
+  int rc = driver && driver->state ? driver->state(m, m->device) : CMZ_SUCCESS;
+  for (uint32_t i = 0; !rc && i < description->input_count; i++) {
+    if (description->input_kinds && description->input_kinds[i]) continue;
+    rc = check_input(m, &description->inputs[i], &inputs[i]);
+  }
+  if (rc) return rc;
   if (driver && driver->begin) driver->begin(m->device);
-  int rc = prepare(m, inputs);
+  rc = prepare(m, inputs);
   if (!rc) rc = place_inputs(m, inputs);
   if (!rc) rc = place_outputs(m, outputs);
   if (!rc && values) rc = values->begin(m);
@@ -411,8 +431,7 @@ static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
     if (description->output_kinds && description->output_kinds[i]) continue;
     rc = finish_output(m, i, &outputs[i]);
   }
-  /* On the caller's stream the caller waits. */
-  if (!rc && driver && !m->config.stream) rc = driver->wait(m, m->device);
+  if (!rc && driver) rc = (driver->end ? driver->end : driver->wait)(m, m->device);
   if (!rc && driver && driver->count && !m->profiling) {
     cmz_device_counts counts;
     driver->count(m->device, &counts);

@@ -41,6 +41,18 @@ int main(void) {
   check(cmz_to_dlpack(&t, shape_back, strides_back, &back) == CMZ_SUCCESS && back.strides[0] == 4 &&
             back.strides[1] == 1,
         "contiguous strides are filled in");
+  DLDevice gpu = {kDLCUDA, 1};
+  from.device = gpu;
+  check(cmz_from_dlpack(&from, &t) == CMZ_SUCCESS && t.memory == CMZ_MEMORY_DEVICE,
+        "a GPU's memory is device memory");
+  check(cmz_to_dlpack(&t, shape_back, strides_back, &back) == CMZ_INVALID_ARGUMENT,
+        "which is no host memory");
+  check(cmz_to_dlpack_on(&t, gpu, shape_back, strides_back, &back) == CMZ_SUCCESS &&
+            back.device.device_type == kDLCUDA && back.device.device_id == 1,
+        "and becomes the same GPU's again");
+  from.device.device_type = kDLCUDAHost;
+  check(cmz_from_dlpack(&from, &t) == CMZ_SUCCESS && t.memory == CMZ_MEMORY_HOST,
+        "pinned memory is host memory");
   from.dtype.lanes = 2;
   check(cmz_from_dlpack(&from, &t) == CMZ_INVALID_ARGUMENT, "vector elements are refused");
   from.dtype.lanes = 1;
