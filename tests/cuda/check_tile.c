@@ -23,6 +23,10 @@ int main(int argc, char **argv) {
   int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                 void *, void **, void **) = dlsym(cuda, "cuLaunchKernel");
   int (*wait)(void *) = dlsym(cuda, "cuStreamSynchronize");
+  int (*retain)(void **, int) = dlsym(cuda, "cuDevicePrimaryCtxRetain");
+  int (*push)(void *) = dlsym(cuda, "cuCtxPushCurrent_v2");
+  void *context;
+  if (retain(&context, 0) || push(context)) return 3;
   _Float16 a[16][16], b[8][16];
   float c[129], expected[16][8] = {{0}}, sum = 0;
   for (int i = 0; i < 16; i++)

@@ -25,6 +25,8 @@ struct thread {
 typedef struct emulator_kernel {
   uint32_t shared_bytes;
   int fibres; /* some instruction needs other threads */
+  uint32_t param_count;
+  const uint16_t *param_bytes; /* of each */
 } emulator_kernel;
 
 typedef enum collective_kind {

@@ -2,30 +2,21 @@
  * top of translate.c and the system's C compiler. In: PTX. Out: the kernels' results, computed
  * on the CPU by group.c. Built as libcuda.so.1 and found through LD_LIBRARY_PATH.
  * Environment: CMZ_EMULATOR_CAPABILITY (90), compute capability times ten; CMZ_EMULATOR_MEMORY,
- * bytes that the device has; CMZ_EMULATOR_NONE, no device; CMZ_EMULATOR_CC, the compiler (gcc).
+ * bytes that the device has; CMZ_EMULATOR_NONE, no device; CMZ_EMULATOR_CC, the compiler (gcc);
+ * CMZ_EMULATOR_FAIL=KIND:N,…, the Nth call of a kind fails (fault_rows below); CMZ_EMULATOR_CALLS,
+ * a file that gets `KIND COUNT` lines at the end.
  * Always holds: device memory lies between pages that nobody may touch and is filled with a pattern
  * when taken; a wrong access ends the launch, is printed, and makes every later call fail as a lost
- * device does. */
+ * device does, until its context has gone; memory that a context leaves behind is printed. */
 #define _GNU_SOURCE
+#include "driver.h"
 #include "emulator.h"
-#include "group.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum {
-  SUCCESS = 0,
-  INVALID_VALUE = 1,
-  OUT_OF_MEMORY = 2,
-  NO_DEVICE = 100,
-  INVALID_IMAGE = 200,
-  NOT_FOUND = 500,
-  ILLEGAL_ADDRESS = 700,
-  PAGE = 4096
-};
 
 typedef struct allocation {
   uint8_t *data, *map;
@@ -34,7 +25,7 @@ typedef struct allocation {
 
 static allocation *allocations;
 static size_t allocation_count, allocation_capacity, bytes_in_use;
-static int lost; /* an error that stays, as on a device */
+int emulator_lost;
 static const char *kernel_name = "", *kernel_text = "";
 
 static long setting(const char *name, long otherwise) {
@@ -42,11 +33,51 @@ static long setting(const char *name, long otherwise) {
   return text ? atol(text) : otherwise;
 }
 
+/* ---- faults ---- */
+
+static struct fault {
+  const char *name;
+  int code;
+  bool stays; /* the device is lost */
+  long calls;
+} faults[] = {{"context", DEVICE_UNAVAILABLE, false, 0}, {"module", UNSUPPORTED_PTX, false, 0},
+              {"function", NOT_FOUND, false, 0},         {"stream", OUT_OF_MEMORY, false, 0},
+              {"alloc", OUT_OF_MEMORY, false, 0},        {"write", UNCORRECTABLE, true, 0},
+              {"read", UNCORRECTABLE, true, 0},          {"start", OUT_OF_RESOURCES, false, 0},
+              {"launch", LAUNCH_FAILED, true, 0},        {"sync", LAUNCH_TIMEOUT, true, 0},
+              {"graph", OUT_OF_MEMORY, false, 0},        {"instantiate", OUT_OF_MEMORY, false, 0},
+              {"graph-launch", OUT_OF_MEMORY, false, 0}, {"update", UPDATE_FAILURE, false, 0}};
+
+int emulator_fault(const char *name) {
+  const char *list = getenv("CMZ_EMULATOR_FAIL");
+  struct fault *row = faults;
+  while (strcmp(row->name, name) != 0) row++;
+  row->calls++;
+  for (const char *at = list; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+    size_t length = strlen(name);
+    if (strncmp(at, name, length) != 0 || at[length] != ':' || atol(at + length + 1) != row->calls)
+      continue;
+    if (row->stays) emulator_lost = row->code;
+    return row->code;
+  }
+  return SUCCESS;
+}
+
+__attribute__((destructor)) static void print_calls(void) {
+  const char *path = getenv("CMZ_EMULATOR_CALLS");
+  FILE *f = path ? fopen(path, "w") : NULL;
+  for (size_t i = 0; f && i < sizeof faults / sizeof faults[0]; i++)
+    fprintf(f, "%s %ld\n", faults[i].name, faults[i].calls);
+  if (f) fclose(f);
+}
+
 /* ---- memory ---- */
 
 EXPORT int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
-  if (lost) return lost;
+  if (emulator_lost || !emulator_context()) return emulator_lost ? emulator_lost : INVALID_CONTEXT;
   if (bytes == 0) return INVALID_VALUE;
+  int code = emulator_fault("alloc");
+  if (code) return code;
   if (bytes_in_use + bytes > (size_t)setting("CMZ_EMULATOR_MEMORY", 1L << 40)) return OUT_OF_MEMORY;
   size_t room = (bytes + 255) / 256 * 256, map_bytes = (room + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
   uint8_t *map = mmap(NULL, map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -83,21 +114,34 @@ EXPORT int cuMemFree_v2(uint64_t address) {
 }
 
 EXPORT int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
-  (void)stream;
-  if (lost || !find(from, bytes)) return lost ? lost : INVALID_VALUE;
+  if (emulator_captured(stream)) return CAPTURE_UNSUPPORTED;
+  int code = emulator_lost ? emulator_lost : emulator_fault("read");
+  if (code || !find(from, bytes)) return code ? code : INVALID_VALUE;
   memcpy(to, (void *)(uintptr_t)from, bytes);
   return SUCCESS;
 }
 EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
-  (void)stream;
-  if (lost || !find(to, bytes)) return lost ? lost : INVALID_VALUE;
+  if (emulator_captured(stream)) return CAPTURE_UNSUPPORTED;
+  int code = emulator_lost ? emulator_lost : emulator_fault("write");
+  if (code || !find(to, bytes)) return code ? code : INVALID_VALUE;
   memcpy((void *)(uintptr_t)to, from, bytes);
   return SUCCESS;
 }
-EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
-  (void)stream;
-  if (lost || !find(from, bytes) || !find(to, bytes)) return lost ? lost : INVALID_VALUE;
+int emulator_copy(uint64_t to, uint64_t from, size_t bytes) {
+  if (emulator_lost || !find(from, bytes) || !find(to, bytes))
+    return emulator_lost ? emulator_lost : INVALID_VALUE;
   memmove((void *)(uintptr_t)to, (void *)(uintptr_t)from, bytes);
+  return SUCCESS;
+}
+EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
+  struct graph *captured = emulator_captured(stream);
+  return captured ? emulator_capture_copy(captured, to, from, bytes)
+                  : emulator_copy(to, from, bytes);
+}
+EXPORT int cuPointerGetAttribute(void *value, int attribute, uint64_t address) {
+  enum { MEMORY_TYPE = 2, DEVICE = 2 };
+  if (attribute != MEMORY_TYPE || !find(address, 1)) return INVALID_VALUE;
+  *(uint32_t *)value = DEVICE;
   return SUCCESS;
 }
 
@@ -109,7 +153,7 @@ void emulator_report(struct thread *t, uint32_t line, const char *message) {
   fprintf(stderr, "emulator: %s: line %u: %.*s: thread %u,%u,%u of group %u,%u,%u: %s\n",
           kernel_name, line, (int)strcspn(at, "\n"), at, t->tid[0], t->tid[1], t->tid[2],
           t->ctaid[0], t->ctaid[1], t->ctaid[2], message);
-  lost = ILLEGAL_ADDRESS;
+  emulator_lost = ILLEGAL_ADDRESS;
 }
 
 EXPORT uint8_t *emulator_access_slow(struct thread *t, uint64_t address, uint32_t bytes, int store,
@@ -158,15 +202,9 @@ typedef struct module {
   void *library;
   char *text;
 } module;
-typedef struct function {
-  void (*run)(struct thread *, void **);
-  const emulator_kernel *kernel;
-  const char *text;
-  uint32_t most_dynamic;
-  char name[256];
-} function;
-
 EXPORT int cuModuleLoadData(void **out, const void *image) {
+  int code = emulator_lost ? emulator_lost : emulator_fault("module");
+  if (code) return code;
   char source[] = "/tmp/cmz_emulator_XXXXXX", library[64], error[1024] = "";
   int fd = mkstemp(source);
   if (fd < 0) return OUT_OF_MEMORY;
@@ -194,6 +232,8 @@ EXPORT int cuModuleUnload(void *m) {
   return SUCCESS;
 }
 EXPORT int cuModuleGetFunction(void **out, void *m, const char *name) {
+  int code = emulator_fault("function");
+  if (code) return code;
   function *f = calloc(1, sizeof *f); /* lives as long as the process, like little else here */
   snprintf(f->name, sizeof f->name, "%s", name);
   void *symbol = dlsym(((module *)m)->library, name);
@@ -219,31 +259,43 @@ EXPORT int cuFuncSetAttribute(void *f, int attribute, int value) {
   return SUCCESS;
 }
 
-EXPORT int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                          unsigned bz, unsigned shared, void *stream, void **params, void **extra) {
-  function *fn = f;
-  (void)stream;
-  (void)extra;
-  if (lost) return lost;
-  if (!gx || !gy || !gz || !bx || !by || !bz || (uint64_t)bx * by * bz > MOST_THREADS ||
-      gy > 65535 || gz > 65535)
+int emulator_launch(const kernel_node *k, void **params) {
+  function *fn = k->function;
+  const unsigned *grid = k->grid, *block = k->block;
+  if (emulator_lost) return emulator_lost;
+  if (!grid[0] || !grid[1] || !grid[2] || !block[0] || !block[1] || !block[2] ||
+      (uint64_t)block[0] * block[1] * block[2] > MOST_THREADS || grid[1] > 65535 || grid[2] > 65535)
     return INVALID_VALUE;
-  if (shared + fn->kernel->shared_bytes > SHARED_WITHOUT_ASKING && shared > fn->most_dynamic)
+  if (k->shared + fn->kernel->shared_bytes > SHARED_WITHOUT_ASKING && k->shared > fn->most_dynamic)
     return INVALID_VALUE;
+  if (emulator_fault("launch")) return SUCCESS; /* shows up later, as on a device */
   kernel_name = fn->name;
   kernel_text = fn->text;
-  for (unsigned z = 0; z < gz; z++)
-    for (unsigned y = 0; y < gy; y++)
-      for (unsigned x = 0; x < gx; x++)
-        if (!emulator_run_block((uint32_t[3]){bx, by, bz}, (uint32_t[3]){x, y, z},
-                                (uint32_t[3]){gx, gy, gz}, fn->kernel, shared, fn->run, params))
-          return SUCCESS; /* the error shows up later, as on a device */
+  for (unsigned z = 0; z < grid[2]; z++)
+    for (unsigned y = 0; y < grid[1]; y++)
+      for (unsigned x = 0; x < grid[0]; x++)
+        if (!emulator_run_block(block, (uint32_t[3]){x, y, z}, grid, fn->kernel, k->shared, fn->run,
+                                params))
+          return SUCCESS; /* so does this error */
   return SUCCESS;
+}
+EXPORT int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                          unsigned bz, unsigned shared, void *stream, void **params, void **extra) {
+  if (emulator_lost) return emulator_lost;
+  kernel_node kernel = {f, {gx, gy, gz}, {bx, by, bz}, shared, params, extra};
+  struct graph *captured = emulator_captured(stream);
+  int code = emulator_fault("start");
+  if (code) return code;
+  return captured ? emulator_capture_kernel(captured, &kernel) : emulator_launch(&kernel, params);
 }
 
 /* ---- the rest ---- */
 
-static int current;
+static char primary, created; /* the two contexts: the primary one, and what cuCtxCreate gives */
+static int retained, created_count;
+static void *stack[64]; /* of current contexts */
+static int depth;
+void *emulator_context(void) { return depth ? stack[depth - 1] : NULL; }
 EXPORT int cuInit(unsigned flags) {
   return flags ? INVALID_VALUE : getenv("CMZ_EMULATOR_NONE") ? NO_DEVICE : SUCCESS;
 }
@@ -264,42 +316,69 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device) {
 }
 EXPORT int cuDevicePrimaryCtxRetain(void **context, int device) {
   (void)device;
-  *context = &current;
+  int code = emulator_fault("context");
+  if (code) return code;
+  retained++;
+  *context = &primary;
   return SUCCESS;
+}
+static void context_gone(void) {
+  if (retained || created_count) return;
+  if (allocation_count)
+    fprintf(stderr, "emulator: %zu bytes in %zu allocations were not given back\n", bytes_in_use,
+            allocation_count);
+  emulator_lost = 0;
 }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int device) {
   (void)device;
+  if (--retained == 0) context_gone();
   return SUCCESS;
 }
 EXPORT int cuCtxPushCurrent_v2(void *context) {
-  current++;
-  return context == &current ? SUCCESS : INVALID_VALUE;
+  bool lives = context == &primary ? retained : context == &created ? created_count : false;
+  if (!lives || depth == sizeof stack / sizeof stack[0]) return INVALID_CONTEXT;
+  stack[depth++] = context;
+  return SUCCESS;
 }
 EXPORT int cuCtxPopCurrent_v2(void **context) {
-  *context = &current;
-  return current-- > 0 ? SUCCESS : INVALID_VALUE;
-}
-EXPORT int cuStreamCreate(void **stream, unsigned flags) {
-  (void)flags;
-  *stream = calloc(1, 8);
+  *context = emulator_context();
+  if (!depth) return INVALID_CONTEXT;
+  depth--;
   return SUCCESS;
 }
-EXPORT int cuStreamDestroy_v2(void *stream) {
-  free(stream);
+EXPORT int cuCtxCreate_v2(void **context, unsigned flags, int device) {
+  (void)flags, (void)device;
+  created_count++;
+  *context = &created;
+  return cuCtxPushCurrent_v2(&created);
+}
+EXPORT int cuCtxDestroy_v2(void *context) {
+  if (emulator_context() == context) depth--;
+  if (--created_count == 0) context_gone();
   return SUCCESS;
 }
-EXPORT int cuStreamSynchronize(void *stream) {
-  (void)stream;
-  return lost;
+EXPORT int cuCtxGetDevice(int *device) {
+  *device = 0;
+  return depth ? SUCCESS : INVALID_CONTEXT;
 }
 EXPORT int cuGetErrorName(int code, const char **name) {
   static const struct {
     int code;
     const char *name;
-  } rows[] = {
-      {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
-      {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},         {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
-      {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},         {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"}};
+  } rows[] = {{INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+              {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+              {DEVICE_UNAVAILABLE, "CUDA_ERROR_DEVICE_UNAVAILABLE"},
+              {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+              {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+              {UNCORRECTABLE, "CUDA_ERROR_ECC_UNCORRECTABLE"},
+              {UNSUPPORTED_PTX, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
+              {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+              {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+              {OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"},
+              {LAUNCH_TIMEOUT, "CUDA_ERROR_LAUNCH_TIMEOUT"},
+              {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+              {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+              {UPDATE_FAILURE, "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE"}};
   *name = "CUDA_ERROR_UNKNOWN";
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
     if (rows[i].code == code) *name = rows[i].name;

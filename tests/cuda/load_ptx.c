@@ -23,6 +23,10 @@ int main(int argc, char **argv) {
   int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                 void *, void **, void **) = dlsym(cuda, "cuLaunchKernel");
   int (*wait)(void *) = (int (*)(void *))dlsym(cuda, "cuStreamSynchronize");
+  int (*retain)(void **, int) = (int (*)(void **, int))dlsym(cuda, "cuDevicePrimaryCtxRetain");
+  int (*push)(void *) = (int (*)(void *))dlsym(cuda, "cuCtxPushCurrent_v2");
+  void *context;
+  if (retain(&context, 0) || push(context)) return 3;
   static uint64_t values[64];
   for (int i = 0; i < 64; i++) {
     params[i] = &values[i];

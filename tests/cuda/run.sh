@@ -49,6 +49,46 @@ broken() { # seeded fault: a load that leaves its buffer is found
 }
 check "a load outside of its buffer is found" broken
 
+# ---- the C interface: device tensors, streams, graphs, faults ----
+gcc -O1 -Wall -iquote "$ROOT/runtime" -o check_api "$ROOT/tests/cuda/check_api.c" -ldl || exit 1
+check "device tensors, a caller's streams and contexts, capture" emulated ./check_api ./digits.so
+calls() { # WHAT COUNT: how often the emulated driver was called
+  grep -qx "$1 $2" calls.txt
+}
+graph_used() { # after the first run a graph does it all; nothing is left in the device's memory
+  CMZ_EMULATOR_CALLS=calls.txt emulated "$RUN" digits.so --input "Input3=$INPUT" --bench 4 --warmup 0 2>leaks.log || return 1
+  cat calls.txt leaks.log
+  calls instantiate 1 && calls graph-launch 4 && [ ! -s leaks.log ]
+}
+check "a graph does the second run and all later ones" graph_used
+create_fails() { # KIND:N TEXT: create says what went wrong
+  check "create with a fault ($1)" fails_with "$2" env CMZ_EMULATOR_FAIL="$1" LD_LIBRARY_PATH="$EMULATOR" "$RUN" digits.so --random 1
+}
+create_fails context:1 'opening the device: CUDA_ERROR_DEVICE_UNAVAILABLE'
+create_fails module:1 'loading the kernels: CUDA_ERROR_UNSUPPORTED_PTX_VERSION'
+create_fails function:2 'finding a kernel: CUDA_ERROR_NOT_FOUND'
+create_fails stream:1 'making a stream: CUDA_ERROR_OUT_OF_MEMORY'
+create_fails alloc:1 'the device has no [0-9]* bytes for the weights'
+create_fails write:2 'the device was lost while writing to the device: CUDA_ERROR_ECC_UNCORRECTABLE'
+run_fails() { # KIND:N CODE TEXT after|lost: so ends a run; the instance, or a new one, goes on
+  local fault=$1
+  shift
+  check "a run with a fault ($fault)" env CMZ_EMULATOR_FAIL="$fault" LD_LIBRARY_PATH="$EMULATOR" ./check_api ./digits.so "$@"
+}
+run_fails alloc:2 2 'the device has no [0-9]* bytes' after
+run_fails alloc:3 2 'the device has no' after
+run_fails alloc:4 2 'the device has no' after
+run_fails start:3 4 'CUDA: running the model: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES' after
+run_fails graph-launch:2 2 'CUDA: running the model: CUDA_ERROR_OUT_OF_MEMORY' after
+run_fails launch:4 3 'lost while .*CUDA_ERROR_LAUNCH_FAILED' lost
+run_fails launch:8 3 'lost while' lost
+run_fails write:8 3 'lost while writing' lost
+run_fails read:2 3 'lost while reading' lost
+run_fails sync:4 3 'CUDA_ERROR_LAUNCH_TIMEOUT' lost
+for fault in graph:1 instantiate:1; do
+  check "no graph ($fault): launches one by one" env CMZ_EMULATOR_FAIL=$fault LD_LIBRARY_PATH="$EMULATOR" ./check_api ./digits.so none
+done
+
 # ---- shared memory, cp.async, ldmatrix, mma.sync: a correct kernel passes, each seeded fault is found ----
 TILE=$ROOT/tests/cuda/tile.ptx
 for sm in sm_80 sm_86 sm_89 sm_90; do
@@ -79,7 +119,9 @@ check "shared memory left" fault 4 'out of bounds: read' 's/shl.b32 %r9, %r9, 5/
 check "a shuffle from a lane that its mask leaves out" fault 4 'lane 16, which is not there' 's/16, 31, -1/16, 31, %r34/; s/mov.b32 %r30, %r22;/mov.b32 %r30, %r22; shl.b32 %r34, 1, %r1; or.b32 %r34, %r34, 3;/'
 check "an instruction that is not known" fault 3 'cannot translate: line 40' 's/bar.sync 0;/bar.bogus 0;/'
 
-models() { LD_LIBRARY_PATH=$EMULATOR check_models "" "--target sm_80" "$@"; }
+# Three runs each: the first launches its kernels one by one, the others are a graph, whose nodes the emulator runs in the order that its
+# edges allow which is farthest from the launches'.
+models() { LD_LIBRARY_PATH=$EMULATOR check_models "" "--target sm_80" --runner "sh -c '\"\$@\" --bench 2 --warmup 0' sh" "$@"; }
 if [ ! -d "$SHARED/models" ]; then skip "real models" "no ../shared/models beside the checkout"
 elif [ "${ALL:-0}" = 1 ]; then models
 else models --only micro-kws-fp32,micro-kws-qdq,micro-kws-qop,rl-go1,silero-vad-16k,dnsmos-p808; fi

@@ -1050,6 +1050,26 @@ static void body(translator *t) {
   }
 }
 
+/* The sizes of an entry's parameters, ".param .u64 .ptr .align 1 NAME, .param .align 8 .b8
+ * NAME[24]", as an array; returns how many there are. */
+static int parameter_sizes(translator *t, const char *text) {
+  int count = 0;
+  fprintf(t->out, "static const uint16_t parameters_%s[] = {", t->entry);
+  for (const char *at = strstr(text, ".param"); at; count++) {
+    const char *after = strstr(at + 1, ".param"), *type = at + strlen(".param");
+    unsigned bits = 0, elements = 1;
+    for (; (type = strchr(type, '.')) && (!after || type < after); type++)
+      if (strchr("busf", type[1]) && sscanf(type + 2, "%u", &bits) == 1) break;
+    const char *bracket = type ? strchr(type, '[') : NULL;
+    if (bracket && (!after || bracket < after)) sscanf(bracket + 1, "%u", &elements);
+    if (!bits) fail(t, "a parameter of unknown size");
+    fprintf(t->out, "%u, ", bits / 8 * elements);
+    at = after;
+  }
+  fprintf(t->out, "0};\n");
+  return count;
+}
+
 static void entry(translator *t, const char *text) {
   const char *name = strstr(text, ".entry");
   if (!name || sscanf(name, ".entry %511[^( ]", t->entry) != 1) {
@@ -1067,10 +1087,12 @@ static void entry(translator *t, const char *text) {
   t->bare_count = 0;
   t->fibres = false;
   for (int i = 0; i < outside; i++) t->shared[i].offset = -1;
+  int parameters = parameter_sizes(t, params);
   fprintf(t->out, "void %s(struct thread *t, void **params) {\n(void)params;\n", t->entry);
   body(t);
-  fprintf(t->out, "return;\n}\nconst emulator_kernel emulator_kernel_%s = {%u, %d};\n\n", t->entry,
-          (t->shared_bytes + 15) / 16 * 16, t->fibres);
+  fprintf(t->out,
+          "return;\n}\nconst emulator_kernel emulator_kernel_%s = {%u, %d, %d, parameters_%s};\n\n",
+          t->entry, (t->shared_bytes + 15) / 16 * 16, t->fibres, parameters, t->entry);
   t->shared_count = outside;
 }
 

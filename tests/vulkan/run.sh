@@ -56,7 +56,7 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   shimmed() { env LD_LIBRARY_PATH="$WORK/shim" "$@"; }
   refused() { fails_with "$1" shimmed "$2" "$RUN" digits.so --input "Input3=$INPUT" --bench 3; } # TEXT SETTING
   check "memory near the device that the host cannot reach" same_results shimmed SHIM_SPLIT=1
-  check "no memory: said, and the process lives" refused "no memory for an arena" SHIM_MEMORY=40000
+  check "no memory: said, and the process lives" refused "bytes for the arena" SHIM_MEMORY=40000
   check "a tensor beyond what a binding reaches" refused "this Vulkan device reaches at most 16384" SHIM_RANGE=16384
   check "what the device lacks is named" refused "no 64-bit integers" SHIM_WITHOUT=int64,float64
   check "a lost device: said, and the process lives" refused "the device was lost" SHIM_LOSE=3
