@@ -1,8 +1,9 @@
 /* math.c - the functions of kernel expressions as polynomials of arith operations, on scalars and
  * vectors alike. In: f32 or f64 values. Out: the same type. What neural networks use all the time
  * (exp, log, tanh, sigmoid, erf) has f32 forms of one to two units in the last place; the other
- * functions of f32 are computed in f64. Always holds: infinities, NaN and denormals give what C's
- * libm gives; nothing here becomes a library call. */
+ * functions of f32 are computed in f64 on CPUs, and on GPUs, which lack it or are slow in it, in
+ * f32 where pairs of numbers (a sum that was not rounded) carry what one cannot. Always holds:
+ * infinities, NaN and denormals give what C's libm gives; nothing here becomes a library call. */
 #include "builder.h"
 
 #include "mlir-c/BuiltinTypes.h"
@@ -25,6 +26,38 @@ static MlirValue horner(cmz_builder *b, MlirValue x, const double *c, size_t n) 
   MlirValue r = K(c[0]);
   for (size_t i = 1; i < n; i++) r = cmz_b_fma(b, r, x, K(c[i]));
   return r;
+}
+
+/* ---- pairs: a number and what rounding took from it ---- */
+
+typedef struct pair {
+  MlirValue high, low;
+} pair;
+
+/* x + y */
+static pair two_sum(cmz_builder *b, MlirValue x, MlirValue y) {
+  MlirValue s = cmz_b_add(b, x, y), v = cmz_b_sub(b, s, x);
+  MlirValue rest = cmz_b_sub(b, x, cmz_b_sub(b, s, v));
+  return (pair){s, cmz_b_add(b, rest, cmz_b_sub(b, y, v))};
+}
+
+/* The upper 12 bits of an f32's significand, and the others. */
+static pair halves(cmz_builder *b, MlirValue x) {
+  MlirValue bits = cmz_b_bitcast(b, x, b->i32);
+  MlirValue kept = cmz_b_2(b, "arith.andi", bits, cmz_b_int(b, cmz_b_type(bits), -4096));
+  MlirValue high = cmz_b_bitcast(b, kept, b->f32);
+  return (pair){high, cmz_b_sub(b, x, high)};
+}
+
+/* x * y (f32) */
+static pair two_product(cmz_builder *b, MlirValue x, MlirValue y) {
+  MlirValue p = cmz_b_mul(b, x, y), minus = cmz_b_1(b, "arith.negf", p);
+  if (b->cpu->fma) return (pair){p, cmz_b_fma(b, x, y, minus)};
+  pair u = halves(b, x), v = halves(b, y);
+  MlirValue e = cmz_b_add(b, cmz_b_mul(b, u.high, v.high), minus);
+  e = cmz_b_add(b, e, cmz_b_mul(b, u.high, v.low));
+  e = cmz_b_add(b, e, cmz_b_mul(b, u.low, v.high));
+  return (pair){p, cmz_b_add(b, e, cmz_b_mul(b, u.low, v.low))};
 }
 
 /* ---- rounding ---- */
@@ -93,18 +126,25 @@ static MlirValue exp_input(cmz_builder *b, MlirValue x, double low, double high,
   return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, x, K(high)), K(high), x);
 }
 
-static MlirValue exp_f32(cmz_builder *b, MlirValue x) {
+/* exp(x + low) * 2^shift; LOW (may be null) is small beside X. */
+static MlirValue exp_pair(cmz_builder *b, MlirValue x, MlirValue low, int shift) {
   static const double c[] = {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
                              4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1};
   MlirType t = cmz_b_type(x);
   MlirValue under;
-  x = exp_input(b, x, -103.98, 89, &under);
+  x = exp_input(b, x, -103.98, 89 - shift, &under);
   MlirValue n, f = split(b, x, 1.44269504088896341, &n);
   MlirValue r = cmz_b_fma(b, f, K(-0.693359375), x);
   r = cmz_b_fma(b, f, K(2.12194440e-4), r);
+  if (low.ptr) r = cmz_b_add(b, r, low);
+  if (shift) n = cmz_b_add(b, n, cmz_b_int(b, cmz_b_type(n), shift));
   MlirValue p = horner(b, r, c, CMZ_COUNT_OF(c));
   p = cmz_b_fma(b, p, cmz_b_mul(b, r, r), cmz_b_add(b, r, K(1)));
   return cmz_b_select(b, under, K(0), scale(b, p, n));
+}
+
+static MlirValue exp_f32(cmz_builder *b, MlirValue x) {
+  return exp_pair(b, x, (MlirValue){NULL}, 0);
 }
 
 static MlirValue exp_f64(cmz_builder *b, MlirValue x) {
@@ -183,7 +223,25 @@ static MlirValue log_(cmz_builder *b, MlirValue x) {
   return is_f64(x) ? log_f64(b, x) : log_f32(b, x);
 }
 
-/* log(1 + y) without loss for small y (f64). */
+/* log x to twice f32's precision, for X >= 0: x = m 2^e, log m = 2 atanh((m - 1) / (m + 1)). */
+static pair log_pair(cmz_builder *b, MlirValue x) {
+  static const double c[] = {1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3};
+  MlirType t = cmz_b_type(x);
+  MlirValue e, m = mantissa(b, x, &e), n = cmz_b_sub(b, m, K(1));
+  pair d = two_sum(b, K(1), m);
+  MlirValue s = div_(b, n, d.high);
+  pair p = two_product(b, s, d.high);
+  MlirValue left = cmz_b_sub(b, cmz_b_sub(b, n, p.high), p.low);
+  left = div_(b, cmz_b_sub(b, left, cmz_b_mul(b, s, d.low)), d.high);
+  MlirValue z = cmz_b_mul(b, s, s), series = cmz_b_mul(b, z, horner(b, z, c, CMZ_COUNT_OF(c)));
+  MlirValue low = cmz_b_mul(b, K(2), cmz_b_add(b, left, cmz_b_mul(b, s, series)));
+  low = cmz_b_add(b, low, cmz_b_mul(b, e, K(-2.12194440e-4)));
+  pair r = two_sum(b, cmz_b_mul(b, e, K(0.693359375)), cmz_b_mul(b, K(2), s));
+  r = two_sum(b, r.high, cmz_b_add(b, r.low, low));
+  return (pair){log_special(b, x, r.high), r.low};
+}
+
+/* log(1 + y) without loss for small y. */
 static MlirValue log1p_(cmz_builder *b, MlirValue y) {
   MlirType t = cmz_b_type(y);
   MlirValue u = cmz_b_add(b, y, K(1)), d = cmz_b_sub(b, u, K(1));
@@ -214,14 +272,15 @@ static MlirValue sigmoid(cmz_builder *b, MlirValue x) {
   return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, r, K(1)), K(1), r);
 }
 
-/* x + x^3/3! + … (f64, |x| below one half) or its f32 tanh counterpart */
+/* x + x^3/3! + … (|x| below one half) */
 static MlirValue sinh_series(cmz_builder *b, MlirValue x) {
   double c[10], factorial = 1;
   for (int i = 0; i < 10; i++) {
     c[9 - i] = 1 / factorial;
     factorial *= (2 * i + 2) * (2 * i + 3);
   }
-  return cmz_b_mul(b, x, horner(b, cmz_b_mul(b, x, x), c, 10));
+  int n = is_f64(x) ? 10 : 5;
+  return cmz_b_mul(b, x, horner(b, cmz_b_mul(b, x, x), c + 10 - n, (size_t)n));
 }
 
 static MlirValue tanh_large(cmz_builder *b, MlirValue x) {
@@ -284,42 +343,69 @@ static MlirValue erf_f64(cmz_builder *b, MlirValue x) {
   return sign_of(b, r, x);
 }
 
-/* ---- trigonometry (f64) ---- */
+/* ---- trigonometry ---- */
 
 static MlirValue sin_series(cmz_builder *b, MlirValue r) {
+  static const double few[] = {-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1};
   double c[9], factorial = 1;
   for (int i = 0; i < 9; i++) {
     c[8 - i] = (i % 2 ? -1 : 1) / factorial;
     factorial *= (2 * i + 2) * (2 * i + 3);
   }
-  MlirValue s = cmz_b_mul(b, r, r);
-  return cmz_b_fma(b, cmz_b_mul(b, horner(b, s, c, 8), s), r, r);
+  MlirValue s = cmz_b_mul(b, r, r), p = is_f64(r) ? horner(b, s, c, 8) : horner(b, s, few, 3);
+  return cmz_b_fma(b, cmz_b_mul(b, p, s), r, r);
 }
 
 static MlirValue cos_series(cmz_builder *b, MlirValue r) {
+  static const double few[] = {2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2,
+                               -0.5, 1};
   double c[10], factorial = 1;
   for (int i = 0; i < 10; i++) {
     c[9 - i] = (i % 2 ? -1 : 1) / factorial;
     factorial *= (2 * i + 1) * (2 * i + 2);
   }
-  return horner(b, cmz_b_mul(b, r, r), c, 10);
+  MlirValue s = cmz_b_mul(b, r, r);
+  return is_f64(r) ? horner(b, s, c, 10) : horner(b, s, few, 5);
 }
 
-/* sin of x + shift * pi/2, by quadrants; pi/2 in three parts of 33 bits. */
-static MlirValue sine(cmz_builder *b, MlirValue x, int shift) {
+/* x - f * pi/2; pi/2 in three parts of 33 bits. */
+static pair turned_f64(cmz_builder *b, MlirValue x, MlirValue f) {
   MlirType t = cmz_b_type(x);
-  MlirValue n, f = split(b, x, 6.36619772367581382433e-01, &n);
   MlirValue r = cmz_b_fma(b, f, K(-1.57079632673412561417e+00), x);
   r = cmz_b_fma(b, f, K(-6.07710050630396597660e-11), r);
   r = cmz_b_fma(b, f, K(-2.02226624871116645580e-21), r);
-  r = clamp(b, r, -1, 1);
+  return (pair){clamp(b, r, -1, 1), {NULL}};
+}
+
+/* The same for f32, pi/2 in three numbers; |x| up to about 6e6. */
+static pair turned_f32(cmz_builder *b, MlirValue x, MlirValue f) {
+  MlirType t = cmz_b_type(x);
+  pair p = two_product(b, f, K(1.57079637050628662109375));
+  pair q = two_product(b, f, K(-4.37113900018624283e-8));
+  pair r = two_sum(b, cmz_b_sub(b, x, p.high), cmz_b_1(b, "arith.negf", p.low));
+  pair s = two_sum(b, r.high, cmz_b_1(b, "arith.negf", q.high));
+  MlirValue low = cmz_b_sub(b, cmz_b_add(b, r.low, s.low), q.low);
+  low = cmz_b_add(b, low, cmz_b_mul(b, f, K(1.71512447809112e-15)));
+  return (pair){clamp(b, s.high, -1, 1), low};
+}
+
+/* sin of x + shift * pi/2, by quadrants. */
+static MlirValue sine(cmz_builder *b, MlirValue x, int shift) {
+  MlirType t = cmz_b_type(x);
+  MlirValue n, f = split(b, x, 6.36619772367581382433e-01, &n);
+  pair r = is_f64(x) ? turned_f64(b, x, f) : turned_f32(b, x, f);
   MlirType it = cmz_b_type(n);
   if (shift) n = cmz_b_add(b, n, cmz_b_int(b, it, shift));
   MlirValue odd = cmz_b_icmp(b, CMZ_B_INE, cmz_b_2(b, "arith.andi", n, cmz_b_int(b, it, 1)),
                              cmz_b_int(b, it, 0));
   MlirValue minus = cmz_b_icmp(b, CMZ_B_INE, cmz_b_2(b, "arith.andi", n, cmz_b_int(b, it, 2)),
                                cmz_b_int(b, it, 0));
-  MlirValue v = cmz_b_select(b, odd, cos_series(b, r), sin_series(b, r));
+  MlirValue c = cos_series(b, r.high), s = sin_series(b, r.high);
+  if (r.low.ptr) {
+    c = cmz_b_sub(b, c, cmz_b_mul(b, r.high, r.low));
+    s = cmz_b_add(b, s, r.low);
+  }
+  MlirValue v = cmz_b_select(b, odd, c, s);
   v = cmz_b_select(b, minus, cmz_b_1(b, "arith.negf", v), v);
   if (shift) return v;
   return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OEQ, x, K(0)), x, v); /* -0 */
@@ -336,7 +422,11 @@ static MlirValue atan_(cmz_builder *b, MlirValue x) {
   MlirValue middle = cmz_b_fcmp(b, CMZ_B_OGT, y, K(0.41421356237309503));
   MlirValue turned = div_(b, cmz_b_sub(b, y, one), cmz_b_add(b, y, one));
   MlirValue z = cmz_b_select(b, middle, turned, y);
-  MlirValue r = cmz_b_mul(b, z, horner(b, cmz_b_mul(b, z, z), c, TERMS));
+  static const double few[] = {8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1,
+                               -3.33329491539e-1, 1};
+  MlirValue zz = cmz_b_mul(b, z, z);
+  MlirValue r = is_f64(x) ? horner(b, zz, c, TERMS) : horner(b, zz, few, 5);
+  r = cmz_b_mul(b, z, r);
   r = cmz_b_select(b, middle, cmz_b_add(b, r, K(0.78539816339744830962)), r);
   r = cmz_b_select(b, large, cmz_b_sub(b, K(1.57079632679489661923), r), r);
   return sign_of(b, r, x);
@@ -356,18 +446,28 @@ static MlirValue acos_(cmz_builder *b, MlirValue x) {
   return cmz_b_select(b, end, K(3.14159265358979323846), r);
 }
 
-/* ---- hyperbolic (f64) ---- */
+/* ---- hyperbolic ---- */
+
+/* exp(x) / 2, which is finite a little farther than exp(x). */
+static MlirValue half_exp(cmz_builder *b, MlirValue x) {
+  MlirType t = cmz_b_type(x);
+  if (!is_f64(x)) return exp_pair(b, x, (MlirValue){NULL}, -1);
+  return exp_f64(b, cmz_b_sub(b, x, K(0.69314718055994530942)));
+}
+
+/* A number whose square is near the largest. */
+static double large_root(MlirValue x) { return is_f64(x) ? 1e150 : 1e18; }
 
 static MlirValue sinh_(cmz_builder *b, MlirValue x) {
   MlirType t = cmz_b_type(x);
-  MlirValue a = abs_(b, x), e = exp_f64(b, cmz_b_sub(b, a, K(0.69314718055994530942)));
+  MlirValue a = abs_(b, x), e = half_exp(b, a);
   MlirValue r = sign_of(b, cmz_b_sub(b, e, div_(b, K(0.25), e)), x);
   return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OLT, a, K(0.5)), sinh_series(b, x), r);
 }
 
 static MlirValue cosh_(cmz_builder *b, MlirValue x) {
   MlirType t = cmz_b_type(x);
-  MlirValue e = exp_f64(b, cmz_b_sub(b, abs_(b, x), K(0.69314718055994530942)));
+  MlirValue e = half_exp(b, abs_(b, x));
   return cmz_b_add(b, e, div_(b, K(0.25), e));
 }
 
@@ -377,7 +477,7 @@ static MlirValue asinh_(cmz_builder *b, MlirValue x) {
   MlirValue d = cmz_b_add(b, K(1), sqrt_(b, cmz_b_add(b, aa, K(1))));
   MlirValue r = log1p_(b, cmz_b_add(b, a, div_(b, aa, d)));
   MlirValue large = cmz_b_add(b, log_(b, a), K(0.69314718055994530942));
-  r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, a, K(1e150)), large, r);
+  r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, a, K(large_root(x))), large, r);
   return sign_of(b, r, x);
 }
 
@@ -387,7 +487,7 @@ static MlirValue acosh_(cmz_builder *b, MlirValue x) {
   MlirValue root = sqrt_(b, cmz_b_mul(b, d, cmz_b_add(b, d, K(2))));
   MlirValue r = log1p_(b, cmz_b_add(b, d, root));
   MlirValue large = cmz_b_add(b, log_(b, x), K(0.69314718055994530942));
-  r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, x, K(1e150)), large, r);
+  r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGT, x, K(large_root(x))), large, r);
   return cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OLT, x, K(1)), K(__builtin_nan("")), r);
 }
 
@@ -397,12 +497,22 @@ static MlirValue atanh_(cmz_builder *b, MlirValue x) {
   return sign_of(b, cmz_b_mul(b, K(0.5), log1p_(b, q)), x);
 }
 
-/* ---- pow, fmod (f64) ---- */
+/* ---- pow, fmod ---- */
 
-static MlirValue pow_f64(cmz_builder *b, MlirValue x, MlirValue y) {
+/* a^y for a >= 0, but for what powers of 0, 1 and infinity are by definition. */
+static MlirValue pow_positive(cmz_builder *b, MlirValue a, MlirValue y) {
+  MlirType t = cmz_b_type(a);
+  if (is_f64(a)) return exp_f64(b, cmz_b_mul(b, y, log_f64(b, a)));
+  pair l = log_pair(b, a), p = two_product(b, y, l.high);
+  MlirValue low = cmz_b_add(b, p.low, cmz_b_mul(b, y, l.low));
+  MlirValue usual = cmz_b_fcmp(b, CMZ_B_OLT, abs_(b, p.high), K(1000));
+  return exp_pair(b, p.high, cmz_b_select(b, usual, low, K(0)), 0);
+}
+
+static MlirValue pow_(cmz_builder *b, MlirValue x, MlirValue y) {
   MlirType t = cmz_b_type(x);
   MlirValue one = K(1), a = abs_(b, x), half = cmz_b_mul(b, y, K(0.5));
-  MlirValue r = exp_f64(b, cmz_b_mul(b, y, log_(b, a)));
+  MlirValue r = pow_positive(b, a, y);
   r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OEQ, a, one), one, r);
   MlirValue whole = cmz_b_fcmp(b, CMZ_B_OEQ, round_to(b, CMZ_X_FLOOR, y), y);
   MlirValue halves = cmz_b_fcmp(b, CMZ_B_UNE, round_to(b, CMZ_X_FLOOR, half), half);
@@ -425,23 +535,38 @@ static MlirValue pow_f64(cmz_builder *b, MlirValue x, MlirValue y) {
 static MlirValue wide_binary(cmz_builder *b, MlirValue x, MlirValue y,
                              MlirValue (*f)(cmz_builder *, MlirValue, MlirValue)) {
   cmz_b_match(b, &x, &y);
-  if (is_f64(x)) return f(b, x, y);
+  if (is_f64(x) || b->cpu->threads) return f(b, x, y);
   MlirValue r =
       f(b, cmz_b_cast(b, "arith.extf", x, b->f64), cmz_b_cast(b, "arith.extf", y, b->f64));
   return cmz_b_cast(b, "arith.truncf", r, b->f32);
 }
 
-MlirValue cmz_b_pow(cmz_builder *b, MlirValue x, MlirValue y) {
-  return wide_binary(b, x, y, pow_f64);
+MlirValue cmz_b_pow(cmz_builder *b, MlirValue x, MlirValue y) { return wide_binary(b, x, y, pow_); }
+
+/* |x| - |y| * trunc(|x| / |y|), perhaps off by |y|. */
+static MlirValue rest_f64(cmz_builder *b, MlirValue ax, MlirValue ay) {
+  MlirValue q = round_to(b, CMZ_X_TRUNC, div_(b, ax, ay));
+  return cmz_b_fma(b, cmz_b_1(b, "arith.negf", q), ay, ax);
 }
 
-/* x - y * trunc(x / y); the quotient may be off by one, which shows as a remainder outside [0,
- * |y|). */
-static MlirValue fmod_f64(cmz_builder *b, MlirValue x, MlirValue y) {
+/* The same for f32: 12 bits of the quotient at a time, whose product with either half of |y| is
+ * exact. Quotients up to 2^40. */
+static MlirValue rest_f32(cmz_builder *b, MlirValue ax, MlirValue ay) {
+  pair y = halves(b, ay);
+  MlirValue r = ax;
+  for (int i = 0; i < 4; i++) {
+    MlirValue q = round_to(b, CMZ_X_TRUNC, halves(b, div_(b, r, ay)).high);
+    r = cmz_b_sub(b, r, cmz_b_mul(b, q, y.high));
+    r = cmz_b_sub(b, r, cmz_b_mul(b, q, y.low));
+  }
+  return r;
+}
+
+/* The quotient may be off by one, which shows as a remainder outside [0, |y|). */
+static MlirValue fmod_(cmz_builder *b, MlirValue x, MlirValue y) {
   MlirType t = cmz_b_type(x);
   MlirValue ax = abs_(b, x), ay = abs_(b, y);
-  MlirValue q = round_to(b, CMZ_X_TRUNC, div_(b, ax, ay));
-  MlirValue r = cmz_b_fma(b, cmz_b_1(b, "arith.negf", q), ay, ax);
+  MlirValue r = is_f64(x) ? rest_f64(b, ax, ay) : rest_f32(b, ax, ay);
   r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OLT, r, K(0)), cmz_b_add(b, r, ay), r);
   r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_OGE, r, ay), cmz_b_sub(b, r, ay), r);
   MlirValue less = cmz_b_fcmp(b, CMZ_B_OLT, ax, ay);
@@ -449,7 +574,7 @@ static MlirValue fmod_f64(cmz_builder *b, MlirValue x, MlirValue y) {
 }
 
 MlirValue cmz_b_fmod(cmz_builder *b, MlirValue x, MlirValue y) {
-  return wide_binary(b, x, y, fmod_f64);
+  return wide_binary(b, x, y, fmod_);
 }
 
 /* ---- the table ---- */
@@ -463,7 +588,7 @@ static MlirValue erf_(cmz_builder *b, MlirValue x) {
 
 typedef struct math_row {
   MlirValue (*function)(cmz_builder *, MlirValue);
-  bool wide; /* f32 goes through f64 */
+  bool wide; /* f32 goes through f64 on CPUs */
 } math_row;
 static const math_row rows[CMZ_X_COUNT] = {
     [CMZ_X_SQRT] = {sqrt_, false},      [CMZ_X_EXP] = {exp_, false},
@@ -481,7 +606,7 @@ MlirValue cmz_b_math(cmz_builder *b, cmz_expr_op op, MlirValue x) {
   if (op == CMZ_X_FLOOR || op == CMZ_X_CEIL || op == CMZ_X_TRUNC || op == CMZ_X_ROUND_EVEN)
     return round_to(b, op, x);
   const math_row *row = &rows[op];
-  if (!row->wide || is_f64(x)) return row->function(b, x);
+  if (!row->wide || is_f64(x) || b->cpu->threads) return row->function(b, x);
   MlirValue r = row->function(b, cmz_b_cast(b, "arith.extf", x, b->f64));
   return cmz_b_cast(b, "arith.truncf", r, b->f32);
 }
