@@ -19,7 +19,7 @@ void cmz_builder_init(cmz_builder *b, MlirContext mlir, MlirLocation location,
   b->i8 = mlirIntegerTypeGet(mlir, 8);
   b->i16 = mlirIntegerTypeGet(mlir, 16);
   b->i32 = mlirIntegerTypeGet(mlir, 32);
-  b->i64 = mlirIntegerTypeGet(mlir, 64);
+  b->i64 = b->bits64 = mlirIntegerTypeGet(mlir, 64);
   b->pointer = mlirLLVMPointerTypeGet(mlir, 0);
 }
 
@@ -139,7 +139,7 @@ MlirValue cmz_b_cast(cmz_builder *b, const char *name, MlirValue x, MlirType to)
 static MlirValue compare(cmz_builder *b, const char *name, int predicate, MlirValue x,
                          MlirValue y) {
   cmz_b_match(b, &x, &y);
-  MlirNamedAttribute attr = cmz_b_attr(b, "predicate", mlirIntegerAttrGet(b->i64, predicate));
+  MlirNamedAttribute attr = cmz_b_attr(b, "predicate", mlirIntegerAttrGet(b->bits64, predicate));
   return one_result(b, name, 2, (MlirValue[]){x, y}, cmz_b_like(cmz_b_type(x), b->i1), 1, &attr);
 }
 

@@ -16,7 +16,11 @@ typedef struct cmz_builder {
   MlirBlock block; /* operations are appended here */
   const cmz_cpu_row *cpu;
   MlirValue memory; /* with cpu->spirv: the buffer that loads and stores are in; addresses are element numbers, i64 */
+  MlirValue pairs;  /* with `narrow`: a buffer of 64-bit numbers that are reached as two 32-bit words, the lower first; loads give the lower,
+                       stores extend the sign */
+  bool narrow;      /* 64-bit integers, indices among them, are known to fit in 32 bits: i64 is i32 */
   MlirType f16, f32, f64, i1, i8, i16, i32, i64, pointer;
+  MlirType bits64; /* 64 bits even then */
 } cmz_builder;
 
 /* Comparison predicates in arith's numbering. */

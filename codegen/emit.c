@@ -486,6 +486,10 @@ cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_sche
   *e = (emitter){.ctx = ctx, .arena = arena, .k = k, .s = s, .lane = -1};
   cmz_builder_init(&e->b, mlir, location, cpu);
   bound_axes(e);
+  if (cpu->spirv && cmz_emit_is_narrow(e)) {
+    e->b.narrow = true;
+    e->b.i64 = e->b.i32;
+  }
   MlirModule module = mlirModuleCreateEmpty(location);
   e->module = module;
   e->symbol = symbol;

@@ -149,7 +149,11 @@ bool cmz_emit_is_identity(emitter *e, cmz_expr x, cmz_reduce_op op);
 void cmz_emit_range(emitter *e, cmz_expr x, int64_t *low, int64_t *high);
 bool cmz_emit_int(const emitter *e, cmz_expr x, int64_t *value);
 
+/* ---- emit_narrow.c ---- */
+bool cmz_emit_is_narrow(emitter *e);
 /* ---- emit_memory.c ---- */
+/* Makes OPERAND's buffer the one that loads and stores are in (with cpu->spirv). */
+void cmz_emit_use_memory(emitter *e, uint32_t operand);
 MlirValue cmz_emit_load(emitter *e, cmz_expr x);
 /* The guard as one condition: of the lane being computed, or of any lane. */
 MlirValue cmz_emit_scalar_guard(emitter *e);

@@ -171,6 +171,14 @@ MlirValue cmz_emit_address(emitter *e, uint32_t operand, cmz_expr index) {
   return cmz_b_address_const(&e->b, element, address, constant);
 }
 
+void cmz_emit_use_memory(emitter *e, uint32_t operand) {
+  cmz_dtype stored = e->k->operands.data[operand].dtype;
+  bool pairs = e->b.narrow && (stored == CMZ_I64 || stored == CMZ_U64);
+  if (!e->memories) return;
+  e->b.memory = e->memories[operand];
+  e->b.pairs = pairs ? e->b.memory : (MlirValue){NULL};
+}
+
 /* ---- loads ---- */
 
 /* A condition for one lane, or for any of them. */
@@ -226,7 +234,7 @@ static MlirValue load_scalar(emitter *e, cmz_expr x, MlirValue address) {
   cmz_dtype stored = e->k->operands.data[operand].dtype;
   MlirType type = cmz_b_stored_type(b, stored);
   bool invariant = e->k->operands.data[operand].constant;
-  if (e->memories) b->memory = e->memories[operand];
+  cmz_emit_use_memory(e, operand);
   if (!e->guarded) return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
   if (!cmz_emit_uses_vector(e, x)) e->lane = -1;
   MlirValue guard = cmz_emit_scalar_guard(e), safe;
@@ -312,7 +320,7 @@ static MlirValue combined(emitter *e, const cmz_store *store, MlirValue address,
 static void store_scalar(emitter *e, const cmz_store *store, MlirValue value) {
   MlirValue address = cmz_emit_address(e, store->operand, store->index);
   if (e->failed) return;
-  if (e->memories) e->b.memory = e->memories[store->operand];
+  cmz_emit_use_memory(e, store->operand);
   value = combined(e, store, address, value);
   MlirValue raw = cmz_b_encode(&e->b, e->k->operands.data[store->operand].dtype, value);
   if (!raw.ptr) {

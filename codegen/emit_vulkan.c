@@ -31,10 +31,24 @@ static MlirValue identifier(emitter *e, const char *name) {
   return cmz_b_cast(b, "arith.index_cast", mlirOperationGetResult(op, 0), b->i64);
 }
 
-/* Word NUMBER of binding 0. */
+/* Word NUMBER of binding 0, as far as 32 bits reach in a narrow kernel. */
 static MlirValue word(emitter *e, MlirBlock entry, uint32_t number) {
   e->b.memory = mlirBlockGetArgument(entry, 0);
+  e->b.pairs = e->b.narrow ? e->b.memory : (MlirValue){NULL};
   return cmz_b_load(&e->b, e->b.i64, cmz_b_i64(&e->b, number), NULL, true);
+}
+
+/* The same as the nearest number of 32 bits in a narrow kernel: a bound may be "to the end". */
+static MlirValue nearest_word(emitter *e, MlirBlock entry, uint32_t number) {
+  cmz_builder *b = &e->b;
+  MlirValue low = word(e, entry, number);
+  if (!b->narrow) return low;
+  b->pairs = (MlirValue){NULL};
+  MlirValue high = cmz_b_load(b, b->i64, cmz_b_i64(b, 2 * number + 1), NULL, true);
+  MlirValue sign = cmz_b_2(b, "arith.shrsi", low, cmz_b_i64(b, 31));
+  MlirValue end = cmz_b_2(b, "arith.xori", cmz_b_2(b, "arith.shrsi", high, cmz_b_i64(b, 31)),
+                          cmz_b_i64(b, INT32_MAX));
+  return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, high, sign), low, end);
 }
 
 static void bind_operands(emitter *e, MlirBlock entry) {
@@ -51,7 +65,8 @@ static void bind_operands(emitter *e, MlirBlock entry) {
   for (uint32_t i = 1; i < e->k->exprs.count; i++) {
     const cmz_expr_node *n = &e->k->exprs.data[i];
     if (n->op == CMZ_X_PARAM)
-      cmz_emit_remember(e, cmz_emit_key(e, i), 0, word(e, entry, count + 1 + (uint32_t)n->i));
+      cmz_emit_remember(e, cmz_emit_key(e, i), 0,
+                        nearest_word(e, entry, count + 1 + (uint32_t)n->i));
   }
   e->memories = memories;
 }

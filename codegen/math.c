@@ -111,7 +111,7 @@ static MlirValue split(cmz_builder *b, MlirValue x, double factor, MlirValue *n)
   bool wide = is_f64(x);
   MlirValue magic = K(wide ? 0x1.8p52 : 0x1.8p23);
   MlirValue shifted = cmz_b_fma(b, x, K(factor), magic);
-  MlirType integer = wide ? b->i64 : b->i32;
+  MlirType integer = wide ? b->bits64 : b->i32;
   *n = cmz_b_sub(b, cmz_b_bitcast(b, shifted, integer), cmz_b_bitcast(b, magic, integer));
   return cmz_b_sub(b, shifted, magic);
 }
@@ -179,7 +179,7 @@ static MlirValue log_special(cmz_builder *b, MlirValue x, MlirValue r) {
 /* x = m * 2^e with m in [sqrt(1/2), sqrt(2)); e as a float. */
 static MlirValue mantissa(cmz_builder *b, MlirValue x, MlirValue *e) {
   bool wide = is_f64(x);
-  MlirType t = cmz_b_type(x), integer = wide ? b->i64 : b->i32;
+  MlirType t = cmz_b_type(x), integer = wide ? b->bits64 : b->i32;
   int64_t bits = wide ? 52 : 23;
   MlirValue tiny = cmz_b_fcmp(b, CMZ_B_OLT, x, K(wide ? 0x1p-1022 : 0x1p-126));
   MlirValue up = cmz_b_select(b, tiny, cmz_b_mul(b, x, K(wide ? 0x1p54 : 0x1p25)), x);

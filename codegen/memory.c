@@ -43,14 +43,18 @@ static MlirNamedAttribute alignment(cmz_builder *b, MlirType type, MlirType inte
                     mlirIntegerAttrGet(integer, CMZ_MAX(1, (int64_t)cmz_b_bits(type) / 8)));
 }
 
-static MlirValue element_number(cmz_builder *b, MlirValue address) {
+static MlirValue element_number(cmz_builder *b, MlirValue address, int word) {
+  if (b->pairs.ptr && mlirValueEqual(b->memory, b->pairs)) {
+    address = cmz_b_2(b, "arith.shli", address, cmz_b_i64(b, 1));
+    if (word) address = cmz_b_add(b, address, cmz_b_i64(b, word));
+  }
   return cmz_b_cast(b, "arith.index_cast", address, mlirIndexTypeGet(b->mlir));
 }
 
 MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const MlirValue *mask,
                      bool invariant) {
   if (b->cpu->spirv) {
-    MlirValue from[] = {b->memory, element_number(b, address)};
+    MlirValue from[] = {b->memory, element_number(b, address, 0)};
     return mlirOperationGetResult(cmz_b_op(b, "memref.load", 2, from, 1, &type, 0, NULL, 0, NULL),
                                   0);
   }
@@ -72,8 +76,12 @@ MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const Mli
 void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirValue *mask) {
   MlirType type = cmz_b_type(value);
   if (b->cpu->spirv) {
-    MlirValue to[] = {value, b->memory, element_number(b, address)};
-    cmz_b_op(b, "memref.store", 3, to, 0, NULL, 0, NULL, 0, NULL);
+    bool pair = b->pairs.ptr && mlirValueEqual(b->memory, b->pairs);
+    for (int word = 0; word < 1 + pair; word++) {
+      if (word) value = cmz_b_2(b, "arith.shrsi", value, cmz_b_int(b, type, 31));
+      MlirValue to[] = {value, b->memory, element_number(b, address, word)};
+      cmz_b_op(b, "memref.store", 3, to, 0, NULL, 0, NULL, 0, NULL);
+    }
     return;
   }
   if (mask) {

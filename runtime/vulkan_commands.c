@@ -108,14 +108,17 @@ int cmz_vulkan_add_copy(cmz_model *m, cmz_device *d, uint64_t to, uint64_t from,
 }
 
 int cmz_vulkan_launch(cmz_model *m, cmz_device *d, const cmz_launch *l) {
-  enum { MOST_VALUES = 2048 };
+  enum { MOST_VALUES = 2048, MOST_TILES = 1 << 30 };
   uint64_t values[MOST_VALUES], *at = values;
   vk_command c = {l->kernel, l->tiles, l->operand_count, l->param_count, 0};
   if (l->tiles == 0) return CMZ_SUCCESS;
+  if (l->tiles > MOST_TILES)
+    return cmz_fail_run(m, CMZ_UNAVAILABLE, "a kernel of %u parts is beyond 32-bit numbers",
+                        l->tiles);
   if (value_count(&c) > MOST_VALUES)
     return cmz_fail_run(m, CMZ_RUN_FAILED, "a kernel with %u operands", l->operand_count);
   for (uint32_t i = 0; i < l->operand_count; i++) {
-    if (l->bytes[i] + d->alignment > d->most_range)
+    if (l->bytes[i] + d->alignment > d->most_range || l->bytes[i] > INT32_MAX)
       return cmz_fail_run(
           m, CMZ_UNAVAILABLE,
           "a tensor of %llu bytes: this Vulkan device reaches at most %llu through a binding",
