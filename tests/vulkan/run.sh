@@ -58,7 +58,12 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   check "memory near the device that the host cannot reach" same_results shimmed SHIM_SPLIT=1
   check "no memory: said, and the process lives" refused "bytes for the arena" SHIM_MEMORY=40000
   check "a tensor beyond what a binding reaches" refused "this Vulkan device reaches at most 16384" SHIM_RANGE=16384
-  check "what the device lacks is named" refused "no 64-bit integers" SHIM_WITHOUT=int64,float64
+  check "a device without 64-bit numbers" same_results shimmed SHIM_WITHOUT=int64,float64
+  lacks_storage() {
+    "$CMZC" "$MODEL" --cache-dir "$CACHE" --target vulkan1.1 --w8a16 -o bytes.so &&
+      fails_with "no 8-bit storage" shimmed SHIM_WITHOUT=storage8 "$RUN" bytes.so --input "Input3=$INPUT"
+  }
+  check "what the device lacks is named" lacks_storage
   check "a lost device: said, and the process lives" refused "the device was lost" SHIM_LOSE=3
   recorded_once() {
     rm -f calls.log
