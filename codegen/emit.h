@@ -155,6 +155,8 @@ bool cmz_emit_is_narrow(emitter *e);
 /* Makes OPERAND's buffer the one that loads and stores are in (with cpu->spirv). */
 void cmz_emit_use_memory(emitter *e, uint32_t operand);
 MlirValue cmz_emit_load(emitter *e, cmz_expr x);
+/* Whether the CPU loads vectors of TYPE under a mask. */
+bool cmz_emit_loads_masked(const emitter *e, MlirType type);
 /* The guard as one condition: of the lane being computed, or of any lane. */
 MlirValue cmz_emit_scalar_guard(emitter *e);
 /* Where INDEX of OPERAND lies at the present instance and lane. */

@@ -268,7 +268,7 @@ static bool access_mask(emitter *e, const axis_state *a, MlirValue *mask) {
 
 /* Whether the CPU loads vectors of TYPE under a mask; LLVM makes a branch a lane of it elsewhere.
  */
-static bool loads_masked(const emitter *e, MlirType type) {
+bool cmz_emit_loads_masked(const emitter *e, MlirType type) {
   const cmz_cpu_row *cpu = e->b.cpu;
   return cpu->masked || (cpu->vector_bytes >= 32 && cmz_b_bits(type) >= 32); /* AVX: vmaskmov */
 }
@@ -290,7 +290,7 @@ MlirValue cmz_emit_load(emitter *e, cmz_expr x) {
   if (!cmz_emit_stride(e, n->args[0], (uint32_t)vector, &stride) || stride != 1)
     return gather(e, x, a->lanes);
   /* Lane by lane from addresses that are always valid: without a branch. */
-  if ((a->masked || e->guarded) && !loads_masked(e, type)) return gather(e, x, a->lanes);
+  if ((a->masked || e->guarded) && !cmz_emit_loads_masked(e, type)) return gather(e, x, a->lanes);
   e->lane = 0;
   MlirValue address = cmz_emit_address(e, operand, n->args[0]), mask;
   e->lane = -1;

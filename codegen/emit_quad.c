@@ -1,8 +1,7 @@
 /* emit_quad.c - sums of products of bytes, four products a lane (kernel_quad.c says which).
  * In: one step of a REDUCE whose quad axis is bound to 0. Out: the accumulator with four products
- * added. On a CPU with dot products of bytes one instruction; elsewhere on x86-64 two
- * multiplications of 16-bit pairs, which cannot overflow; elsewhere four of 32 bits. Always holds:
- * the sum is exact modulo 2^32, the same on every CPU. */
+ * added, by what the CPU's row says that it has (cmz_dot): no way saturates or overflows. Always
+ * holds: the sum is exact modulo 2^32, the same on every CPU. */
 #include "emit.h"
 
 #include "mlir-c/BuiltinTypes.h"
@@ -79,12 +78,16 @@ static MlirValue load_bytes(emitter *e, const emit_quad *q, int factor) {
   MlirValue v;
   if (q->across[factor]) {
     const axis_state *a = &e->axes[q->vector];
-    e->lane = 0;
-    MlirValue address = cmz_emit_address(e, operand, n->args[0]);
-    e->lane = -1;
-    if (e->failed) return address;
-    v = cmz_b_load(b, cmz_b_vector(b->i32, a->lanes), address, a->masked ? &a->mask : NULL,
-                   invariant);
+    bool whole = !a->masked || cmz_emit_loads_masked(e, b->i32);
+    v = cmz_b_const(b, cmz_b_vector(b->i32, a->lanes), 0);
+    for (uint32_t lane = 0; lane < (whole ? 1 : a->lanes); lane++) {
+      e->lane = (int32_t)lane; /* one that lies past the end repeats the last */
+      MlirValue address = cmz_emit_address(e, operand, n->args[0]);
+      e->lane = -1;
+      if (e->failed) return address;
+      if (whole) v = cmz_b_load(b, cmz_b_type(v), address, a->masked ? &a->mask : NULL, invariant);
+      else v = cmz_b_insert(b, v, cmz_b_load(b, b->i32, address, NULL, invariant), lane);
+    }
   } else {
     MlirValue address = cmz_emit_address(e, operand, n->args[0]), condition = {NULL};
     if (truth == 0) condition = cmz_emit_value(e, f->condition);
@@ -131,18 +134,16 @@ static const char *by_lanes(uint32_t lanes, const char *four, const char *eight,
   return lanes == 4 ? four : lanes == 8 ? eight : lanes == 16 ? sixteen : NULL;
 }
 
-static bool is_x86(const cmz_builder *b) { return strcmp(b->cpu->arch, "x86_64") == 0; }
+typedef bool way(emitter *e, const emit_quad *q, MlirValue *acc);
 
 /* One instruction: unsigned bytes times signed ones. */
-static bool dot_product(emitter *e, const emit_quad *q, MlirValue *acc) {
+static bool vnni(emitter *e, const emit_quad *q, MlirValue *acc) {
   cmz_builder *b = &e->b;
   uint32_t lanes = e->axes[q->vector].lanes;
   bool first_signed = q->quad.factors[0].is_signed;
   const char *name = by_lanes(lanes, "llvm.x86.avx512.vpdpbusd.128", "llvm.x86.avx512.vpdpbusd.256",
                               "llvm.x86.avx512.vpdpbusd.512");
-  if (!is_x86(b) || b->cpu->int8_dot < 2 || name == NULL ||
-      first_signed == q->quad.factors[1].is_signed)
-    return false;
+  if (name == NULL || first_signed == q->quad.factors[1].is_signed) return false;
   MlirValue x = bytes_of(e, q, first_signed), y = bytes_of(e, q, !first_signed);
   if (e->failed) return true;
   x = bits_like(e, x, b->i8, lanes * 4);
@@ -151,15 +152,51 @@ static bool dot_product(emitter *e, const emit_quad *q, MlirValue *acc) {
   return true;
 }
 
-static bool pair_products(emitter *e, const emit_quad *q, MlirValue *acc) {
+static bool pmaddwd(emitter *e, const emit_quad *q, MlirValue *acc) {
   cmz_builder *b = &e->b;
   const char *name = by_lanes(e->axes[q->vector].lanes, "llvm.x86.sse2.pmadd.wd",
                               "llvm.x86.avx2.pmadd.wd", "llvm.x86.avx512.pmaddw.d.512");
-  if (!is_x86(b) || b->cpu->int8_dot < 1 || name == NULL) return false;
+  if (name == NULL) return false;
   for (int odd = 0; odd < 2 && !e->failed; odd++) {
     MlirValue x[2] = {pairs_of(e, q, 0, odd != 0), pairs_of(e, q, 1, odd != 0)};
     if (!e->failed) *acc = cmz_b_add(b, *acc, cmz_b_intrinsic(b, name, 2, x, cmz_b_type(*acc)));
   }
+  return true;
+}
+
+static bool both_signed(const emit_quad *q) {
+  return q->quad.factors[0].is_signed && q->quad.factors[1].is_signed;
+}
+
+/* AArch64's: 2 or 4 lanes. */
+static bool sdot(emitter *e, const emit_quad *q, MlirValue *acc) {
+  cmz_builder *b = &e->b;
+  uint32_t lanes = e->axes[q->vector].lanes;
+  if ((lanes != 2 && lanes != 4) || !both_signed(q)) return false;
+  MlirValue x = bytes_of(e, q, 0), y = bytes_of(e, q, 1);
+  if (e->failed) return true;
+  MlirValue operands[3] = {*acc, bits_like(e, x, b->i8, lanes * 4),
+                           bits_like(e, y, b->i8, lanes * 4)};
+  *acc = cmz_b_intrinsic(b, "llvm.aarch64.neon.sdot", 3, operands, cmz_b_type(*acc));
+  return true;
+}
+
+/* 16-bit products, added in pairs as 32-bit numbers, and these in pairs again. */
+static bool smull(emitter *e, const emit_quad *q, MlirValue *acc) {
+  cmz_builder *b = &e->b;
+  if (e->axes[q->vector].lanes != 4 || !both_signed(q)) return false;
+  MlirValue x = bytes_of(e, q, 0), y = bytes_of(e, q, 1), sums[2];
+  if (e->failed) return true;
+  x = bits_like(e, x, b->i8, 16);
+  y = bits_like(e, y, b->i8, 16);
+  for (uint32_t i = 0; i < 2; i++) {
+    MlirValue halves[2] = {cmz_b_slice(b, x, i * 8, 8), cmz_b_slice(b, y, i * 8, 8)};
+    MlirValue products =
+        cmz_b_intrinsic(b, "llvm.aarch64.neon.smull", 2, halves, cmz_b_vector(b->i16, 8));
+    sums[i] = cmz_b_intrinsic(b, "llvm.aarch64.neon.saddlp", 1, &products, cmz_b_vector(b->i32, 4));
+  }
+  *acc = cmz_b_add(b, *acc,
+                   cmz_b_intrinsic(b, "llvm.aarch64.neon.addp", 2, sums, cmz_b_vector(b->i32, 4)));
   return true;
 }
 
@@ -172,8 +209,20 @@ static MlirValue byte_of(emitter *e, const emit_quad *q, int factor, int byte) {
                  cmz_b_int(b, t, 24));
 }
 
-void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
-  if (dot_product(e, q, acc) || pair_products(e, q, acc)) return;
+static bool four_products(emitter *e, const emit_quad *q, MlirValue *acc) {
   for (int i = 0; i < 4 && !e->failed; i++)
     *acc = cmz_b_add(&e->b, *acc, cmz_b_mul(&e->b, byte_of(e, q, 0, i), byte_of(e, q, 1, i)));
+  return true;
+}
+
+void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
+  static way *const ways[][2] = {
+      [CMZ_DOT_NONE] = {four_products}, [CMZ_DOT_PMADDWD] = {pmaddwd},
+      [CMZ_DOT_VNNI] = {vnni, pmaddwd}, [CMZ_DOT_SMULL] = {smull},
+      [CMZ_DOT_SDOT] = {sdot, smull},   [CMZ_DOT_SMMLA] = {sdot, smull},
+  };
+  way *const *row = ways[e->b.cpu->int8_dot];
+  for (int i = 0; i < 2 && row[i] != NULL; i++)
+    if (row[i](e, q, acc)) return;
+  four_products(e, q, acc);
 }

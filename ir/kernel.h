@@ -192,7 +192,7 @@ void cmz_kernel_split_blocked_reductions(cmz_kernel *k);
 void cmz_kernel_split_packed_reductions(cmz_kernel *k);
 
 /* A factor of a sum of products of bytes: LOAD where CONDITION holds (0: always), OTHERWISE (a byte too) elsewhere; FLIP: of signed
- * bytes, plus 128. IS_SIGNED: the bytes so made. */
+ * bytes, plus 128; of unsigned ones, minus 128. IS_SIGNED: the bytes so made. */
 typedef struct cmz_quad_factor { cmz_expr load, condition, otherwise; bool flip, is_signed; } cmz_quad_factor;
 typedef struct cmz_quad { cmz_quad_factor factors[2]; } cmz_quad;
 /* REDUCE as an i32 sum of products of bytes (kernel_quad.c). */

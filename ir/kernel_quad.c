@@ -4,8 +4,8 @@
  * what matches is equal to the expression. */
 #include "kernel.h"
 
-/* Bytes count from 0 when they are unsigned, or signed with 128 added: flipping the highest bit
- * does that. */
+/* Signed bytes plus 128 are unsigned ones, and unsigned ones minus 128 signed: flipping the highest
+ * bit does both. */
 static bool match_bytes(const cmz_kernel *k, cmz_expr e, cmz_quad_factor *f) {
   const cmz_expr_node *n = cmz_x_get(k, e);
   int64_t shift = 0;
@@ -14,14 +14,13 @@ static bool match_bytes(const cmz_kernel *k, cmz_expr e, cmz_quad_factor *f) {
   else if (n->op == CMZ_X_ADD && cmz_x_is_int(k, n->args[0], &shift))
     n = cmz_x_get(k, f->load = n->args[1]);
   else f->load = e;
-  if (n->op != CMZ_X_LOAD || (shift != 0 && shift != 128)) return false;
+  if (n->op != CMZ_X_LOAD) return false;
   const cmz_operand *operand = &k->operands.data[n->i];
   if ((operand->dtype != CMZ_I8 && operand->dtype != CMZ_U8) || (operand->access & CMZ_WRITE))
     return false;
   f->flip = shift != 0;
-  if (f->flip && operand->dtype != CMZ_I8) return false;
-  f->is_signed = operand->dtype == CMZ_I8 && !f->flip;
-  return true;
+  f->is_signed = (operand->dtype == CMZ_I8) != f->flip;
+  return !f->flip || shift == (operand->dtype == CMZ_I8 ? 128 : -128);
 }
 
 static bool match_factor(const cmz_kernel *k, cmz_expr e, cmz_quad_factor *f) {

@@ -14,6 +14,7 @@ typedef struct operands {
   cmz_vid x, zero_point; /* 8-bit data, its zero point (0: none) */
   cmz_vid w, w_zero_point;
   bool transposed; /* W is [N, K] */
+  bool is_signed;  /* the target sums products of signed bytes */
 } operands;
 
 static const cmz_type *type_of(const cmz_module *m, cmz_vid v) {
@@ -37,15 +38,15 @@ static int64_t *constant_integers(cmz_module *m, cmz_vid v, int64_t count) {
 
 /* ---- weights ---- */
 
-typedef struct weights {
+typedef struct weight_sums {
   cmz_vid values, sums; /* signed bytes without zero point; their sum for each output channel */
   int64_t channels;
-} weights;
+} weight_sums;
 
 /* The weights of O with the channel along dim AXIS; false when a difference does not fit a signed
  * byte. */
 static bool signed_weights(cmz_module *m, cmz_gid g, const operands *o, uint32_t axis,
-                           weights *out) {
+                           weight_sums *out) {
   cmz_array a, values, sums = {.dtype = CMZ_I32, .rank = 1};
   if (!cmz_pass_constant_array(m, o->w, &a) || !is_bytes(a.dtype) || a.rank < 2) return false;
   size_t count = cmz_array_count(&a), inner = 1;
@@ -94,7 +95,7 @@ static bool sums_channels(const cmz_module *m, const cmz_node *n, cmz_vid weight
 
 /* A convolution of few channels as one of floats, which hold every sum of its bytes exactly; 0 when
  * they might not. */
-static cmz_vid real_sum(cmz_module *m, cmz_nid n, const operands *o, const weights *w) {
+static cmz_vid real_sum(cmz_module *m, cmz_nid n, const operands *o, const weight_sums *w) {
   const cmz_node node = *cmz_node_get(m, n);
   cmz_array a, real;
   if (!cmz_pass_constant_array(m, w->values, &a)) return 0;
@@ -122,7 +123,7 @@ static cmz_vid packed(cmz_module *m, cmz_nid n, cmz_vid x) {
 
 /* The integer sum that node N of operator OP makes of O, before N; 0 when it cannot be one. */
 static cmz_vid integer_sum(cmz_module *m, cmz_nid n, const operands *o, bool convolution,
-                           weights *w) {
+                           weight_sums *w) {
   if (!usable_data(m, o)) return 0;
   const cmz_node node = *cmz_node_get(m, n);
   const cmz_type *wt = type_of(m, o->w);
@@ -133,8 +134,12 @@ static cmz_vid integer_sum(cmz_module *m, cmz_nid n, const operands *o, bool con
   if (real != 0) return real;
   cmz_vid x = convolution && blocks ? packed(m, n, o->x) : o->x;
   cmz_vid inputs[4] = {x, w->values, w->sums, o->zero_point};
+  uint32_t count = convolution ? node.attr_count : 0;
+  cmz_attr *attrs = CMZ_NEW_ARRAY(m->arena, cmz_attr, count + 1u);
+  if (count) memcpy(attrs, node.attrs, count * sizeof *attrs);
+  attrs[count] = cmz_attr_int("signed", 1);
   return cmz_build_with(m, n, convolution ? "IntegerConv" : "IntegerMatMul", o->zero_point ? 4 : 3,
-                        inputs, convolution ? node.attr_count : 0, node.attrs);
+                        inputs, count + o->is_signed, attrs);
 }
 
 /* VALUES, one per channel, as a constant that broadcasts against an output of RANK with channels in
@@ -169,11 +174,15 @@ static cmz_status finish(cmz_module *m, cmz_nid n, cmz_vid v) {
 
 /* ---- ConvInteger, MatMulInteger ---- */
 
-static cmz_status rewrite_integer(cmz_module *m, cmz_nid n, bool convolution) {
+static cmz_status rewrite_integer(cmz_module *m, cmz_nid n, bool convolution, bool is_signed) {
   const cmz_node *node = cmz_node_get(m, n);
-  operands o = {cmz_node_input(node, 0), cmz_node_input(node, 2), cmz_node_input(node, 1),
-                cmz_node_input(node, 3), false};
-  weights w;
+  operands o = {cmz_node_input(node, 0),
+                cmz_node_input(node, 2),
+                cmz_node_input(node, 1),
+                cmz_node_input(node, 3),
+                false,
+                is_signed};
+  weight_sums w;
   cmz_vid sum = integer_sum(m, n, &o, convolution, &w);
   return sum == 0 ? CMZ_OK : finish(m, n, sum);
 }
@@ -181,9 +190,9 @@ static cmz_status rewrite_integer(cmz_module *m, cmz_nid n, bool convolution) {
 /* ---- QLinearConv, QLinearMatMul ---- */
 
 /* Rounded to even, moved by the output's zero point, saturated: QuantizeLinear of scale 1. */
-static cmz_status rewrite_qlinear(cmz_module *m, cmz_nid n, bool convolution) {
+static cmz_status rewrite_qlinear(cmz_module *m, cmz_nid n, bool convolution, bool is_signed) {
   const cmz_node node = *cmz_node_get(m, n);
-  operands o = {node.inputs[0], node.inputs[2], node.inputs[3], node.inputs[5], false};
+  operands o = {node.inputs[0], node.inputs[2], node.inputs[3], node.inputs[5], false, is_signed};
   const cmz_type *wt = type_of(m, o.w);
   int64_t channels;
   if (wt->rank < 2 || !cmz_dim_is_const(m->dims, wt->shape[convolution ? 0 : 1], &channels))
@@ -194,7 +203,7 @@ static cmz_status rewrite_qlinear(cmz_module *m, cmz_nid n, bool convolution) {
   const cmz_type *zero = type_of(m, node.inputs[7]);
   bool one_zero = zero->rank == 0 || (zero->rank == 1 && cmz_dim_is(m->dims, zero->shape[0], 1));
   if (x == NULL || s == NULL || y == NULL || !one_zero) return CMZ_OK;
-  weights w;
+  weight_sums w;
   cmz_vid v = integer_sum(m, n, &o, convolution, &w);
   if (v == 0) return CMZ_OK;
   uint32_t rank = type_of(m, v)->rank, axis = convolution ? 1 : rank - 1;
@@ -244,7 +253,7 @@ static bool gemm_is_product(const cmz_node *n) {
          cmz_node_float(n, "beta", 1) == 1;
 }
 
-static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution) {
+static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution, bool is_signed) {
   const cmz_node node = *cmz_node_get(m, n);
   dequantised x, w;
   bool gemm = cmz_pass_is_op(&node, "Gemm");
@@ -252,8 +261,9 @@ static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution) {
       !dequantised_from(m, node.inputs[0], &x) || !dequantised_from(m, node.inputs[1], &w) ||
       type_of(m, w.data)->rank < 2 || (convolution && !sums_channels(m, &node, w.data)))
     return CMZ_OK;
-  operands o = {x.data, x.zero_point, w.data, w.zero_point,
-                gemm && cmz_node_int(&node, "transB", 0) != 0};
+  operands o = {
+      x.data,   x.zero_point, w.data, w.zero_point, gemm && cmz_node_int(&node, "transB", 0) != 0,
+      is_signed};
   uint32_t w_axis = convolution || o.transposed ? 0 : 1;
   int64_t channels;
   if (!cmz_dim_is_const(m->dims, type_of(m, w.data)->shape[w_axis], &channels) ||
@@ -262,7 +272,7 @@ static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution) {
     return CMZ_OK;
   double *sx = constant_floats(m, x.scale, 1), *sw = constant_floats(m, w.scale, channels);
   if (sx == NULL || sw == NULL) return CMZ_OK;
-  weights made;
+  weight_sums made;
   cmz_vid v = integer_sum(m, n, &o, convolution, &made);
   if (v == 0) return CMZ_OK;
   uint32_t rank = type_of(m, v)->rank, axis = convolution ? 1 : rank - 1;
@@ -283,7 +293,7 @@ static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution) {
 
 static const struct rewrite {
   const char *op;
-  cmz_status (*apply)(cmz_module *m, cmz_nid n, bool convolution);
+  cmz_status (*apply)(cmz_module *m, cmz_nid n, bool convolution, bool is_signed);
   bool convolution;
 } rewrites[] = {
     {"ConvInteger", rewrite_integer, true}, {"MatMulInteger", rewrite_integer, false},
@@ -293,7 +303,8 @@ static const struct rewrite {
 };
 
 cmz_status cmz_pass_integers(cmz_pass_run *run, cmz_module *m) {
-  (void)run;
+  bool is_signed = run->target && run->target->level_count > 0 &&
+                   run->target->levels[0]->int8_dot >= CMZ_DOT_SMULL;
   for (cmz_gid g = 1; g < m->graphs.count; g++) {
     if (!cmz_pass_graph_alive(m, g)) continue;
     bool changed = false;
@@ -302,7 +313,7 @@ cmz_status cmz_pass_integers(cmz_pass_run *run, cmz_module *m) {
       for (size_t r = 0; r < CMZ_COUNT_OF(rewrites); r++) {
         if (cmz_node_get(m, n)->removed || !cmz_pass_is_op(cmz_node_get(m, n), rewrites[r].op))
           continue;
-        CMZ_TRY(rewrites[r].apply(m, n, rewrites[r].convolution));
+        CMZ_TRY(rewrites[r].apply(m, n, rewrites[r].convolution, is_signed));
         changed |= cmz_node_get(m, n)->removed;
       }
     }

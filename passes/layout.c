@@ -194,7 +194,8 @@ static bool undo_backward(chooser *c, cmz_gid g) {
 /* ---- constants ---- */
 
 static void add_axis(cmz_layout *l, uint32_t axis, uint32_t div, uint32_t mod) {
-  l->axes[l->count++] = (cmz_layout_axis){(uint8_t)axis, div, mod};
+  if (l->count < CMZ_LAYOUT_MAX_AXES)
+    l->axes[l->count++] = (cmz_layout_axis){(uint8_t)axis, div, mod};
 }
 
 /* Weights [O, I, taps…] as [O/16][I/16][taps…][16 i][16 o] or [O/16][I][taps…][16 o], the order of

@@ -17,6 +17,8 @@
 #define V9_PHONE (V84_SERVER)
 
 #define KIB(n) ((n)*1024u)
+#define DOT(bits)                                                                                  \
+  ((bits)&CMZ_ARM(I8MM) ? CMZ_DOT_SMMLA : (bits)&CMZ_ARM(ASIMDDP) ? CMZ_DOT_SDOT : CMZ_DOT_SMULL)
 #define NO_SVE "-sve,-sve2"
 #define NO_SHA3 "-sha3" /* LLVM would use its three-way exclusive or; no bit stands for it */
 /* name, LLVM's CPU, LLVM's features, feature bits, L1, L2. */
@@ -24,7 +26,7 @@
   {                                                                                                \
     .name = (cpu), .arch = "aarch64", .llvm_cpu = (llvm), .llvm_features = (text),                 \
     .features = (bits), .vector_bytes = 16, .vector_registers = 32, .fma = 1, .masked = 0,         \
-    .int8_dot = 0, .f16_convert = 1, .saturating = 1, .rounding = 1, .l1_bytes = KIB(l1),          \
+    .int8_dot = DOT(bits), .f16_convert = 1, .saturating = 1, .rounding = 1, .l1_bytes = KIB(l1),  \
     .l2_bytes = KIB(l2)                                                                            \
   }
 #define CPU(cpu, text, bits, l1, l2) ROW(cpu, cpu, text, bits, l1, l2)
@@ -53,13 +55,13 @@ const cmz_cpu_row cmz_aarch64_cpus[] = {
     {.name = NULL},
 };
 
-#define EXTENSION(text, llvm, bits)                                                                \
-  { .name = (text), .arch = "aarch64", .llvm_features = (llvm), .features = (bits) }
+#define EXTENSION(text, llvm, bits, ...)                                                           \
+  { .name = (text), .arch = "aarch64", .llvm_features = (llvm), .features = (bits), ##__VA_ARGS__ }
 
 const cmz_cpu_extension cmz_aarch64_extensions[] = {
     EXTENSION("fp16", "+fullfp16", CMZ_ARM(FPHP) | CMZ_ARM(ASIMDHP)),
-    EXTENSION("dotprod", "+dotprod", CMZ_ARM(ASIMDDP)),
-    EXTENSION("i8mm", "+i8mm", CMZ_ARM(I8MM)),
+    EXTENSION("dotprod", "+dotprod", CMZ_ARM(ASIMDDP), .int8_dot = CMZ_DOT_SDOT),
+    EXTENSION("i8mm", "+i8mm", CMZ_ARM(I8MM), .int8_dot = CMZ_DOT_SMMLA),
     EXTENSION("bf16", "+bf16", CMZ_ARM(BF16)),
     {.name = NULL},
 };

@@ -5,6 +5,16 @@
 
 #include "../ir/base.h"
 
+/* How a CPU sums products of bytes; those from CMZ_DOT_SMULL on take signed bytes on both sides. */
+typedef enum cmz_dot {
+  CMZ_DOT_NONE,
+  CMZ_DOT_PMADDWD, /* x86-64: 16-bit pairs */
+  CMZ_DOT_VNNI,    /* unsigned by signed fours */
+  CMZ_DOT_SMULL,   /* AArch64: 16-bit products, added in pairs */
+  CMZ_DOT_SDOT,    /* fours */
+  CMZ_DOT_SMMLA,   /* 2 x 8 by 8 x 2 matrices */
+} cmz_dot;
+
 typedef struct cmz_cpu_row {
   const char *name;          /* "x86-64-v3" */
   const char *arch;          /* "x86_64" */
@@ -15,7 +25,7 @@ typedef struct cmz_cpu_row {
   uint16_t vector_registers;
   uint16_t fma;              /* 1: fused multiply-add */
   uint16_t masked;           /* 1: cheap masked loads and stores */
-  uint16_t int8_dot;         /* 0 none, 1: u8 x s8 pairs (maddubs), 2: u8 x s8 quads (VNNI) */
+  uint16_t int8_dot;         /* cmz_dot */
   uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
   uint16_t saturating;       /* 1: vectors of floats become integers with saturation in one instruction */
   uint16_t rounding;         /* 1: instructions that round to whole numbers in every mode */

@@ -88,10 +88,10 @@ static uint32_t chain_of(const cmz_module *m, const cmz_type *weights) {
   return taps > 1 ? CHANNEL_BLOCK : POINTWISE_CHAIN;
 }
 
-/* The sum of products. SHIFTED (may be NULL): instead of taking the zero point from every element, bytes count from 0
- * (signed ones plus 128) and what lies outside is *SHIFTED, which becomes the zero point so counted. */
+/* The sum of products. SHIFTED (may be NULL): instead of taking the zero point from every element,
+ * SHIFT_BY is added and what lies outside is *SHIFTED, which becomes the zero point so moved. */
 static cmz_expr describe_sum(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
-                             const cmz_expr *idx, cmz_expr *shifted) {
+                             const cmz_expr *idx, int64_t shift_by, cmz_expr *shifted) {
   cmz_module *m = cmz_describe_module(d);
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_window w;
@@ -122,8 +122,7 @@ static cmz_expr describe_sum(cmz_describe *d, const cmz_node *n, cmz_conv_inputs
   cmz_expr outside = 0;
   if (shifted) {
     cmz_expr z = zero_point(d, n, in.x_zero_point, xi[1]);
-    bool is_signed = cmz_input_type(m, n, in.x)->dtype == CMZ_I8;
-    cmz_expr shift = cmz_x_int(k, CMZ_I32, is_signed ? 128 : 0);
+    cmz_expr shift = cmz_x_int(k, CMZ_I32, shift_by);
     a = cmz_x_add(k, cmz_x_cast(k, a, CMZ_I32), shift);
     b = cmz_x_cast(k, b, CMZ_I32);
     outside = *shifted = z ? cmz_x_add(k, z, shift) : shift;
@@ -141,12 +140,12 @@ static cmz_expr describe_sum(cmz_describe *d, const cmz_node *n, cmz_conv_inputs
 
 cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
                            const cmz_expr *idx) {
-  return describe_sum(d, n, in, idx, NULL);
+  return describe_sum(d, n, in, idx, 0, NULL);
 }
 
 cmz_expr cmz_conv_describe_shifted(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
-                                   const cmz_expr *idx, cmz_expr *zero) {
-  return describe_sum(d, n, in, idx, zero);
+                                   const cmz_expr *idx, int64_t shift, cmz_expr *zero) {
+  return describe_sum(d, n, in, idx, shift, zero);
 }
 
 static cmz_expr describe_conv(cmz_describe *d, const cmz_node *n, uint32_t output,

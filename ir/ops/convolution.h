@@ -15,10 +15,10 @@ cmz_status cmz_conv_infer(cmz_module *m, cmz_nid n, cmz_conv_inputs in, cmz_dim 
 /* The sum of products for output element IDX, without bias. */
 cmz_expr cmz_conv_describe(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
                            const cmz_expr *idx);
-/* The same over 8-bit data counted from 0 (signed bytes plus 128), with *ZERO, the zero point so counted, outside of the
+/* The same over 8-bit data plus SHIFT, with *ZERO, the zero point so moved, outside of the
  * data: the sum is larger than the convolution by *ZERO times the sum of the weights. */
 cmz_expr cmz_conv_describe_shifted(cmz_describe *d, const cmz_node *n, cmz_conv_inputs in,
-                                   const cmz_expr *idx, cmz_expr *zero);
+                                   const cmz_expr *idx, int64_t shift, cmz_expr *zero);
 /* The sums for all output elements, row-major, as doubles (exact for 8-bit integers), in the arena;
  * OUT gets rank and shape. */
 cmz_status cmz_conv_eval(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,

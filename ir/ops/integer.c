@@ -3,8 +3,9 @@
  * weights of each output channel (i32), and the data's zero point (a scalar, may be absent). Out:
  * i32. The sums of weights follow from the weights; they are an input so that kernels need not
  * compute them: the zero point is then taken off once per output instead of from every element, and
- * the data is summed as unsigned bytes, which is what dot-product instructions take. Made by the
- * pass `integers`. Always holds: the result is that of ConvInteger and MatMulInteger, modulo 2^32.
+ * the data is summed as unsigned or (attribute `signed`) signed bytes, as the target's dot-product
+ * instructions take them. Made by the pass `integers`. Always holds: the result is that of
+ * ConvInteger and MatMulInteger, modulo 2^32.
  */
 #include "contraction.h"
 #include "convolution.h"
@@ -45,6 +46,13 @@ static cmz_status infer_matmul(cmz_module *m, cmz_nid n) {
   return CMZ_OK;
 }
 
+/* What makes N's data bytes of the kind that it is summed as: unsigned, or signed with "signed". */
+static int64_t shift_of(const cmz_module *m, const cmz_node *n) {
+  bool is_signed = cmz_input_type(m, n, DATA)->dtype == CMZ_I8;
+  if (cmz_node_int(n, "signed", 0) != 0) return is_signed ? 0 : -128;
+  return is_signed ? 128 : 0;
+}
+
 /* SUM without what ZERO adds to it: ZERO times the weights of channel CHANNEL. */
 static cmz_expr without_zero(cmz_describe *d, cmz_expr sum, cmz_expr zero, cmz_expr channel) {
   cmz_kernel *k = cmz_describe_kernel(d);
@@ -62,7 +70,7 @@ static cmz_expr describe_conv(cmz_describe *d, const cmz_node *n, uint32_t outpu
    * better. */
   if (cmz_node_int(n, "group", 1) != 1 || !cmz_value_get(m, n->inputs[DATA])->layout.count)
     return cmz_conv_describe(d, n, conv_inputs, idx);
-  cmz_expr zero = 0, sum = cmz_conv_describe_shifted(d, n, conv_inputs, idx, &zero);
+  cmz_expr zero = 0, sum = cmz_conv_describe_shifted(d, n, conv_inputs, idx, shift_of(m, n), &zero);
   return without_zero(d, sum, zero, idx[1]);
 }
 
@@ -79,7 +87,7 @@ static cmz_expr describe_matmul(cmz_describe *d, const cmz_node *n, uint32_t out
   cmz_expr a = cmz_describe_input(d, DATA, at);
   cmz_expr b = cmz_describe_input(d, WEIGHTS, (cmz_expr[]){at[x.rank - 1], column});
   if (!a || !b) return 0;
-  cmz_expr shift = cmz_x_int(k, CMZ_I32, x.dtype == CMZ_I8 ? 128 : 0), zero = shift;
+  cmz_expr shift = cmz_x_int(k, CMZ_I32, shift_of(m, n)), zero = shift;
   if (cmz_node_input(n, ZERO_POINT)) {
     cmz_expr point = cmz_matmul_parameter(d, n, ZERO_POINT, cmz_x_index(k, 0));
     if (!point) return 0;
