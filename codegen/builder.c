@@ -192,9 +192,14 @@ MlirValue cmz_b_slice(cmz_builder *b, MlirValue vector, uint32_t first, uint32_t
   if (lanes == 1) return cmz_b_extract(b, vector, first);
   int32_t mask[256];
   for (uint32_t i = 0; i < lanes && i < 256; i++) mask[i] = (int32_t)(first + i);
-  MlirNamedAttribute attr = cmz_b_attr(b, "mask", mlirDenseI32ArrayGet(b->mlir, lanes, mask));
-  return one_result(b, "llvm.shufflevector", 2, (MlirValue[]){vector, vector},
-                    cmz_b_vector(cmz_b_element(cmz_b_type(vector)), lanes), 1, &attr);
+  return cmz_b_shuffle(b, vector, vector, mask, lanes);
+}
+
+MlirValue cmz_b_shuffle(cmz_builder *b, MlirValue x, MlirValue y, const int32_t *pick,
+                        uint32_t lanes) {
+  MlirNamedAttribute attr = cmz_b_attr(b, "mask", mlirDenseI32ArrayGet(b->mlir, lanes, pick));
+  return one_result(b, "llvm.shufflevector", 2, (MlirValue[]){x, y},
+                    cmz_b_vector(cmz_b_element(cmz_b_type(x)), lanes), 1, &attr);
 }
 
 MlirValue cmz_b_fma(cmz_builder *b, MlirValue x, MlirValue y, MlirValue z) {

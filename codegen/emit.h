@@ -181,6 +181,15 @@ typedef struct emit_quad {
 } emit_quad;
 /* Whether REDUCE X is one at the present binding. */
 bool cmz_emit_find_quad(emitter *e, cmz_expr x, emit_quad *q);
+/* Whether eight products can be taken at once, OUTER being the axis around the quad's, by 2 x 8 by 8 x 2 matrices: two rows (instances of an
+ * axis that the factor across the lanes does not use) and pairs of columns. Two accumulators then hold columns 0, 1 and 2, 3 of both rows. */
+bool cmz_emit_has_matrices(emitter *e, const emit_quad *q, uint16_t outer);
+/* The present instance's row, an i64 of 4 * QUADS bytes; the columns at OUTER's present offset and, with 2 QUADS, the next, as both operands. */
+MlirValue cmz_emit_matrix_row(emitter *e, const emit_quad *q, uint32_t quads);
+void cmz_emit_matrix_columns(emitter *e, const emit_quad *q, uint16_t outer, uint32_t quads, MlirValue *columns);
+void cmz_emit_matrix_step(emitter *e, const MlirValue *rows, const MlirValue *columns, MlirValue *first, MlirValue *second);
+/* Accumulators of two rows, from those of two pairs of columns. */
+void cmz_emit_matrix_finish(emitter *e, MlirValue *first, MlirValue *second);
 /* Adds the four products at the present instance to ACC; the quad's axis is bound to 0. */
 void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc);
 

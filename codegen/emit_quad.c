@@ -6,7 +6,7 @@
 
 #include "mlir-c/BuiltinTypes.h"
 
-enum { SALT_BYTES = 1, SALT_EVEN, SALT_ODD };
+enum { SALT_BYTES = 1, SALT_EVEN, SALT_ODD, SALT_ROW, SALT_COLUMNS };
 
 /* ---- what is a quad here ---- */
 
@@ -66,47 +66,71 @@ static MlirValue repeated(emitter *e, cmz_expr otherwise) {
   return cmz_b_mul(b, v, cmz_b_int(b, b->i32, 0x01010101));
 }
 
-/* Factor F at the present instance: an i32 of four bytes, or a vector of such. */
-static MlirValue load_bytes(emitter *e, const emit_quad *q, int factor) {
+static MlirValue flipped(emitter *e, MlirValue v) {
+  int64_t bits =
+      cmz_b_bits(cmz_b_type(v)) == 64 ? (int64_t)0x8080808080808080 : (int32_t)0x80808080;
+  return cmz_b_2(&e->b, "arith.xori", v, cmz_b_int(&e->b, cmz_b_type(v), bits));
+}
+
+/* A factor that is the same in all lanes: TYPE of bytes, of which `otherwise` has the first four. A
+ * *FLIP that is left to the caller stays true. */
+static MlirValue load_scalar(emitter *e, const cmz_quad_factor *f, MlirType type, bool *flip) {
   cmz_builder *b = &e->b;
-  const cmz_quad_factor *f = &q->quad.factors[factor];
+  const cmz_expr_node *n = &e->k->exprs.data[f->load];
+  int truth = f->condition ? cmz_emit_truth(e, f->condition) : 1;
+  MlirValue address = cmz_emit_address(e, (uint32_t)n->i, n->args[0]), condition = {NULL};
+  if (truth == 0) condition = cmz_emit_value(e, f->condition);
+  if (e->failed) return address;
+  if (truth == 0) address = cmz_b_select(b, condition, address, e->args);
+  MlirValue v = cmz_b_load(b, type, address, NULL, e->k->operands.data[n->i].constant);
+  if (truth != 0) return v;
+  MlirValue other = repeated(e, f->otherwise);
+  if (cmz_b_bits(type) == 64) {
+    other = cmz_b_cast(b, "arith.extui", other, b->i64);
+    other = cmz_b_mul(b, other, cmz_b_int(b, b->i64, INT64_C(0x100000001)));
+  }
+  if (*flip) v = flipped(e, v);
+  *flip = false;
+  return cmz_b_select(b, condition, v, other);
+}
+
+static MlirValue load_across(emitter *e, const emit_quad *q, const cmz_quad_factor *f) {
+  cmz_builder *b = &e->b;
   const cmz_expr_node *n = &e->k->exprs.data[f->load];
   uint32_t operand = (uint32_t)n->i;
   bool invariant = e->k->operands.data[operand].constant;
-  int truth = f->condition ? cmz_emit_truth(e, f->condition) : 1;
-  if (truth < 0) return repeated(e, f->otherwise);
-  MlirValue v;
-  if (q->across[factor]) {
-    const axis_state *a = &e->axes[q->vector];
-    bool whole = !a->masked || cmz_emit_loads_masked(e, b->i32);
-    v = cmz_b_const(b, cmz_b_vector(b->i32, a->lanes), 0);
-    for (uint32_t lane = 0; lane < (whole ? 1 : a->lanes); lane++) {
-      e->lane = (int32_t)lane; /* one that lies past the end repeats the last */
-      MlirValue address = cmz_emit_address(e, operand, n->args[0]);
-      e->lane = -1;
-      if (e->failed) return address;
-      if (whole) v = cmz_b_load(b, cmz_b_type(v), address, a->masked ? &a->mask : NULL, invariant);
-      else v = cmz_b_insert(b, v, cmz_b_load(b, b->i32, address, NULL, invariant), lane);
-    }
-  } else {
-    MlirValue address = cmz_emit_address(e, operand, n->args[0]), condition = {NULL};
-    if (truth == 0) condition = cmz_emit_value(e, f->condition);
+  const axis_state *a = &e->axes[q->vector];
+  bool whole = !a->masked || cmz_emit_loads_masked(e, b->i32);
+  MlirValue v = cmz_b_const(b, cmz_b_vector(b->i32, a->lanes), 0);
+  for (uint32_t lane = 0; lane < (whole ? 1 : a->lanes); lane++) {
+    e->lane = (int32_t)lane; /* one that lies past the end repeats the last */
+    MlirValue address = cmz_emit_address(e, operand, n->args[0]);
+    e->lane = -1;
     if (e->failed) return address;
-    if (truth == 0) address = cmz_b_select(b, condition, address, e->args);
-    v = cmz_b_load(b, b->i32, address, NULL, invariant);
-    if (f->flip) v = cmz_b_2(b, "arith.xori", v, cmz_b_int(b, b->i32, (int32_t)0x80808080));
-    return truth == 0 ? cmz_b_select(b, condition, v, repeated(e, f->otherwise)) : v;
+    if (whole) v = cmz_b_load(b, cmz_b_type(v), address, a->masked ? &a->mask : NULL, invariant);
+    else v = cmz_b_insert(b, v, cmz_b_load(b, b->i32, address, NULL, invariant), lane);
   }
-  if (!f->flip) return v;
-  return cmz_b_2(b, "arith.xori", v, cmz_b_int(b, cmz_b_type(v), (int32_t)0x80808080));
+  return v;
 }
 
+/* Factor FACTOR at the present instance: a vector of four bytes a lane. */
 static MlirValue bytes_of(emitter *e, const emit_quad *q, int factor) {
   const cmz_quad_factor *f = &q->quad.factors[factor];
   MlirValue v;
   uint64_t key = salted(e, f->load, SALT_BYTES);
   if (cmz_emit_find(e, key, &v)) return v;
-  v = cmz_b_broadcast(&e->b, load_bytes(e, q, factor), e->axes[q->vector].lanes);
+  bool flip = f->flip;
+  if (f->condition && cmz_emit_truth(e, f->condition) < 0) {
+    v = repeated(e, f->otherwise);
+    flip = false;
+  } else if (q->across[factor]) {
+    v = load_across(e, q, f);
+  } else {
+    v = load_scalar(e, f, e->b.i32, &flip);
+  }
+  if (e->failed) return v;
+  v = cmz_b_broadcast(&e->b, v, e->axes[q->vector].lanes);
+  if (flip) v = flipped(e, v);
   if (!e->failed) cmz_emit_remember(e, key, e->depth, v);
   return v;
 }
@@ -225,4 +249,78 @@ void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
   for (int i = 0; i < 2 && row[i] != NULL; i++)
     if (row[i](e, q, acc)) return;
   four_products(e, q, acc);
+}
+
+/* ---- eight products at once: AArch64's smmla ---- */
+
+static int row_factor(const emit_quad *q) { return q->across[0] ? 1 : 0; }
+
+bool cmz_emit_has_matrices(emitter *e, const emit_quad *q, uint16_t outer) {
+  int64_t stride;
+  return e->b.cpu->int8_dot == CMZ_DOT_SMMLA && e->axes[q->vector].lanes == 4 && both_signed(q) &&
+         q->across[0] != q->across[1] &&
+         cmz_emit_stride(e, e->k->exprs.data[q->quad.factors[row_factor(q)].load].args[0], outer,
+                         &stride) &&
+         stride == 4;
+}
+
+MlirValue cmz_emit_matrix_row(emitter *e, const emit_quad *q, uint32_t quads) {
+  cmz_builder *b = &e->b;
+  const cmz_quad_factor *f = &q->quad.factors[row_factor(q)];
+  MlirValue v;
+  uint64_t key = salted(e, f->load, SALT_ROW);
+  if (cmz_emit_find(e, key, &v)) return v;
+  bool flip = f->flip, known = f->condition && cmz_emit_truth(e, f->condition) < 0;
+  if (known) {
+    v = repeated(e, f->otherwise);
+    flip = false;
+  } else {
+    v = load_scalar(e, f, quads == 2 ? b->i64 : b->i32, &flip);
+  }
+  if (e->failed) return v;
+  if (flip) v = flipped(e, v);
+  if (cmz_b_bits(cmz_b_type(v)) == 32) v = cmz_b_cast(b, "arith.extui", v, b->i64);
+  if (known && quads == 2) v = cmz_b_mul(b, v, cmz_b_int(b, b->i64, INT64_C(0x100000001)));
+  cmz_emit_remember(e, key, e->depth, v);
+  return v;
+}
+
+void cmz_emit_matrix_columns(emitter *e, const emit_quad *q, uint16_t outer, uint32_t quads,
+                             MlirValue *columns) {
+  static const int32_t zips[2][4] = {{0, 4, 1, 5}, {2, 6, 3, 7}};
+  cmz_builder *b = &e->b;
+  const cmz_quad_factor *f = &q->quad.factors[!row_factor(q)];
+  uint64_t key = salted(e, f->load, SALT_COLUMNS);
+  if (cmz_emit_find(e, key, &columns[0]) && cmz_emit_find(e, key + 1, &columns[1])) return;
+  MlirValue low = bytes_of(e, q, !row_factor(q)), high;
+  if (e->failed) return;
+  high = cmz_b_const(b, cmz_b_type(low), 0);
+  if (quads == 2) {
+    e->axes[outer].offset++;
+    high = bytes_of(e, q, !row_factor(q));
+    e->axes[outer].offset--;
+  }
+  for (uint32_t i = 0; i < 2 && !e->failed; i++) {
+    columns[i] = bits_like(e, cmz_b_shuffle(b, low, high, zips[i], 4), b->i8, 16);
+    cmz_emit_remember(e, key + i, e->depth, columns[i]);
+  }
+}
+
+void cmz_emit_matrix_step(emitter *e, const MlirValue *rows, const MlirValue *columns,
+                          MlirValue *first, MlirValue *second) {
+  cmz_builder *b = &e->b;
+  MlirValue x = cmz_b_const(b, cmz_b_vector(b->i64, 2), 0);
+  for (uint32_t i = 0; i < 2; i++) x = cmz_b_insert(b, x, rows[i], i);
+  x = bits_like(e, x, b->i8, 16);
+  MlirValue *accs[2] = {first, second};
+  for (uint32_t i = 0; i < 2; i++)
+    *accs[i] = cmz_b_intrinsic(b, "llvm.aarch64.neon.smmla", 3,
+                               (MlirValue[]){*accs[i], x, columns[i]}, cmz_b_type(*accs[i]));
+}
+
+void cmz_emit_matrix_finish(emitter *e, MlirValue *first, MlirValue *second) {
+  static const int32_t halves[2][4] = {{0, 1, 4, 5}, {2, 3, 6, 7}};
+  MlirValue x = *first, y = *second;
+  *first = cmz_b_shuffle(&e->b, x, y, halves[0], 4);
+  *second = cmz_b_shuffle(&e->b, x, y, halves[1], 4);
 }

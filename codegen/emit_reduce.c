@@ -23,6 +23,8 @@ typedef struct reduction {
   uint32_t count;  /* of accumulators */
   bool by_fours;   /* products of bytes, four at a time along the last axis: */
   emit_quad quad;
+  bool in_pairs;           /* of rows, eight products at a time (cmz_emit_has_matrices): */
+  uint32_t row_step, rows; /* instance I is row I / row_step % rows */
   cmz_expr guard;   /* of a factor that is something else outside of it (0: none); then */
   guard_list skips; /* its conjuncts; else those without which there is nothing to add */
   uint32_t chain;   /* iterations of an axis that are summed up by themselves; 0: all */
@@ -281,11 +283,59 @@ static void reduce_guarded(emitter *e, const reduction *r, uint32_t position, Ml
   cmz_b_if(b, condition, regions[0], regions[1], types, r->count, accs);
 }
 
+/* All instances at QUADS (1 or 2) positions of the axis around the quad's, rows in pairs. */
+static void reduce_matrices(emitter *e, const reduction *r, MlirValue *accs, uint32_t quads) {
+  uint16_t outer = r->axes[r->axis_count - 2];
+  cmz_emit_bind(e, r->quad.axis, (MlirValue){NULL}, 0, 1, 1);
+  for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
+    uint32_t row = i / r->row_step % r->rows;
+    if (row % 2) continue;
+    MlirValue rows[2], columns[2];
+    if (row + 1 == r->rows) { /* without a partner */
+      choose_instance(e, r, i);
+      for (uint32_t at = 0; at < quads && !e->failed; at++) {
+        e->axes[outer].offset += at;
+        if (!cmz_emit_is_identity(e, r->node->args[0], r->op))
+          cmz_emit_quad_step(e, &r->quad, &accs[i]);
+        e->axes[outer].offset -= at;
+      }
+      continue;
+    }
+    uint32_t nothing = 0;
+    for (uint32_t j = 0; j < 2 && !e->failed; j++) {
+      choose_instance(e, r, i + j * r->row_step);
+      nothing += cmz_emit_is_identity(e, r->node->args[0], r->op);
+      rows[j] = cmz_emit_matrix_row(e, &r->quad, quads);
+    }
+    if (nothing == 2 || e->failed) continue;
+    cmz_emit_matrix_columns(e, &r->quad, outer, quads, columns);
+    if (!e->failed) cmz_emit_matrix_step(e, rows, columns, &accs[i], &accs[i + r->row_step]);
+  }
+  if (r->unrolled_count) choose_instance(e, r, 0);
+  e->axes[r->quad.axis].bound = false;
+}
+
+/* Whether a guard is to be tested, or differs, at each position of the axis POSITION. */
+static bool guarded_at(emitter *e, const reduction *r, uint32_t position) {
+  for (uint32_t i = 0; i < r->skips.count; i++)
+    if ((decided_at(e, r, r->skips.items[i], position) ||
+         axis_set_has(&e->info[r->skips.items[i]].free, r->axes[position])) &&
+        cmz_emit_truth(e, r->skips.items[i]) == 0)
+      return true;
+  return false;
+}
+
 /* The axis bound to COUNT consecutive positions (each of LANES lanes). */
 static void reduce_steps(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
                          uint32_t count) {
   axis_state *a = &e->axes[r->axes[position]];
-  for (uint32_t i = 0; i < count && !e->failed; i++) {
+  bool pairs = r->in_pairs && position + 2 == r->axis_count && !guarded_at(e, r, position);
+  uint32_t i = 0;
+  for (; pairs && i + 1 < count && !e->failed; i += 2) {
+    a->offset = i;
+    reduce_matrices(e, r, accs, 2);
+  }
+  for (; i < count && !e->failed; i++) {
     a->offset = i * step_of(a);
     reduce_guarded(e, r, position, accs, i);
   }
@@ -463,6 +513,10 @@ static bool decides_instances(emitter *e, const reduction *r, uint32_t axis) {
 
 /* The axis of four bytes, in one step. */
 static void reduce_quads(emitter *e, const reduction *r, MlirValue *accs) {
+  if (r->in_pairs) {
+    reduce_matrices(e, r, accs, 1);
+    return;
+  }
   cmz_emit_bind(e, r->quad.axis, (MlirValue){NULL}, 0, 1, 1);
   for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
     choose_instance(e, r, i);
@@ -580,6 +634,21 @@ static void order_axes(const emitter *e, reduction *r) {
     }
 }
 
+/* Rows in pairs, along the axis with most instances that only one factor uses. */
+static void choose_pairs(emitter *e, reduction *r) {
+  if (r->axis_count < 2 || !cmz_emit_has_matrices(e, &r->quad, r->axes[r->axis_count - 2])) return;
+  cmz_expr across = r->quad.quad.factors[r->quad.across[0] ? 0 : 1].load;
+  uint32_t step = r->instances;
+  for (uint32_t i = 0; i < r->unrolled_count; i++) {
+    uint32_t instances = e->axes[r->unrolled[i]].instances;
+    step /= instances;
+    if (instances <= r->rows || axis_set_has(&e->info[across].free, r->unrolled[i])) continue;
+    r->rows = instances;
+    r->row_step = step;
+  }
+  r->in_pairs = r->rows >= 2;
+}
+
 /* Sums of products of bytes by fours: that axis goes last. */
 static void choose_quads(emitter *e, reduction *r) {
   r->by_fours = r->copies == 1 && r->lanes == 1 && cmz_emit_find_quad(e, r->expr, &r->quad);
@@ -588,6 +657,7 @@ static void choose_quads(emitter *e, reduction *r) {
   while (r->axes[i] != r->quad.axis) i++;
   for (; i + 1 < r->axis_count; i++) r->axes[i] = r->axes[i + 1];
   r->axes[i] = r->quad.axis;
+  choose_pairs(e, r);
 }
 
 /* The guards that are worth a test of their own. */
@@ -602,6 +672,11 @@ static void choose_skips(emitter *e, reduction *r) {
 
 static void finish(emitter *e, const reduction *r, MlirValue *accs) {
   uint32_t width = r->argument ? 2 : 1;
+  for (uint32_t i = 0; i < r->instances && r->in_pairs; i++) {
+    uint32_t row = i / r->row_step % r->rows;
+    if (row % 2 == 0 && row + 1 < r->rows)
+      cmz_emit_matrix_finish(e, &accs[i], &accs[i + r->row_step]);
+  }
   for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
     MlirValue v = accs[i * width + width - 1];
     for (uint32_t c = 1; c < r->copies; c++)

@@ -61,7 +61,8 @@ const cmz_cpu_row cmz_aarch64_cpus[] = {
 const cmz_cpu_extension cmz_aarch64_extensions[] = {
     EXTENSION("fp16", "+fullfp16", CMZ_ARM(FPHP) | CMZ_ARM(ASIMDHP)),
     EXTENSION("dotprod", "+dotprod", CMZ_ARM(ASIMDDP), .int8_dot = CMZ_DOT_SDOT),
-    EXTENSION("i8mm", "+i8mm", CMZ_ARM(I8MM), .int8_dot = CMZ_DOT_SMMLA),
+    EXTENSION("i8mm", "+i8mm,+dotprod", CMZ_ARM(I8MM) | CMZ_ARM(ASIMDDP),
+              .int8_dot = CMZ_DOT_SMMLA),
     EXTENSION("bf16", "+bf16", CMZ_ARM(BF16)),
     {.name = NULL},
 };
