@@ -356,9 +356,12 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
     rows = s->axes[t->row].tile;
     known = true;
   }
-  uint32_t limit =
-      (registers - across - 2) / across; /* accumulators beside the operands' registers */
-  s->axes[t->row].unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
+  bool matrices = /* of two rows, whose columns come in two forms */
+      c->cpu->int8_dot == CMZ_DOT_SMMLA && quad_axis(a->k, sh->contraction) != UINT16_MAX;
+  uint32_t beside = matrices ? 2 * across + 4 : across + 2;
+  uint32_t limit = (registers - beside) / across; /* accumulators beside the operands' registers */
+  uint16_t unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
+  s->axes[t->row].unroll = matrices && unroll > 2 ? unroll / 2 * 2 : unroll;
 }
 
 /* Whether AXIS chooses a part of something loaded in E: by a shift or a comparison, not through the
