@@ -320,6 +320,19 @@ static uint32_t divisor_up_to(int64_t count, uint32_t limit) {
   return limit < 1 ? 1 : limit;
 }
 
+/* Whether CONTRACTION is of bytes that are something else than zero outside of their guard: that
+ * takes a register too. */
+static bool has_other_padding(cmz_kernel *k, cmz_expr contraction) {
+  cmz_quad quad;
+  if (quad_axis(k, contraction) == UINT16_MAX || !cmz_x_quad(k, contraction, &quad)) return false;
+  int64_t value;
+  for (int i = 0; i < 2; i++)
+    if (quad.factors[i].condition &&
+        !(cmz_x_is_int(k, quad.factors[i].otherwise, &value) && value == 0))
+      return true;
+  return false;
+}
+
 static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, const tiling *t,
                                  choice *c) {
   (void)st;
@@ -359,6 +372,7 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   bool matrices = /* of two rows, whose columns come in two forms */
       c->cpu->int8_dot == CMZ_DOT_SMMLA && quad_axis(a->k, sh->contraction) != UINT16_MAX;
   uint32_t beside = matrices ? 2 * across + 4 : across + 2;
+  if (has_other_padding(a->k, sh->contraction)) beside += 2;
   uint32_t limit = (registers - beside) / across; /* accumulators beside the operands' registers */
   uint16_t unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
   s->axes[t->row].unroll = matrices && unroll > 2 ? unroll / 2 * 2 : unroll;

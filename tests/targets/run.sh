@@ -130,6 +130,20 @@ else
   node_tests armv8.6-a+i8mm+bf16 max 12 "$MATRICES"
 fi
 
+# ---- a quantised model's sums of bytes are taken by the instruction that the level has ----
+QUANTISED=$SHARED/models/micro-kws-qop/micro-kws-qop.onnx
+holds() { # TARGET LEVEL INSTRUCTION
+  "$CMZC" "$QUANTISED" --target "$1" --cpu "$2" --cache-dir "$CACHE" -o holds.s && [ "$(grep -cw "$3" holds.s)" -ge 100 ]
+}
+if [ ! -e "$QUANTISED" ]; then skip "instructions for sums of bytes" "no ../shared/models beside the checkout"
+else
+  check "armv8-a: smull" holds aarch64-linux-gnu armv8-a smull
+  check "armv8.2-a+dotprod: sdot" holds aarch64-linux-gnu armv8.2-a+dotprod sdot
+  check "armv8.6-a+i8mm+bf16: smmla" holds aarch64-linux-gnu armv8.6-a+i8mm+bf16 smmla
+  check "x86-64-v3: vpmaddwd" holds x86_64-linux-gnu x86-64-v3 vpmaddwd
+  check "x86-64-v4+avx512vnni: vpdpbusd" holds x86_64-linux-gnu x86-64-v4+avx512vnni vpdpbusd
+fi
+
 # ---- real models ----
 models() { # LEVEL CPU [--only LIST]
   check_models " at $1 on $2" "--target aarch64-linux-gnu --cpu $1" --exe --runner "qemu-aarch64-static -cpu $2 -L $ARM" "${@:3}"
