@@ -93,6 +93,9 @@ MlirValue cmz_b_address_const(cmz_builder *b, MlirType element, MlirValue base, 
 /* MASK (a vector of i1) may be null; lanes it switches off are zero and not touched. */
 MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const MlirValue *mask, bool invariant);
 void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirValue *mask);
+/* The address of the module's constant NAME; the constant itself, BYTES of the 4-byte pattern WORD, at the cursor (a module's). */
+MlirValue cmz_b_global(cmz_builder *b, const char *name);
+void cmz_b_global_words(cmz_builder *b, const char *name, uint32_t word, uint32_t bytes);
 /* The same with conversion between the stored type and its compute type. CMZ_E_UNSUPPORTED types give a null value. */
 MlirType cmz_b_stored_type(cmz_builder *b, cmz_dtype stored);   /* one element in memory; null when not addressable */
 MlirType cmz_b_compute_type(cmz_builder *b, cmz_dtype compute); /* f32, f64, i32, i64, u32, u64, bool */

@@ -58,7 +58,7 @@ axis_state *cmz_emit_bind(emitter *e, uint32_t axis, MlirValue base, int64_t val
   a->instances = instances;
   a->lanes = lanes;
   a->offset = 0;
-  a->masked = false;
+  a->masked = a->clamped = false;
   a->limited = false;
   return a;
 }
@@ -74,15 +74,43 @@ typedef struct nest {
   uint32_t count;
   uint16_t axes[CMZ_STORE_MAX_AXES]; /* in the order of the schedule */
   guard_list guards;                 /* of the stored value's loads */
+  bool reduces;                      /* the stored value */
   MlirValue *low, *high; /* of the grid tile, per axis; null where the axis is not tiled */
 } nest;
 
 static void emit_axis(emitter *e, const nest *n, uint32_t position);
 
+/* The store, where the instance does not lie past the end of an axis. */
+static void emit_existing(emitter *e, const nest *n) {
+  cmz_builder *b = &e->b;
+  MlirValue exists = {NULL};
+  for (uint32_t i = 0; i < n->count; i++) {
+    const axis_state *a = &e->axes[n->axes[i]];
+    if (!a->clamped || !a->offset) continue;
+    MlirValue at = cmz_b_add(b, a->base, cmz_b_i64(b, a->offset));
+    MlirValue one = cmz_b_icmp(b, CMZ_B_SLE, at, a->last);
+    exists = exists.ptr ? cmz_b_2(b, "arith.andi", exists, one) : one;
+  }
+  if (!exists.ptr) {
+    cmz_emit_store(e, n->store);
+    return;
+  }
+  MlirRegion regions[2];
+  MlirBlock yes = cmz_b_region(&regions[0]), no = cmz_b_region(&regions[1]), here = b->block;
+  cmz_emit_push(e, yes);
+  cmz_emit_store(e, n->store);
+  cmz_emit_pop(e);
+  if (e->failed) return;
+  cmz_b_yield(b, yes, NULL, 0);
+  cmz_b_yield(b, no, NULL, 0);
+  b->block = here;
+  cmz_b_if(b, exists, regions[0], regions[1], NULL, 0, NULL);
+}
+
 static void emit_instances(emitter *e, const nest *n, uint32_t position) {
   if (e->failed) return;
   if (position == n->count) {
-    cmz_emit_store(e, n->store);
+    emit_existing(e, n);
     return;
   }
   axis_state *a = &e->axes[n->axes[position]];
@@ -150,6 +178,23 @@ static void body_step(emitter *e, const nest *n, uint32_t position, MlirValue ba
   emit_step(e, n, position, base, 0, instances, lanes);
 }
 
+/* The last rows, LOW..HIGH, in steps of half the register tile, enough to hide the latency of an
+ * addition: the last step runs past the end, and what lies there repeats the last row. */
+static void emit_clamped(emitter *e, const nest *n, uint32_t position, MlirValue low,
+                         MlirValue high, uint32_t instances) {
+  cmz_builder *b = &e->b;
+  cmz_b_loop loop;
+  cmz_b_loop_open(b, e->arena, NULL, 0, &loop);
+  cmz_emit_push(e, loop.body);
+  axis_state *a = cmz_emit_bind(e, n->axes[position], loop.index, 0, instances, 1);
+  a->clamped = true;
+  a->last = cmz_b_sub(b, high, cmz_b_i64(b, 1));
+  emit_inside(e, n, position);
+  a->clamped = false;
+  cmz_emit_pop(e);
+  if (!e->failed) cmz_b_loop_close(b, &loop, low, high, cmz_b_i64(b, instances), NULL, 0, NULL);
+}
+
 /* if (base + instances * lanes <= high, or base < high) BODY */
 static void emit_if(emitter *e, const nest *n, uint32_t position, MlirValue condition,
                     MlirValue base, MlirValue high, uint32_t instances, uint32_t lanes,
@@ -175,12 +220,15 @@ static bool guarded_by(emitter *e, const nest *n, uint32_t axis) {
   return false;
 }
 
+/* Scalar guards cost little where loads are led to a buffer instead. */
+static bool filled(const emitter *e) { return !e->b.cpu->threads && !e->b.cpu->spirv; }
+
 /* The whole axis, its extent known: full steps, then one narrower step, then a masked vector. */
 static void emit_constant(emitter *e, const nest *n, uint32_t position, int64_t extent,
                           uint32_t unroll, uint32_t lanes) {
   cmz_builder *b = &e->b;
   int64_t step = (int64_t)unroll * lanes, main = extent / step * step;
-  bool peel = step > 1 && guarded_by(e, n, n->axes[position]);
+  bool peel = step > 1 && (lanes > 1 || !filled(e)) && guarded_by(e, n, n->axes[position]);
   int64_t bounds[2] = {peel ? step : 0, peel && main == extent ? main - step : main};
   if (main > 0 && (peel || main == step))
     emit_step(e, n, position, (MlirValue){NULL}, 0, unroll, lanes);
@@ -217,6 +265,8 @@ static void emit_dynamic(emitter *e, const nest *n, uint32_t position, MlirValue
     MlirValue fits = cmz_b_icmp(b, CMZ_B_SLE, end, high);
     emit_if(e, n, position, fits, done, high, rest, lanes, body_step);
     done = cmz_b_select(b, fits, end, done);
+  } else if (unroll > 1 && lanes == 1 && n->reduces && !e->failed) {
+    emit_clamped(e, n, position, done, high, (unroll + 1) / 2);
   } else if (unroll > 1 && !e->failed) {
     MlirValue one = cmz_b_i64(b, lanes);
     MlirValue end = cmz_b_add(
@@ -347,6 +397,7 @@ static void emit_one_store(emitter *e, const cmz_store *store, const uint16_t *g
   MlirValue first = {NULL};
   order_store_axes(e, store, &n);
   cmz_emit_guards(e, store->value, &n.guards);
+  n.reduces = e->info[store->value].has_reduce && store->mode == CMZ_STORE_SET;
   for (uint32_t i = 0; i < count; i++) {
     if (store_has_axis(store, grid[i])) continue;
     MlirValue zero = cmz_b_icmp(b, CMZ_B_IEQ, coordinate[grid[i]], cmz_b_i64(b, 0));
@@ -457,6 +508,7 @@ static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
   if (!e->failed) emit_tiles(e);
   b->block = entry;
   cmz_b_op(b, b->cpu->spirv ? "gpu.return" : "func.return", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
+  cmz_emit_fill_buffers(e, module);
 }
 
 static void bound_axes(emitter *e) {

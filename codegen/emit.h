@@ -29,7 +29,8 @@ typedef struct axis_state {
   uint32_t offset;      /* of the instance being emitted */
   uint32_t lanes;       /* above 1: the vector axis */
   bool masked;          /* the vector's last lanes lie past the end: */
-  MlirValue last;       /* the axis' last value, for clamping single lanes */
+  bool clamped;         /* the last instances lie past the end: they repeat the last value and are not stored */
+  MlirValue last;       /* the axis' last value, for clamping single lanes and instances */
   MlirValue mask;       /* which lanes exist */
   int64_t low, high;    /* bounds of all values of the axis, inclusive, when known */
   bool limited;         /* BASE is known to lie within: */
@@ -52,6 +53,10 @@ typedef struct memo_entry {
 /* A fact that holds in SCOPE and below: predicate PREDICATE is true (1) or false (-1) for the instances where it is used. */
 typedef struct assumption { cmz_expr predicate; scope *scope; int truth; } assumption;
 
+/* A constant buffer that guarded loads read where their guard is false. */
+#define CMZ_EMIT_MAX_FILLS 4
+typedef struct fill_buffer { uint32_t bits; uint32_t bytes; } fill_buffer;
+
 /* The guard around a guard; id 0: none. */
 typedef struct outer_guard { uint64_t id; const struct outer_guard *next; } outer_guard;
 
@@ -69,11 +74,15 @@ typedef struct emitter {
   int32_t lane;                  /* -1: vectors; otherwise the single lane being computed */
   bool guarded;                  /* inside a SELECT whose condition is not known: */
   MlirValue guard;               /* loads happen only where this holds (scalar or mask) */
+  uint32_t guard_at;             /* the depth of the scope that GUARD belongs to */
+  uint32_t fill;                 /* what loads under a scalar guard give where it is false: the bits of each 4 bytes */
   uint64_t guard_id;
   const outer_guard *outer;      /* what held around it, innermost first: values computed there are as good */
   uint32_t guard_depth;          /* loads may not be placed above this depth */
   uint32_t next_id;
   CMZ_VEC(assumption) assumptions;
+  fill_buffer fills[CMZ_EMIT_MAX_FILLS];
+  uint32_t fill_count;
   const MlirValue *memories;     /* with cpu->spirv: the operands' buffers */
   MlirValue thread; /* of a GPU's work-group, i64 */
   MlirModule module;
@@ -157,6 +166,12 @@ void cmz_emit_use_memory(emitter *e, uint32_t operand);
 MlirValue cmz_emit_load(emitter *e, cmz_expr x);
 /* Whether the CPU loads vectors of TYPE under a mask. */
 bool cmz_emit_loads_masked(const emitter *e, MlirType type);
+/* Whether a scalar guard moves loads to a buffer of FILL: they need no branch and no mask, and what they give is FILL. */
+bool cmz_emit_fills(const emitter *e);
+/* Makes BITS what such loads give; false when a kernel has too many different ones. */
+bool cmz_emit_set_fill(emitter *e, uint32_t bits);
+/* The buffers, at the end of MODULE. */
+void cmz_emit_fill_buffers(emitter *e, MlirModule module);
 /* The guard as one condition: of the lane being computed, or of any lane. */
 MlirValue cmz_emit_scalar_guard(emitter *e);
 /* Where INDEX of OPERAND lies at the present instance and lane. */

@@ -217,7 +217,8 @@ static MlirValue emit_axis(emitter *e, uint32_t axis) {
   if (a->lanes > 1 && e->lane >= 0) plus += e->lane;
   MlirValue v = a->is_constant ? cmz_b_i64(b, a->value + plus) : a->base;
   if (!a->is_constant && plus) v = cmz_b_add(b, v, cmz_b_i64(b, plus));
-  if (a->lanes > 1 && e->lane > 0 && a->masked) v = cmz_b_min(b, v, a->last, true);
+  if ((a->lanes > 1 && e->lane > 0 && a->masked) || (a->clamped && a->offset > 0))
+    v = cmz_b_min(b, v, a->last, true);
   if (a->lanes > 1 && e->lane < 0) {
     v = cmz_b_add(b, cmz_b_broadcast(b, v, a->lanes),
                   cmz_b_iota(b, cmz_b_vector(b->i64, a->lanes)));
@@ -327,8 +328,54 @@ static MlirValue emit_compare(emitter *e, const cmz_expr_node *n, MlirValue x, M
   return cmz_b_icmp(b, is_signed ? CMZ_B_SLE : CMZ_B_ULE, x, y);
 }
 
+#define FAR (INT64_C(1) << 30) /* further apart than lanes can be */
+
+static MlirValue near_i32(emitter *e, MlirValue v) {
+  cmz_builder *b = &e->b;
+  v = cmz_b_min(b, cmz_b_max(b, v, cmz_b_i64(b, -FAR), true), cmz_b_i64(b, FAR), true);
+  return cmz_b_cast(b, "arith.trunci", v, b->i32);
+}
+
+/* A comparison of indices by lanes, both sides affine in the vector axis: where the first lane
+ * stands, as one number, against the lanes' distances from it. Half the vectors of 64-bit ones. */
+static bool compare_lanes(emitter *e, const cmz_expr_node *n, MlirValue *v) {
+  cmz_builder *b = &e->b;
+  int64_t strides[2];
+  if (e->lane >= 0 || (n->op != CMZ_X_LT && n->op != CMZ_X_LE) || b->cpu->threads ||
+      e->k->exprs.data[n->args[0]].dtype != CMZ_I64)
+    return false;
+  int32_t axis = cmz_emit_vector_axis(e, n->args[0]);
+  if (axis < 0) axis = cmz_emit_vector_axis(e, n->args[1]);
+  if (axis < 0) return false;
+  const axis_state *a = &e->axes[axis];
+  for (int i = 0; i < 2; i++)
+    if (!cmz_emit_stride(e, n->args[i], (uint32_t)axis, &strides[i]) || strides[i] > FAR / 1024 ||
+        strides[i] < -FAR / 1024)
+      return false;
+  e->lane = 0;
+  MlirValue x = cmz_emit_value(e, n->args[0]), y = e->failed ? x : cmz_emit_value(e, n->args[1]);
+  e->lane = -1;
+  if (e->failed) {
+    *v = x;
+    return true;
+  }
+  MlirType lanes = cmz_b_vector(b->i32, a->lanes);
+  MlirValue j = cmz_b_iota(b, lanes);
+  if (a->masked) {
+    MlirValue first = cmz_b_add(b, a->base, cmz_b_i64(b, a->offset));
+    j = cmz_b_min(b, j, cmz_b_broadcast(b, near_i32(e, cmz_b_sub(b, a->last, first)), a->lanes),
+                  true);
+  }
+  MlirValue moved = cmz_b_mul(b, j, cmz_b_int(b, lanes, strides[0] - strides[1]));
+  MlirValue room = cmz_b_broadcast(b, near_i32(e, cmz_b_sub(b, y, x)), a->lanes);
+  *v = cmz_b_icmp(b, n->op == CMZ_X_LT ? CMZ_B_SLT : CMZ_B_SLE, moved, room);
+  return true;
+}
+
 static MlirValue emit_binary(emitter *e, const cmz_expr_node *n) {
   cmz_builder *b = &e->b;
+  MlirValue lanes;
+  if (compare_lanes(e, n, &lanes)) return lanes;
   MlirValue x = cmz_emit_value(e, n->args[0]);
   if (e->failed) return x;
   if (n->op == CMZ_X_POW) return emit_pow(e, n, x);
@@ -483,24 +530,46 @@ static void reduce_before(emitter *e, cmz_expr x, cmz_expr condition) {
     cmz_emit_value(e, x);
 }
 
-static MlirValue emit_under_guard(emitter *e, cmz_expr x, MlirValue condition, uint32_t depth) {
+/* Both conditions, in the scope at DEPTH. */
+static MlirValue emit_and(emitter *e, MlirValue x, MlirValue y, uint32_t depth) {
+  MlirBlock saved = e->b.block;
+  e->b.block = e->path[depth]->block;
+  MlirValue v = cmz_b_2(&e->b, "arith.andi", x, y);
+  e->b.block = saved;
+  return v;
+}
+
+/* X where CONDITION holds, which belongs to the scope at depth AT; FILL: what its loads give where
+ * it does not, when it is scalar. */
+static MlirValue emit_under_guard(emitter *e, cmz_expr x, MlirValue condition, uint32_t at,
+                                  uint32_t depth, uint32_t fill) {
   if (!e->info[x].has_load) return cmz_emit_value(e, x);
-  bool was = e->guarded;
-  MlirValue guard = e->guard;
-  uint64_t id = e->guard_id;
-  uint32_t old_depth = e->guard_depth;
-  outer_guard outer = {was ? id : 0, e->outer};
+  emitter saved = {.guarded = e->guarded,
+                   .guard = e->guard,
+                   .guard_id = e->guard_id,
+                   .guard_at = e->guard_at,
+                   .guard_depth = e->guard_depth,
+                   .fill = e->fill};
+  outer_guard outer = {saved.guarded ? saved.guard_id : 0, e->outer};
   e->outer = &outer;
-  e->guard = was ? cmz_b_2(&e->b, "arith.andi", guard, condition) : condition;
+  e->guard = condition;
+  e->guard_at = at;
+  if (saved.guarded) {
+    e->guard_at = CMZ_MAX(at, saved.guard_at);
+    e->guard = emit_and(e, saved.guard, condition, e->guard_at);
+  }
   e->guarded = true;
   e->guard_id = ++e->next_id;
-  e->guard_depth = CMZ_MAX(depth, old_depth);
+  e->guard_depth = CMZ_MAX(depth, saved.guard_depth);
+  cmz_emit_set_fill(e, fill);
   MlirValue v = cmz_emit_value(e, x);
-  e->guarded = was;
-  e->guard = guard;
-  e->guard_id = id;
+  e->guarded = saved.guarded;
+  e->guard = saved.guard;
+  e->guard_id = saved.guard_id;
+  e->guard_at = saved.guard_at;
+  e->guard_depth = saved.guard_depth;
+  e->fill = saved.fill;
   e->outer = outer.next;
-  e->guard_depth = old_depth;
   return v;
 }
 
@@ -532,12 +601,59 @@ static MlirValue emit_branch(emitter *e, const cmz_expr_node *n, MlirValue condi
   return result;
 }
 
+/* The bits of 4 bytes that, loaded as STORED, give the constant Y. */
+static bool fill_of(const emitter *e, cmz_expr y, cmz_dtype stored, uint32_t *bits) {
+  const cmz_expr_node *n = &e->k->exprs.data[y];
+  float f = (float)n->f;
+  *bits = 0;
+  if (n->op == CMZ_X_CONST_INT) return n->i == 0 && cmz_dtype_info(stored)->bits >= 8;
+  if (n->op != CMZ_X_CONST_FLOAT) return false;
+  memcpy(bits, &f, sizeof f);
+  if (stored == CMZ_F32) return true;
+  return *bits == 0 && n->f == 0 && (stored == CMZ_F16 || stored == CMZ_BF16 || stored == CMZ_F64);
+}
+
+#define MAX_CONDITIONS 4
+/* SELECT(p, load, constant), with scalar conditions: a load from memory or from a buffer of the
+ * constant, and no selection. False when N is something else. */
+static bool emit_filled(emitter *e, const cmz_expr_node *n, uint32_t depth, MlirValue *v) {
+  cmz_expr conditions[MAX_CONDITIONS], y = n->args[2];
+  uint32_t count = 0, bits, at = 0;
+  if (e->b.cpu->threads || e->b.cpu->spirv) return false;
+  if (e->guarded && !cmz_emit_fills(e)) return false;
+  for (; n->op == CMZ_X_SELECT; n = &e->k->exprs.data[n->args[1]]) {
+    int known = cmz_emit_truth(e, n->args[0]);
+    if (known > 0) continue;
+    bool vector = e->lane < 0 && cmz_emit_uses_vector(e, n->args[0]);
+    if (known < 0 || n->args[2] != y || vector || count == MAX_CONDITIONS) return false;
+    conditions[count++] = n->args[0];
+  }
+  if (n->op != CMZ_X_LOAD || count == 0 || !fill_of(e, y, e->k->operands.data[n->i].dtype, &bits) ||
+      !cmz_emit_set_fill(e, bits))
+    return false;
+  cmz_expr load = (cmz_expr)(n - e->k->exprs.data);
+  MlirValue all = {NULL};
+  for (uint32_t i = 0; i < count && !e->failed; i++) {
+    MlirValue p = cmz_emit_value(e, conditions[i]);
+    at = CMZ_MAX(at, cmz_emit_depth(e, conditions[i]));
+    all = all.ptr ? emit_and(e, all, p, at) : p;
+  }
+  if (!e->failed) *v = emit_under_guard(e, load, all, at, depth, bits);
+  return true;
+}
+
 static MlirValue emit_select(emitter *e, const cmz_expr_node *n, uint32_t depth) {
   cmz_builder *b = &e->b;
   int known = cmz_emit_truth(e, n->args[0]);
   if (known) return cmz_emit_value(e, n->args[known > 0 ? 1 : 2]);
-  MlirValue p = cmz_emit_value(e, n->args[0]);
+  MlirValue p = e->begin;
+  uint32_t fill = e->fill;
+  bool filled = emit_filled(e, n, depth, &p);
+  e->fill = fill;
+  if (filled || e->failed) return p;
+  p = cmz_emit_value(e, n->args[0]);
   if (e->failed) return p;
+  uint32_t at = cmz_emit_depth(e, n->args[0]);
   bool loads = e->info[n->args[1]].has_load || e->info[n->args[2]].has_load;
   bool reduces = e->info[n->args[1]].has_reduce || e->info[n->args[2]].has_reduce;
   if (loads && reduces && cmz_b_lanes(cmz_b_type(p)) == 1) {
@@ -553,12 +669,12 @@ static MlirValue emit_select(emitter *e, const cmz_expr_node *n, uint32_t depth)
   }
   if (!e->guarded && reduces && holds_somewhere(e, n->args[0]))
     reduce_before(e, n->args[1], n->args[0]);
-  MlirValue x = emit_under_guard(e, n->args[1], p, depth);
+  MlirValue x = emit_under_guard(e, n->args[1], p, at, depth, 0);
   if (e->failed) return x;
   MlirValue y = {NULL};
   if (e->info[n->args[2]].has_load) {
     MlirValue not = cmz_b_2(b, "arith.xori", p, cmz_b_int(b, cmz_b_type(p), 1));
-    y = emit_under_guard(e, n->args[2], not, depth);
+    y = emit_under_guard(e, n->args[2], not, depth, depth, 0);
   } else {
     y = cmz_emit_value(e, n->args[2]);
   }

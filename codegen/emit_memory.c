@@ -9,6 +9,7 @@
 #include "mlir-c/BuiltinTypes.h"
 
 #define MAX_TERMS 48
+#define MAX_FILL_BYTES 1024
 typedef struct term {
   cmz_expr atom;
   int64_t factor;
@@ -94,7 +95,8 @@ static bool constant_part(const emitter *e, const term *t, int64_t *constant, bo
   const cmz_expr_node *n = &e->k->exprs.data[t->atom];
   if (n->op != CMZ_X_AXIS) return false;
   const axis_state *a = &e->axes[n->i];
-  if (a->lanes > 1 && a->masked && e->lane > 0) return false; /* clamped lanes are not affine */
+  /* clamped lanes and instances are not affine */
+  if ((a->lanes > 1 && a->masked && e->lane > 0) || (a->clamped && a->offset > 0)) return false;
   int64_t plus = (int64_t)a->offset + (a->lanes > 1 && e->lane > 0 ? e->lane : 0);
   *constant += t->factor * (plus + (a->is_constant ? a->value : 0));
   *nothing_else = a->is_constant;
@@ -148,27 +150,154 @@ void cmz_emit_remember_operand(emitter *e, uint32_t operand, MlirValue address) 
   cmz_emit_remember(e, mix(0x0badf00d, operand), 0, address);
 }
 
-MlirValue cmz_emit_address(emitter *e, uint32_t operand, cmz_expr index) {
-  sum s = {0};
-  uint32_t depths[MAX_TERMS], deepest = 0;
+/* The terms of an index, by the scopes where they are known. */
+typedef struct index_parts {
+  sum s;
+  uint32_t depths[MAX_TERMS], deepest;
   bool plain[MAX_TERMS];
-  MlirType element = cmz_b_stored_type(&e->b, e->k->operands.data[operand].dtype);
-  MlirValue address = operand_base(e, operand);
-  if (e->failed) return address;
-  flatten(e, index, 1, &s);
-  if (s.overflow) return cmz_b_address(&e->b, element, address, cmz_emit_value(e, index));
-  int64_t constant = s.constant;
-  for (uint32_t i = 0; i < s.count; i++) {
+  int64_t constants[MAX_TERMS]; /* what the instance adds to each term */
+} index_parts;
+
+static void split_index(emitter *e, cmz_expr index, index_parts *p) {
+  *p = (index_parts){0};
+  flatten(e, index, 1, &p->s);
+  for (uint32_t i = 0; i < p->s.count && !p->s.overflow; i++) {
     bool nothing_else = false;
-    plain[i] = constant_part(e, &s.terms[i], &constant, &nothing_else);
-    if (nothing_else) s.terms[i].factor = 0;
-    depths[i] = cmz_emit_depth(e, s.terms[i].atom);
-    if (s.terms[i].factor) deepest = CMZ_MAX(deepest, depths[i]);
+    p->depths[i] = cmz_emit_depth(e, p->s.terms[i].atom);
+    p->plain[i] = constant_part(e, &p->s.terms[i], &p->constants[i], &nothing_else);
+    if (nothing_else) p->s.terms[i].factor = 0;
+    if (p->s.terms[i].factor) p->deepest = CMZ_MAX(p->deepest, p->depths[i]);
   }
+}
+
+/* The elements that an index moves by below DEPTH: false when not known to lie within
+ * 0..MAX_FILL_BYTES. */
+static bool moves_below(emitter *e, const index_parts *p, uint32_t depth, uint32_t element_bytes,
+                        int64_t *most) {
+  int64_t least = 0;
+  *most = 0;
+  for (uint32_t i = 0; i < p->s.count; i++) {
+    if (p->depths[i] <= depth) continue;
+    int64_t low = 0, high = 0, a, b;
+    if (p->s.terms[i].factor) {
+      cmz_emit_range(e, p->s.terms[i].atom, &low, &high);
+      if (p->plain[i]) { /* the instance's part is in the constant */
+        const axis_state *x = &e->axes[e->k->exprs.data[p->s.terms[i].atom].i];
+        low = CMZ_MAX(low - x->offset, 0);
+      }
+    }
+    if (low < 0 || high > MAX_FILL_BYTES) return false;
+    a = low * p->s.terms[i].factor;
+    b = high * p->s.terms[i].factor;
+    least += CMZ_MIN(a, b) + CMZ_MIN(p->constants[i], 0);
+    *most += CMZ_MAX(a, b) + CMZ_MAX(p->constants[i], 0);
+    if (least < 0 || *most > MAX_FILL_BYTES) return false;
+  }
+  return (*most + 1) * element_bytes <= MAX_FILL_BYTES;
+}
+
+static MlirValue fill_address(emitter *e, uint32_t bytes) {
+  uint32_t at = 0;
+  while (at + 1 < e->fill_count && e->fills[at].bits != e->fill) at++;
+  e->fills[at].bytes = CMZ_MAX(e->fills[at].bytes, bytes);
+  MlirValue v;
+  uint64_t key = mix(0xf111, at);
+  if (cmz_emit_find(e, key, &v)) return v;
+  MlirBlock saved = e->b.block;
+  e->b.block = e->path[0]->block;
+  v = cmz_b_global(&e->b, (const char *const[]){"fill0", "fill1", "fill2", "fill3"}[at]);
+  e->b.block = saved;
+  cmz_emit_remember(e, key, 0, v);
+  return v;
+}
+
+/* ADDRESS where the guard holds, the buffer otherwise: decided in the guard's scope, outside of the
+ * loops that only move on from there. */
+static MlirValue redirect(emitter *e, MlirValue address, uint32_t depth, uint32_t bytes,
+                          uint64_t *key) {
+  MlirValue v, fill = fill_address(e, bytes);
+  *key = mix(mix(*key, (uint64_t)(uintptr_t)e->guard.ptr), (uint64_t)(uintptr_t)address.ptr);
+  if (cmz_emit_find(e, *key, &v)) return v;
+  MlirBlock saved = e->b.block;
+  e->b.block = e->path[depth]->block;
+  v = cmz_b_select(&e->b, e->guard, address, fill);
+  e->b.block = saved;
+  cmz_emit_remember(e, *key, depth, v);
+  return v;
+}
+
+static MlirValue address_at(emitter *e, MlirType element, MlirValue base, int64_t constant,
+                            uint32_t depth) {
+  MlirBlock saved = e->b.block;
+  e->b.block = e->path[depth]->block;
+  MlirValue v = cmz_b_address_const(&e->b, element, base, constant);
+  e->b.block = saved;
+  return v;
+}
+
+/* With LANES, where the guard is false: the address of so many elements of what fills. */
+static MlirValue address_of(emitter *e, uint32_t operand, cmz_expr index, uint32_t lanes) {
+  bool filled = lanes > 0;
+  MlirType element = cmz_b_stored_type(&e->b, e->k->operands.data[operand].dtype);
+  uint32_t bytes = CMZ_MAX(cmz_b_bits(element) / 8, 1u);
+  MlirValue address = operand_base(e, operand);
+  index_parts p;
+  if (e->failed) return address;
+  split_index(e, index, &p);
   uint64_t key = mix(0x1234567, operand);
-  for (uint32_t d = 0; d <= deepest && !e->failed; d++)
-    address = add_depth(e, element, address, &s, depths, plain, d, &key);
-  return cmz_b_address_const(&e->b, element, address, constant);
+  if (p.s.overflow) {
+    address = cmz_b_address(&e->b, element, address, cmz_emit_value(e, index));
+    return filled && !e->failed ? redirect(e, address, e->depth, lanes * bytes, &key) : address;
+  }
+  int64_t most = 0, before = p.s.constant, after = 0;
+  uint32_t turn = e->guard_at, last = p.deepest;
+  if (filled && !moves_below(e, &p, turn, bytes, &most)) {
+    turn = CMZ_MAX(turn, last);
+    most = 0;
+  }
+  for (uint32_t i = 0; i < p.s.count; i++)
+    if (filled && p.depths[i] > turn) after += p.constants[i];
+    else before += p.constants[i];
+  if (filled) last = CMZ_MAX(last, turn);
+  for (uint32_t d = 0; d <= last && !e->failed; d++) {
+    address = add_depth(e, element, address, &p.s, p.depths, p.plain, d, &key);
+    if (!filled || d != turn || e->failed) continue;
+    key = mix(key, (uint64_t)before);
+    address = redirect(e, address_at(e, element, address, before, d), d,
+                       ((uint32_t)most + lanes) * bytes, &key);
+    before = 0;
+  }
+  return cmz_b_address_const(&e->b, element, address, before + after);
+}
+
+MlirValue cmz_emit_address(emitter *e, uint32_t operand, cmz_expr index) {
+  return address_of(e, operand, index, 0);
+}
+
+/* ---- what fills ---- */
+
+bool cmz_emit_fills(const emitter *e) {
+  return e->guarded && !e->b.cpu->threads && !e->b.cpu->spirv &&
+         cmz_b_lanes(cmz_b_type(e->guard)) == 1;
+}
+
+bool cmz_emit_set_fill(emitter *e, uint32_t bits) {
+  for (uint32_t i = 0; i < e->fill_count; i++)
+    if (e->fills[i].bits == bits) {
+      e->fill = bits;
+      return true;
+    }
+  if (e->fill_count == CMZ_EMIT_MAX_FILLS) return false;
+  e->fills[e->fill_count++] = (fill_buffer){bits, 0};
+  e->fill = bits;
+  return true;
+}
+
+void cmz_emit_fill_buffers(emitter *e, MlirModule module) {
+  static const char *const names[CMZ_EMIT_MAX_FILLS] = {"fill0", "fill1", "fill2", "fill3"};
+  e->b.block = mlirModuleGetBody(module);
+  for (uint32_t i = 0; i < e->fill_count; i++)
+    if (e->fills[i].bytes) cmz_b_global_words(&e->b, names[i], e->fills[i].bits, e->fills[i].bytes);
 }
 
 void cmz_emit_use_memory(emitter *e, uint32_t operand) {
@@ -227,15 +356,18 @@ static bool safe_address(emitter *e, uint32_t operand, MlirValue *address) {
 
 /* X is the load. One that does not use the vector axis serves all lanes, also where it is asked for
  * while a single lane is computed: that lane's condition would not do for the others. */
-static MlirValue load_scalar(emitter *e, cmz_expr x, MlirValue address) {
+static MlirValue load_scalar(emitter *e, cmz_expr x) {
   cmz_builder *b = &e->b;
   uint32_t operand = (uint32_t)e->k->exprs.data[x].i;
   int32_t lane = e->lane;
   cmz_dtype stored = e->k->operands.data[operand].dtype;
   MlirType type = cmz_b_stored_type(b, stored);
-  bool invariant = e->k->operands.data[operand].constant;
+  bool invariant = e->k->operands.data[operand].constant, filled = cmz_emit_fills(e);
+  MlirValue address = address_of(e, operand, e->k->exprs.data[x].args[0], filled ? 1 : 0);
+  if (e->failed) return address;
   cmz_emit_use_memory(e, operand);
-  if (!e->guarded) return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
+  if (!e->guarded || filled)
+    return cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
   if (!cmz_emit_uses_vector(e, x)) e->lane = -1;
   MlirValue guard = cmz_emit_scalar_guard(e), safe;
   e->lane = lane;
@@ -251,8 +383,8 @@ static MlirValue gather(emitter *e, cmz_expr x, uint32_t lanes) {
   MlirValue v = cmz_b_const(&e->b, t, 0);
   for (uint32_t lane = 0; lane < lanes && !e->failed; lane++) {
     e->lane = (int32_t)lane;
-    MlirValue address = cmz_emit_address(e, (uint32_t)n->i, n->args[0]);
-    if (!e->failed) v = cmz_b_insert(&e->b, v, load_scalar(e, x, address), lane);
+    MlirValue one = load_scalar(e, x);
+    if (!e->failed) v = cmz_b_insert(&e->b, v, one, lane);
   }
   e->lane = -1;
   return v;
@@ -260,10 +392,11 @@ static MlirValue gather(emitter *e, cmz_expr x, uint32_t lanes) {
 
 /* The lanes that a contiguous access may touch: those that exist and are selected. */
 static bool access_mask(emitter *e, const axis_state *a, MlirValue *mask) {
-  if (e->guarded) *mask = cmz_b_broadcast(&e->b, e->guard, a->lanes);
-  if (e->guarded && a->masked) *mask = cmz_b_2(&e->b, "arith.andi", *mask, a->mask);
-  if (!e->guarded && a->masked) *mask = a->mask;
-  return e->guarded || a->masked;
+  bool guarded = e->guarded && !cmz_emit_fills(e);
+  if (guarded) *mask = cmz_b_broadcast(&e->b, e->guard, a->lanes);
+  if (guarded && a->masked) *mask = cmz_b_2(&e->b, "arith.andi", *mask, a->mask);
+  if (!guarded && a->masked) *mask = a->mask;
+  return guarded || a->masked;
 }
 
 /* Whether the CPU loads vectors of TYPE under a mask; LLVM makes a branch a lane of it elsewhere.
@@ -281,18 +414,17 @@ MlirValue cmz_emit_load(emitter *e, cmz_expr x) {
   MlirType type = cmz_b_stored_type(b, stored);
   if (!type.ptr) return cmz_emit_fail(e, "an operand has a type that kernels do not read");
   int32_t vector = e->lane >= 0 ? -1 : cmz_emit_vector_axis(e, n->args[0]);
-  if (vector < 0) {
-    MlirValue address = cmz_emit_address(e, operand, n->args[0]);
-    return e->failed ? address : load_scalar(e, x, address);
-  }
+  if (vector < 0) return load_scalar(e, x);
   const axis_state *a = &e->axes[vector];
   int64_t stride;
   if (!cmz_emit_stride(e, n->args[0], (uint32_t)vector, &stride) || stride != 1)
     return gather(e, x, a->lanes);
   /* Lane by lane from addresses that are always valid: without a branch. */
-  if ((a->masked || e->guarded) && !cmz_emit_loads_masked(e, type)) return gather(e, x, a->lanes);
+  bool filled = cmz_emit_fills(e);
+  if ((a->masked || (e->guarded && !filled)) && !cmz_emit_loads_masked(e, type))
+    return gather(e, x, a->lanes);
   e->lane = 0;
-  MlirValue address = cmz_emit_address(e, operand, n->args[0]), mask;
+  MlirValue address = address_of(e, operand, n->args[0], filled ? a->lanes : 0), mask;
   e->lane = -1;
   if (e->failed) return address;
   bool masked = access_mask(e, a, &mask);
@@ -412,7 +544,7 @@ void cmz_emit_store(emitter *e, const cmz_store *store) {
     e->guarded = true; /* the value's loads happen only where it is stored */
     e->guard = p;
     e->guard_id = ++e->next_id;
-    e->guard_depth = e->depth;
+    e->guard_depth = e->guard_at = e->depth;
     store_now(e, store, &p);
     e->guarded = false;
     e->outer = NULL;

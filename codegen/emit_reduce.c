@@ -505,7 +505,8 @@ static bool decides_instances(emitter *e, const reduction *r, uint32_t axis) {
     if (!axis_set_has(free, axis) || cmz_emit_truth(e, r->skips.items[i])) continue;
     for (uint32_t u = 0; u < r->unrolled_count; u++) {
       const axis_state *a = &e->axes[r->unrolled[u]];
-      if (axis_set_has(free, r->unrolled[u]) && (a->is_constant || a->limited)) return true;
+      if (axis_set_has(free, r->unrolled[u]) && (a->is_constant || (a->limited && a->lanes > 1)))
+        return true;
     }
   }
   return false;
@@ -800,9 +801,13 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
   emit_position saved;
   cmz_emit_save(e, cmz_emit_depth(e, x), &saved);
   MlirValue guard = e->guard;
+  uint32_t guard_at = e->guard_at;
   /* A guard by lanes of an axis that is not used here: the result is wanted when any lane is. */
-  if (e->guarded && e->info[x].has_load && e->lane < 0 && !cmz_emit_uses_vector(e, x))
+  if (e->guarded && e->info[x].has_load && e->lane < 0 && !cmz_emit_uses_vector(e, x) &&
+      cmz_b_lanes(cmz_b_type(guard)) > 1) {
     e->guard = cmz_emit_scalar_guard(e);
+    e->guard_at = e->depth;
+  }
   choose_lanes(e, &r);
   choose_quads(e, &r);
   choose_skips(e, &r);
@@ -810,6 +815,7 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x) {
   if (strands) reduce_strands(e, &r, strands);
   else reduce_plainly(e, &r);
   e->guard = guard;
+  e->guard_at = guard_at;
   for (uint32_t i = 0; i < r.unrolled_count; i++) e->axes[r.unrolled[i]].offset = offsets[i];
   MlirValue v = e->begin;
   if (!e->failed && !cmz_emit_find(e, cmz_emit_key(e, x), &v))

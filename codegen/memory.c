@@ -8,6 +8,7 @@
 
 #include "mlir-c/BuiltinAttributes.h"
 #include "mlir-c/BuiltinTypes.h"
+#include "mlir-c/Dialect/LLVM.h"
 
 #define GEP_DYNAMIC INT32_MIN
 
@@ -92,6 +93,35 @@ void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirV
   }
   MlirNamedAttribute attr = alignment(b, type, b->i64);
   cmz_b_op(b, "llvm.store", 2, (MlirValue[]){value, address}, 0, NULL, 1, &attr, 0, NULL);
+}
+
+/* ---- constants of the module ---- */
+
+static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
+
+MlirValue cmz_b_global(cmz_builder *b, const char *name) {
+  MlirNamedAttribute attr =
+      cmz_b_attr(b, "global_name", mlirFlatSymbolRefAttrGet(b->mlir, text(name)));
+  return mlirOperationGetResult(
+      cmz_b_op(b, "llvm.mlir.addressof", 0, NULL, 1, &b->pointer, 1, &attr, 0, NULL), 0);
+}
+
+void cmz_b_global_words(cmz_builder *b, const char *name, uint32_t word, uint32_t bytes) {
+  int64_t words = (bytes + 3) / 4;
+  MlirType tensor = mlirRankedTensorTypeGet(1, &words, b->i32, mlirAttributeGetNull());
+  MlirAttribute value =
+      mlirDenseElementsAttrSplatGet(tensor, mlirIntegerAttrGet(b->i32, (int32_t)word));
+  MlirType type = mlirLLVMArrayTypeGet(b->i32, (unsigned)words);
+  MlirNamedAttribute attrs[] = {
+      cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text(name))),
+      cmz_b_attr(b, "global_type", mlirTypeAttrGet(type)),
+      cmz_b_attr(b, "linkage", mlirLLVMLinkageAttrGet(b->mlir, MlirLLVMLinkageInternal)),
+      cmz_b_attr(b, "constant", mlirUnitAttrGet(b->mlir)),
+      cmz_b_attr(b, "value", value),
+      cmz_b_attr(b, "alignment", mlirIntegerAttrGet(b->i64, 64)),
+  };
+  MlirRegion region = mlirRegionCreate();
+  cmz_b_op(b, "llvm.mlir.global", 0, NULL, 0, NULL, CMZ_COUNT_OF(attrs), attrs, 1, &region);
 }
 
 /* ---- stored types ---- */

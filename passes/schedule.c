@@ -14,7 +14,9 @@
 #define PANEL_WIDTH 16
 #define TILE_WIDEST_STEP 64 /* tiles of the vector axis are multiples of this */
 #define SHORT_SUM 32        /* products */
-#define ASSUMED_EXTENT 64   /* of an axis whose extent is known at run time only */
+#define MOST_ROWS 14
+#define MOST_SLIDING_ROWS 10 /* what rows share, LLVM keeps in registers: these need some more */
+#define ASSUMED_EXTENT 64    /* of an axis whose extent is known at run time only */
 #define NEAR_STRIDE 4
 #define LONGEST_CHOOSER 8 /* iterations of an axis that selects parts of loaded values */
 #define VECTOR_BITS_BASE                                                                           \
@@ -333,6 +335,27 @@ static bool has_other_padding(cmz_kernel *k, cmz_expr contraction) {
   return false;
 }
 
+/* Whether rows read the same elements again at other places of the sum: a window that slides. */
+static bool slides(const analysis *whole, cmz_expr contraction, uint16_t row) {
+  analysis inner;
+  contraction_loads(whole, contraction, &inner);
+  for (uint32_t l = 0; l < inner.loads.count; l++) {
+    int64_t along_row, along_sum, extent;
+    if (!cmz_x_stride(whole->k, inner.loads.data[l].index, row, &along_row) || along_row == 0)
+      continue;
+    const cmz_expr_node *n = cmz_x_get(whole->k, contraction);
+    for (uint32_t i = 0; i < n->axis_count; i++) {
+      uint16_t axis = cmz_x_get(whole->k, contraction)->axes[i];
+      if (!known_extent(whole->k, axis, &extent) || extent < 2) continue;
+      if (!cmz_x_stride(whole->k, inner.loads.data[l].index, axis, &along_sum) || along_sum == 0)
+        continue;
+      int64_t apart = along_row / along_sum;
+      if (along_row % along_sum == 0 && apart < extent && -apart < extent) return true;
+    }
+  }
+  return false;
+}
+
 static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, const tiling *t,
                                  choice *c) {
   (void)st;
@@ -374,7 +397,8 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   uint32_t beside = matrices ? 2 * across + 4 : across + 2;
   if (has_other_padding(a->k, sh->contraction)) beside += 2;
   uint32_t limit = (registers - beside) / across; /* accumulators beside the operands' registers */
-  uint16_t unroll = choose_unroll(rows, CMZ_MIN(limit, 14u), known);
+  uint32_t most = slides(a, sh->contraction, t->row) ? MOST_SLIDING_ROWS : MOST_ROWS;
+  uint16_t unroll = choose_unroll(rows, CMZ_MIN(limit, most), known);
   s->axes[t->row].unroll = matrices && unroll > 2 ? unroll / 2 * 2 : unroll;
 }
 
