@@ -18,6 +18,8 @@
   X(unique, "unique", "axis=-2147483648 sorted=1")                                                 \
   X(compress, "compress", "axis=-2147483648")                                                      \
   X(non_max_suppression, "non_max_suppression", "center_point_box=0")                              \
+  X(roi_align, "roi_align", "half=1 max=0 output_height=1 output_width=1 f:spatial_scale=1")       \
+  X(determinant, "determinant", "")                                                                \
   X(sequence_empty, "sequence_empty", "")                                                          \
   X(sequence_construct, "sequence_construct", "")                                                  \
   X(sequence_insert, "sequence_insert", "")                                                        \

@@ -133,6 +133,7 @@ part formats tests/targets/formats.sh "$BUILD" "$WORK/formats"
 if python_environment >"$WORK/venv.log" 2>&1; then
   part compress tests/compress/run.sh "$BUILD" "$WORK/compress" "$SHARED/models"
   part attributes "$BUILD/venv/bin/python" tests/onnx/check_attributes.py "$BUILD"
+  part graphs "$BUILD/venv/bin/python" tests/onnx/check_graphs.py "$BUILD" "$WORK/graphs"
   part onnx onnx_tests
   part targets tests/targets/run.sh "$BUILD" "$WORK/targets"
   part cuda tests/cuda/run.sh "$BUILD" "$WORK/cuda"

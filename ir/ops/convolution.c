@@ -245,6 +245,66 @@ static cmz_status eval_conv_integer(cmz_eval *e, const cmz_node *n, const cmz_ar
   return eval_with(e, n, inputs, outputs, integer_inputs, NULL);
 }
 
+/* ---- com.microsoft FusedConv: Conv, plus a fourth input, then an activation ---- */
+
+/* The activations that it may name, and the attributes that its numbers are given as. */
+static const struct {
+  const char *name, *numbers[2];
+} activations[] = {{"Relu", {NULL, NULL}},
+                   {"Tanh", {NULL, NULL}},
+                   {"Sigmoid", {NULL, NULL}},
+                   {"LeakyRelu", {"alpha", NULL}},
+                   {"HardSigmoid", {"alpha", "beta"}},
+                   {"Clip", {NULL, NULL}}};
+
+static cmz_status infer_fused(cmz_module *m, cmz_nid n) {
+  const char *name = cmz_node_string(cmz_node_get(m, n), "activation", "");
+  bool known = name[0] == '\0';
+  for (size_t i = 0; i < CMZ_COUNT_OF(activations); i++)
+    known |= !strcmp(activations[i].name, name);
+  if (!known) return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the activation %s", name);
+  CMZ_TRY(infer_conv(m, n));
+  const cmz_type *sum = cmz_input_type(m, cmz_node_get(m, n), 3);
+  if (!sum) return CMZ_OK;
+  const cmz_type *y = cmz_output_type(m, cmz_node_get(m, n), 0);
+  return cmz_check_shape(m, n, 3, y->rank, y->shape);
+}
+
+static cmz_vid activated(cmz_module *m, cmz_nid n, const cmz_node *node, cmz_vid y) {
+  const char *name = cmz_node_string(node, "activation", "");
+  const cmz_attr *given = cmz_node_attr(node, "activation_params");
+  uint32_t numbers = given ? given->count : 0, count = 0;
+  cmz_attr attrs[2];
+  if (!strcmp(name, "Clip")) {
+    if (numbers != 2) return y;
+    cmz_vid in[3] = {y, cmz_build_scalar_like(m, n, y, (double)given->floats[0]),
+                     cmz_build_scalar_like(m, n, y, (double)given->floats[1])};
+    return cmz_build_node(m, n, "Clip", 3, in, NULL);
+  }
+  for (size_t i = 0; i < CMZ_COUNT_OF(activations); i++) {
+    if (strcmp(activations[i].name, name)) continue;
+    for (; count < 2 && count < numbers && activations[i].numbers[count]; count++)
+      attrs[count] = cmz_attr_float(activations[i].numbers[count], (double)given->floats[count]);
+    return cmz_build_with(m, n, activations[i].name, 1, &y, count, attrs);
+  }
+  return y;
+}
+
+static cmz_status expand_fused(cmz_module *m, cmz_nid n) {
+  const cmz_node node = *cmz_node_get(m, n);
+  cmz_vid in[3] = {node.inputs[0], node.inputs[1], cmz_node_input(&node, 2)};
+  cmz_attr attrs[8];
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < node.attr_count && count < CMZ_COUNT_OF(attrs); i++)
+    if (strncmp(node.attrs[i].name, "activation", 10) != 0) attrs[count++] = node.attrs[i];
+  cmz_vid y = cmz_build_with(m, n, "Conv", in[2] ? 3 : 2, in, count, attrs);
+  if (cmz_node_input(&node, 3)) y = cmz_build2(m, n, "Add", y, cmz_node_input(&node, 3));
+  if (y) y = activated(m, n, &node, y);
+  if (!y) return CMZ_E_INTERNAL;
+  cmz_build_finish(m, n, y);
+  return CMZ_OK;
+}
+
 cmz_status cmz_infer_conv_transpose(cmz_module *m, cmz_nid n);
 cmz_expr cmz_describe_conv_transpose(cmz_describe *d, const cmz_node *n, uint32_t output,
                                      const cmz_expr *idx);
@@ -265,6 +325,18 @@ const cmz_op cmz_ops_convolution[] = {
      .eval = eval_conv,
      .describe = describe_conv,
      .attributes = "auto_pad:s dilations:I group:i kernel_shape:I pads:I strides:I"},
+    {.name = "FusedConv",
+     .domain = "com.microsoft",
+     .operands = "TTT1T",
+     .min_inputs = 2,
+     .max_inputs = 4,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .infer = infer_fused,
+     .expand = expand_fused,
+     .attributes = "activation:s activation_params:F auto_pad:s dilations:I group:i kernel_shape:I "
+                   "pads:I strides:I"},
     {.name = "ConvInteger",
      .domain = "",
      .min_inputs = 2,

@@ -123,9 +123,6 @@ static cmz_status infer_roi(cmz_module *m, cmz_nid n) {
   CMZ_TRY(cmz_check_vector(m, n, 2, rois.shape[0], false));
   int64_t height = cmz_node_int(node, "output_height", 1),
           width = cmz_node_int(node, "output_width", 1);
-  if (cmz_node_int(node, "sampling_ratio", 0) < 1)
-    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED,
-                         "a sampling ratio that follows from the regions' sizes (0)");
   cmz_dim shape[4] = {rois.shape[0], x.shape[1], cmz_dim_const(m->dims, height),
                       cmz_dim_const(m->dims, width)};
   cmz_set_output(m, n, 0, x.dtype, 4, shape);
@@ -223,10 +220,31 @@ typedef struct fixed_side {
   bool inside;
 } fixed_side;
 
+static bool is_half(const cmz_node *n) {
+  const char *mode = cmz_node_string(n, "coordinate_transformation_mode", "half_pixel");
+  return cmz_node_int(n, "half", !strcmp(mode, "half_pixel")) != 0;
+}
+
+static bool is_max(const cmz_node *n) {
+  return cmz_node_int(n, "max", !strcmp(cmz_node_string(n, "mode", "avg"), "max")) != 0;
+}
+
+/* Samples along one direction of a bin: given, or as many as it is pixels wide. */
+static int64_t samples_of(const cmz_node *n, const cmz_array *rois, int64_t region, uint32_t i) {
+  int64_t given = cmz_node_int(n, "sampling_ratio", 0);
+  if (given > 0) return given;
+  float scale = (float)cmz_node_float(n, "spatial_scale", 1), edge[2];
+  for (int64_t e = 0; e < 2; e++)
+    edge[e] = (float)cmz_get(rois, region * 4 + 2 * e + 1 - i) * scale - (is_half(n) ? 0.5f : 0.0f);
+  float extent = edge[1] - edge[0];
+  if (!is_half(n)) extent = fmaxf(extent, 1);
+  extent = ceilf(extent / (float)cmz_node_int(n, i ? "output_width" : "output_height", 1));
+  return extent > 0 && extent <= 1e6f ? (int64_t)extent : 0;
+}
+
 static fixed_side fix_side(const cmz_node *n, const cmz_array *rois, int64_t region, uint32_t i,
-                           int64_t bin, int64_t s, int64_t size) {
-  bool half =
-      !strcmp(cmz_node_string(n, "coordinate_transformation_mode", "half_pixel"), "half_pixel");
+                           int64_t bin, int64_t s, int64_t samples, int64_t size) {
+  bool half = is_half(n);
   double scale = cmz_node_float(n, "spatial_scale", 1), edge[2];
   for (int64_t e = 0; e < 2; e++)
     edge[e] = cmz_get(rois, region * 4 + 2 * e + 1 - i) * scale - (half ? 0.5 : 0);
@@ -234,7 +252,7 @@ static fixed_side fix_side(const cmz_node *n, const cmz_array *rois, int64_t reg
          bins = (double)cmz_node_int(n, i ? "output_width" : "output_height", 1);
   if (!half) extent = fmax(extent, 1);
   double width = extent / bins, p = edge[0] + (double)bin * width;
-  p += ((double)s + 0.5) * width / (double)cmz_node_int(n, "sampling_ratio", 1);
+  p += ((double)s + 0.5) * width / (double)samples;
   fixed_side out = {.inside = p >= -1 && p <= (double)size};
   p = fmin(fmax(p, 0), (double)(size - 1));
   out.index[0] = (int64_t)p;
@@ -247,20 +265,21 @@ static fixed_side fix_side(const cmz_node *n, const cmz_array *rois, int64_t reg
 static cmz_status eval_roi(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
                            cmz_array *outputs) {
   const cmz_array *x = &inputs[0];
-  int64_t samples = cmz_node_int(n, "sampling_ratio", 1);
   int64_t shape[4] = {inputs[1].shape[0], x->shape[1], cmz_node_int(n, "output_height", 1),
                       cmz_node_int(n, "output_width", 1)};
-  bool max = !strcmp(cmz_node_string(n, "mode", "avg"), "max");
+  bool max = is_max(n);
   CMZ_TRY(cmz_eval_shape(e, &outputs[0], 4, shape));
   for (size_t i = 0; i < cmz_array_count(&outputs[0]); i++) {
     int64_t o[CMZ_MAX_RANK];
     cmz_array_coordinates(&outputs[0], i, o);
     int64_t batch = cmz_get_int(&inputs[2], o[0]);
     if (batch < 0 || batch >= x->shape[0]) return cmz_eval_fail(e, "batch number %" PRId64, batch);
-    double total = max ? -INFINITY : 0;
-    for (int64_t s = 0; s < samples * samples; s++) {
-      fixed_side y = fix_side(n, &inputs[1], o[0], 0, o[2], s / samples, x->shape[2]);
-      fixed_side z = fix_side(n, &inputs[1], o[0], 1, o[3], s % samples, x->shape[3]);
+    int64_t down = samples_of(n, &inputs[1], o[0], 0), across = samples_of(n, &inputs[1], o[0], 1),
+            samples = down * across;
+    double total = max && samples ? -INFINITY : 0;
+    for (int64_t s = 0; s < samples; s++) {
+      fixed_side y = fix_side(n, &inputs[1], o[0], 0, o[2], s / across, down, x->shape[2]);
+      fixed_side z = fix_side(n, &inputs[1], o[0], 1, o[3], s % across, across, x->shape[3]);
       double sum = 0, most = -INFINITY;
       for (int t = 0; t < 4; t++) {
         int64_t at = ((batch * x->shape[1] + o[1]) * x->shape[2] + y.index[t / 2]) * x->shape[3] +
@@ -272,8 +291,27 @@ static cmz_status eval_roi(cmz_eval *e, const cmz_node *n, const cmz_array *inpu
       if (!y.inside || !z.inside) sum = most = 0;
       total = max ? fmax(total, most) : total + sum;
     }
-    cmz_set(&outputs[0], (int64_t)i, max ? total : total / (double)(samples * samples));
+    cmz_set(&outputs[0], (int64_t)i, max || !samples ? total : total / (double)samples);
   }
+  return CMZ_OK;
+}
+
+/* As many samples as a region is large: the runtime's. */
+static cmz_status expand_roi(cmz_module *m, cmz_nid n) {
+  const cmz_node node = *cmz_node_get(m, n);
+  if (cmz_node_int(&node, "sampling_ratio", 0) > 0) return CMZ_OK;
+  cmz_attr attrs[] = {cmz_attr_int("half", is_half(&node)), cmz_attr_int("max", is_max(&node)),
+                      cmz_attr_int("output_height", cmz_node_int(&node, "output_height", 1)),
+                      cmz_attr_int("output_width", cmz_node_int(&node, "output_width", 1)),
+                      cmz_attr_float("spatial_scale", cmz_node_float(&node, "spatial_scale", 1))};
+  cmz_dtype own = cmz_ops_type(m, node.inputs[0])->dtype;
+  cmz_vid in[3] = {cmz_build_cast(m, n, node.inputs[0], CMZ_F32),
+                   cmz_build_cast(m, n, node.inputs[1], CMZ_F32),
+                   cmz_build_cast(m, n, node.inputs[2], CMZ_I64)};
+  cmz_vid y = cmz_build_with(m, n, "SizedRoiAlign", 3, in, CMZ_COUNT_OF(attrs), attrs);
+  y = cmz_build_cast(m, n, y, own);
+  if (!y) return CMZ_E_INTERNAL;
+  cmz_build_finish(m, n, y);
   return CMZ_OK;
 }
 
@@ -300,7 +338,19 @@ const cmz_op cmz_ops_region[] = {
      .infer = infer_roi,
      .eval = eval_roi,
      .describe = describe_roi,
+     .expand = expand_roi,
      .attributes = "coordinate_transformation_mode:s@16 mode:s output_height:i output_width:i "
                    "sampling_ratio:i spatial_scale:f"},
+    {.name = "SizedRoiAlign",
+     .domain = "cmz",
+     .min_inputs = 3,
+     .max_inputs = 3,
+     .min_outputs = 1,
+     .max_outputs = 1,
+     .since = 1,
+     .flags = CMZ_OP_RUNTIME,
+     .infer = infer_roi,
+     .eval = eval_roi,
+     .runtime = "roi_align"},
     {.name = NULL},
 };

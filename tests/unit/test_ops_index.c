@@ -116,6 +116,11 @@ static void test_runtime_operators(void **state) {
   evaluated(out);
   WANTS(&out[1], 2, 1, 3);
   again();
+  cmz_vid matrix = LISTED(CMZ_F64, SHAPE(2, 2, 2), 0, 2, 3, 4, 1, 2, 2, 4);
+  apply("Det", 1, &matrix, 1);
+  evaluated(out);
+  WANTS(&out[0], -6, 0);
+  again();
   cmz_vid x = LISTED(CMZ_I32, SHAPE(2, 2), 0, 5, 6, 0);
   apply("NonZero", 1, &x, 1);
   evaluated(out);
