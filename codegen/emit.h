@@ -180,6 +180,9 @@ MlirValue cmz_emit_address(emitter *e, uint32_t operand, cmz_expr index);
 void cmz_emit_remember_operand(emitter *e, uint32_t operand, MlirValue address);
 /* Stride of index X along AXIS: false when not affine. */
 bool cmz_emit_stride(emitter *e, cmz_expr x, uint32_t axis, int64_t *stride);
+/* Whether COUNT neighbours along AXIS lie side by side at a multiple of COUNT, when the axis stands at one. */
+bool cmz_emit_contiguous(emitter *e, cmz_expr x, uint32_t axis, uint32_t count);
+MlirValue cmz_emit_operand_base(emitter *e, uint32_t operand);
 void cmz_emit_store(emitter *e, const cmz_store *store);
 
 /* ---- emit_reduce.c ---- */

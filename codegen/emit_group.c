@@ -5,49 +5,26 @@
  * then every thread adds to its register tile from there; at the end it stores the elements of its
  * own that exist. Always holds: all threads of a group meet at every barrier; an element that does
  * not exist is staged as zero, without touching memory. */
-#include "emit.h"
+#include "emit_group.h"
 
 #include "mlir-c/BuiltinAttributes.h"
 #include "mlir-c/BuiltinTypes.h"
 #include "mlir-c/Dialect/LLVM.h"
 
-/* One factor: elements [step][position], POSITION being mixed radix over AXES, innermost last. */
-typedef struct factor {
-  cmz_expr expr;
-  uint32_t axis_count, positions, pitch; /* PITCH: elements from one step to the next */
-  uint16_t axes[CMZ_STORE_MAX_AXES];
-  bool along_reduction;   /* neighbours in memory are neighbours of the reduction */
-  MlirValue memory, base; /* a buffer with cpu->spirv; the first element's address */
-  MlirValue own;          /* the thread's own position, of instance 0 */
-} factor;
-
-typedef struct contraction {
-  const cmz_store *store;
-  cmz_expr reduce;
-  const cmz_expr_node *node;
-  factor factors[2];
-  MlirType type;
-  uint32_t instances;
-  uint16_t axes[CMZ_STORE_MAX_AXES];       /* of the store, in the order of the schedule */
-  MlirValue coordinate[CMZ_EMIT_MAX_AXES]; /* of the thread, along each axis of the tile */
-  MlirValue low[CMZ_EMIT_MAX_AXES];
-} contraction;
-
 static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
 
 static uint32_t log2_of(uint32_t power) { return (uint32_t)__builtin_ctz(power); }
-static MlirValue divided(cmz_builder *b, MlirValue v, uint32_t power) {
+MlirValue cmz_emit_group_divided(cmz_builder *b, MlirValue v, uint32_t power) {
   return power == 1 ? v : cmz_b_2(b, "arith.shrui", v, cmz_b_i64(b, log2_of(power)));
 }
-static MlirValue remainder_of(cmz_builder *b, MlirValue v, uint32_t power) {
+MlirValue cmz_emit_group_remainder(cmz_builder *b, MlirValue v, uint32_t power) {
   return cmz_b_2(b, "arith.andi", v, cmz_b_i64(b, (int64_t)power - 1));
 }
 
 /* ---- the group's memory ---- */
 
-static void declare(emitter *e, factor *f, MlirType type, uint32_t number) {
+void cmz_emit_group_declare(emitter *e, factor *f, MlirType type, uint32_t count, uint32_t number) {
   cmz_builder *b = &e->b;
-  uint32_t count = f->pitch * e->s->step;
   bool is_float = cmz_b_is_float(type);
   const char *element = cmz_arena_printf(e->arena, "%s%u", is_float ? "f" : "i", cmz_b_bits(type));
   if (b->cpu->spirv) {
@@ -83,7 +60,7 @@ static void declare(emitter *e, factor *f, MlirType type, uint32_t number) {
   f->base = mlirOperationGetResult(op, 0);
 }
 
-static void barrier(emitter *e) {
+void cmz_emit_group_barrier(emitter *e) {
   cmz_builder *b = &e->b;
   MlirValue all = b->cpu->spirv ? (MlirValue){NULL} : cmz_b_int(b, b->i32, 0);
   if (b->cpu->spirv) cmz_b_op(b, "gpu.barrier", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
@@ -118,9 +95,49 @@ static void describe_factor(emitter *e, const contraction *c, factor *f, cmz_exp
     f->axes[f->axis_count++] = axis;
     f->positions *= e->s->axes[axis].tile;
   }
-  f->pitch = f->positions + 1; /* so that neither order of staging meets one bank only */
   f->along_reduction = along(e, x, c->node->axes[c->node->axis_count - 1]) &&
                        !(f->axis_count && along(e, x, f->axes[f->axis_count - 1]));
+}
+
+/* How far instance I lies from the thread's first in F's positions. */
+static uint32_t offset_in(const emitter *e, const contraction *c, const factor *f,
+                          uint32_t instance) {
+  uint32_t offset = 0;
+  for (uint32_t i = c->store->axis_count; i-- > 0;) {
+    const cmz_axis_schedule *s = &e->s->axes[c->axes[i]];
+    uint32_t at = instance % s->unroll * s->threads, stride = 1;
+    instance /= s->unroll;
+    for (uint32_t a = f->axis_count; a-- > 0; stride *= e->s->axes[f->axes[a]].tile)
+      if (f->axes[a] == c->axes[i]) offset += at * stride;
+  }
+  return offset;
+}
+
+static void prepare_scalars(emitter *e, contraction *c) {
+  cmz_builder *b = &e->b;
+  MlirValue rest = e->thread;
+  c->instances = 1;
+  for (uint32_t i = c->store->axis_count; i-- > 0;) { /* the innermost axis varies fastest */
+    const cmz_axis_schedule *s = &e->s->axes[c->axes[i]];
+    uint32_t threads = CMZ_MAX(s->threads, 1u);
+    if (threads > 1) c->coordinate[c->axes[i]] = cmz_emit_group_remainder(b, rest, threads);
+    rest = cmz_emit_group_divided(b, rest, threads);
+    c->instances *= s->unroll;
+  }
+  for (uint32_t i = 0; i < 2; i++) {
+    factor *f = &c->factors[i];
+    uint32_t stride = 1;
+    if (f->positions * e->s->step < e->s->group)
+      cmz_emit_fail(e, "a work-group with more threads than there is to stage");
+    f->pitch = f->positions + 1; /* so that neither order of staging meets one bank only */
+    cmz_emit_group_declare(e, f, c->type, f->pitch * e->s->step, i);
+    f->own = cmz_b_i64(b, 0);
+    for (uint32_t a = f->axis_count; a-- > 0;) {
+      f->own = cmz_b_add(b, f->own, cmz_b_mul(b, c->coordinate[f->axes[a]], cmz_b_i64(b, stride)));
+      stride *= e->s->axes[f->axes[a]].tile;
+    }
+    for (uint32_t n = 0; n < c->instances; n++) c->offsets[i][n] = offset_in(e, c, f, n);
+  }
 }
 
 void cmz_emit_group_prepare(emitter *e) {
@@ -139,44 +156,23 @@ void cmz_emit_group_prepare(emitter *e) {
       c->axes[j - 1] = t;
     }
   const cmz_expr_node *body = &e->k->exprs.data[c->node->args[0]];
-  for (uint32_t i = 0; i < 2; i++) {
-    describe_factor(e, c, &c->factors[i], body->args[i]);
-    if (c->factors[i].positions * e->s->step < e->s->group)
-      cmz_emit_fail(e, "a work-group with more threads than there is to stage");
-    declare(e, &c->factors[i], c->type, i);
-  }
-  MlirValue rest = e->thread;
-  c->instances = 1;
-  for (uint32_t i = c->store->axis_count; i-- > 0;) { /* the innermost axis varies fastest */
-    const cmz_axis_schedule *s = &e->s->axes[c->axes[i]];
-    uint32_t threads = CMZ_MAX(s->threads, 1u);
-    c->coordinate[c->axes[i]] =
-        threads == 1 ? cmz_b_i64(&e->b, 0) : remainder_of(&e->b, rest, threads);
-    rest = divided(&e->b, rest, threads);
-    c->instances *= s->unroll;
-  }
-  for (uint32_t i = 0; i < 2; i++) {
-    factor *f = &c->factors[i];
-    uint32_t stride = 1;
-    f->own = cmz_b_i64(&e->b, 0);
-    for (uint32_t a = f->axis_count; a-- > 0;) {
-      f->own = cmz_b_add(&e->b, f->own,
-                         cmz_b_mul(&e->b, c->coordinate[f->axes[a]], cmz_b_i64(&e->b, stride)));
-      stride *= e->s->axes[f->axes[a]].tile;
-    }
-  }
+  for (uint32_t i = 0; i < 2; i++) describe_factor(e, c, &c->factors[i], body->args[i]);
+  for (uint32_t i = 0; i < c->store->axis_count; i++)
+    c->coordinate[c->axes[i]] = cmz_b_i64(&e->b, 0);
+  if (e->s->fragments) cmz_emit_tensor_prepare(e, c);
+  else prepare_scalars(e, c);
 }
 
 /* ---- staging ---- */
 
-static void conjoin(cmz_builder *b, MlirValue *all, MlirValue one) {
+void cmz_emit_group_conjoin(cmz_builder *b, MlirValue *all, MlirValue one) {
   *all = all->ptr ? cmz_b_2(b, "arith.andi", *all, one) : one;
 }
 
 /* Binds the axes of F at POSITION, in the tile's scope; CONDITION becomes whether that exists
  * (null: it does). */
-static void bind_position(emitter *e, const contraction *c, const factor *f, MlirValue position,
-                          uint32_t depth, MlirValue *condition) {
+void cmz_emit_group_bind(emitter *e, const contraction *c, const factor *f, MlirValue position,
+                         uint32_t depth, MlirValue *condition) {
   cmz_builder *b = &e->b;
   emit_position saved;
   uint32_t stride = 1;
@@ -186,19 +182,22 @@ static void bind_position(emitter *e, const contraction *c, const factor *f, Mli
   for (uint32_t i = f->axis_count; i-- > 0;) {
     uint16_t axis = f->axes[i];
     uint32_t tile = e->s->axes[axis].tile;
-    MlirValue v = cmz_b_add(b, c->low[axis], remainder_of(b, divided(b, position, stride), tile));
+    MlirValue v =
+        cmz_b_add(b, c->low[axis],
+                  cmz_emit_group_remainder(b, cmz_emit_group_divided(b, position, stride), tile));
     int64_t extent;
     cmz_emit_bind(e, axis, v, 0, 1, 1);
     if (!cmz_emit_extent(e, axis, &extent) || extent % tile != 0)
-      conjoin(b, condition,
-              cmz_b_icmp(b, CMZ_B_SLT, v, cmz_emit_value(e, e->k->axes.data[axis].extent)));
+      cmz_emit_group_conjoin(
+          b, condition,
+          cmz_b_icmp(b, CMZ_B_SLT, v, cmz_emit_value(e, e->k->axes.data[axis].extent)));
     stride *= tile;
   }
   cmz_emit_restore(e, &saved);
 }
 
 /* Binds the reduction's axes at iteration NUMBER of them all. */
-static void bind_reduction(emitter *e, const contraction *c, MlirValue number) {
+void cmz_emit_group_bind_reduction(emitter *e, const contraction *c, MlirValue number) {
   for (uint32_t i = c->node->axis_count; i-- > 0;) {
     uint16_t axis = c->node->axes[i];
     MlirValue v = number;
@@ -213,7 +212,7 @@ static void bind_reduction(emitter *e, const contraction *c, MlirValue number) {
 }
 
 /* The element at the present binding, zero where CONDITION is false. */
-static MlirValue staged_value(emitter *e, const factor *f, MlirType type, MlirValue condition) {
+MlirValue cmz_emit_group_element(emitter *e, const factor *f, MlirType type, MlirValue condition) {
   if (!condition.ptr) return cmz_emit_value(e, f->expr);
   e->guarded = true;
   e->guard = condition;
@@ -242,7 +241,8 @@ static void stage(emitter *e, const contraction *c, const factor *f, uint32_t de
   for (uint32_t i = 0; i < count && !e->failed; i++) {
     emit_position saved;
     cmz_emit_save(e, depth, &saved);
-    MlirValue inner = remainder_of(b, e->thread, across), outer = divided(b, e->thread, across);
+    MlirValue inner = cmz_emit_group_remainder(b, e->thread, across),
+              outer = cmz_emit_group_divided(b, e->thread, across);
     MlirValue near = cmz_b_add(b, inner, cmz_b_i64(b, (int64_t)(i % inner_count) * across));
     MlirValue far =
         cmz_b_add(b, outer, cmz_b_i64(b, (int64_t)(i / inner_count) * (group / across)));
@@ -250,11 +250,11 @@ static void stage(emitter *e, const contraction *c, const factor *f, uint32_t de
               iteration = f->along_reduction ? near : far;
     MlirValue condition = {NULL};
     cmz_emit_restore(e, &saved);
-    bind_position(e, c, f, position, depth, &condition);
+    cmz_emit_group_bind(e, c, f, position, depth, &condition);
     MlirValue number = cmz_b_add(b, first, iteration);
-    bind_reduction(e, c, number);
-    if (!whole) conjoin(b, &condition, cmz_b_icmp(b, CMZ_B_SLT, number, total));
-    MlirValue v = staged_value(e, f, c->type, condition);
+    cmz_emit_group_bind_reduction(e, c, number);
+    if (!whole) cmz_emit_group_conjoin(b, &condition, cmz_b_icmp(b, CMZ_B_SLT, number, total));
+    MlirValue v = cmz_emit_group_element(e, f, c->type, condition);
     if (e->failed) return;
     MlirValue at = place(e, f, c->type, iteration, position);
     b->memory = f->memory;
@@ -271,20 +271,6 @@ static MlirValue staged_load(emitter *e, const contraction *c, const factor *f, 
   return cmz_b_load(&e->b, c->type, at, NULL, false);
 }
 
-/* How far instance I lies from the thread's first in F's positions. */
-static uint32_t offset_in(const emitter *e, const contraction *c, const factor *f,
-                          uint32_t instance) {
-  uint32_t offset = 0;
-  for (uint32_t i = c->store->axis_count; i-- > 0;) {
-    const cmz_axis_schedule *s = &e->s->axes[c->axes[i]];
-    uint32_t at = instance % s->unroll * s->threads, stride = 1;
-    instance /= s->unroll;
-    for (uint32_t a = f->axis_count; a-- > 0; stride *= e->s->axes[f->axes[a]].tile)
-      if (f->axes[a] == c->axes[i]) offset += at * stride;
-  }
-  return offset;
-}
-
 static void compute(emitter *e, const contraction *c, MlirValue *accs) {
   cmz_builder *b = &e->b;
   MlirValue own[2];
@@ -297,7 +283,7 @@ static void compute(emitter *e, const contraction *c, MlirValue *accs) {
     for (uint32_t i = 0; i < c->instances; i++) {
       MlirValue v[2];
       for (uint32_t f = 0; f < 2; f++) {
-        uint32_t offset = offset_in(e, c, &c->factors[f], i), at = 0;
+        uint32_t offset = c->offsets[f][i], at = 0;
         while (at < known[f] && offsets[f][at] != offset) at++;
         if (at == known[f]) {
           offsets[f][known[f]] = offset;
@@ -311,7 +297,7 @@ static void compute(emitter *e, const contraction *c, MlirValue *accs) {
   }
 }
 
-static MlirValue iterations(emitter *e, const contraction *c, int64_t *known) {
+MlirValue cmz_emit_group_iterations(emitter *e, const contraction *c, int64_t *known) {
   MlirValue total = {NULL};
   *known = 1;
   for (uint32_t i = 0; i < c->node->axis_count; i++) {
@@ -329,7 +315,7 @@ static void reduce_steps(emitter *e, const contraction *c, MlirValue *accs) {
   cmz_builder *b = &e->b;
   uint32_t depth = e->depth;
   int64_t known;
-  MlirValue total = iterations(e, c, &known);
+  MlirValue total = cmz_emit_group_iterations(e, c, &known);
   if (e->failed) return;
   MlirValue *initial = CMZ_NEW_ARRAY(e->arena, MlirValue, c->instances);
   for (uint32_t i = 0; i < c->instances; i++) initial[i] = cmz_b_const(b, c->type, 0);
@@ -337,10 +323,10 @@ static void reduce_steps(emitter *e, const contraction *c, MlirValue *accs) {
   cmz_b_loop_open(b, e->arena, initial, c->instances, &loop);
   memcpy(accs, loop.carried, c->instances * sizeof *accs);
   cmz_emit_push(e, loop.body);
-  barrier(e); /* nobody reads the step before any more */
+  cmz_emit_group_barrier(e); /* nobody reads the step before any more */
   for (uint32_t i = 0; i < 2 && !e->failed; i++)
     stage(e, c, &c->factors[i], depth, loop.index, total, known >= 0 && known % e->s->step == 0);
-  barrier(e);
+  cmz_emit_group_barrier(e);
   if (!e->failed) compute(e, c, accs);
   cmz_emit_pop(e);
   if (e->failed) return;
@@ -351,10 +337,12 @@ static void reduce_steps(emitter *e, const contraction *c, MlirValue *accs) {
 /* ---- storing ---- */
 
 static void choose_instance(emitter *e, const contraction *c, uint32_t instance) {
-  for (uint32_t i = c->store->axis_count; i-- > 0;) {
-    const cmz_axis_schedule *s = &e->s->axes[c->axes[i]];
-    e->axes[c->axes[i]].offset = instance % s->unroll * s->threads;
-    instance /= s->unroll;
+  for (uint32_t i = 0; i < c->store->axis_count; i++) e->axes[c->axes[i]].offset = 0;
+  for (uint32_t i = 0; i < 2; i++) {
+    const factor *f = &c->factors[i];
+    uint32_t rest = c->offsets[i][instance];
+    for (uint32_t a = f->axis_count; a-- > 0; rest /= e->s->axes[f->axes[a]].tile)
+      e->axes[f->axes[a]].offset = rest % e->s->axes[f->axes[a]].tile;
   }
 }
 
@@ -371,8 +359,9 @@ static void store_instance(emitter *e, const contraction *c, uint32_t instance, 
       continue;
     MlirValue end = cmz_emit_value(e, e->k->axes.data[c->axes[i]].extent);
     if (e->failed) return;
-    conjoin(b, &condition,
-            cmz_b_icmp(b, CMZ_B_SLT, cmz_b_add(b, a->base, cmz_b_i64(b, a->offset)), end));
+    cmz_emit_group_conjoin(
+        b, &condition,
+        cmz_b_icmp(b, CMZ_B_SLT, cmz_b_add(b, a->base, cmz_b_i64(b, a->offset)), end));
   }
   if (condition.ptr) {
     yes = cmz_b_region(&regions[0]);
@@ -396,11 +385,12 @@ void cmz_emit_group_tile(emitter *e, const MlirValue *low) {
   contraction *c = e->group;
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, c->instances);
   for (uint32_t i = 0; i < c->store->axis_count; i++) c->low[c->axes[i]] = low[c->axes[i]];
-  reduce_steps(e, c, accs);
+  if (e->s->fragments) cmz_emit_tensor_steps(e, c, accs);
+  else reduce_steps(e, c, accs);
   for (uint32_t i = 0; i < c->store->axis_count && !e->failed; i++) {
     uint16_t axis = c->axes[i];
     cmz_emit_bind(e, axis, cmz_b_add(&e->b, low[axis], c->coordinate[axis]), 0,
-                  e->s->axes[axis].unroll, 1);
+                  e->s->axes[axis].tile, 1);
   }
   for (uint32_t i = 0; i < c->instances && !e->failed; i++) store_instance(e, c, i, accs[i]);
 }

@@ -85,6 +85,19 @@ bool cmz_emit_stride(emitter *e, cmz_expr x, uint32_t axis, int64_t *stride) {
   return stride_of(e, &s, axis, stride);
 }
 
+bool cmz_emit_contiguous(emitter *e, cmz_expr x, uint32_t axis, uint32_t count) {
+  sum s = {0};
+  int64_t stride;
+  flatten(e, x, 1, &s);
+  if (!stride_of(e, &s, axis, &stride) || stride != 1 || s.constant % count != 0) return false;
+  for (uint32_t i = 0; i < s.count; i++) {
+    const cmz_expr_node *n = &e->k->exprs.data[s.terms[i].atom];
+    if (n->op == CMZ_X_AXIS && n->i == axis) continue;
+    if (s.terms[i].factor % count != 0) return false;
+  }
+  return true;
+}
+
 static uint64_t mix(uint64_t h, uint64_t v) {
   h = (h ^ v) * 0x9e3779b97f4a7c15ull;
   return h ^ (h >> 29);
@@ -145,6 +158,8 @@ static MlirValue operand_base(emitter *e, uint32_t operand) {
   if (cmz_emit_find(e, key, &v)) return v;
   return cmz_emit_fail(e, "an operand is out of range");
 }
+
+MlirValue cmz_emit_operand_base(emitter *e, uint32_t operand) { return operand_base(e, operand); }
 
 void cmz_emit_remember_operand(emitter *e, uint32_t operand, MlirValue address) {
   cmz_emit_remember(e, mix(0x0badf00d, operand), 0, address);

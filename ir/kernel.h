@@ -114,6 +114,7 @@ typedef struct cmz_schedule {
   /* A work-group of so many threads computes a grid tile together (0: one thread does): what the contraction multiplies is staged in
    * the group's memory, STEP iterations of the reduction at a time. All tiles, threads and STEP are powers of two. */
   uint16_t group, step;
+  uint16_t fragments; /* cmz_dtype: factors are staged in this type and multiplied by matrix instructions of warps; 0: by scalars */
 } cmz_schedule;
 
 typedef struct cmz_kernel {

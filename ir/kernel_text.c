@@ -118,7 +118,7 @@ void cmz_schedule_print(const cmz_schedule *s, cmz_text *text) {
     if (s->group) cmz_text_add(text, "/%u", a->threads);
   }
   cmz_text_add(text, " reduce %u/%u", s->reduce_lanes, s->reduce_unroll);
-  if (s->group) cmz_text_add(text, " group %u/%u", s->group, s->step);
+  if (s->group) cmz_text_add(text, " group %u/%u/%u", s->group, s->step, s->fragments);
   cmz_text_add(text, "\n");
 }
 
@@ -376,9 +376,12 @@ cmz_status cmz_schedule_parse(cmz_context *ctx, cmz_arena *arena, const char *te
   s.reduce_unroll = (uint16_t)unroll;
   if (take(&p, "group")) {
     word(&p, w);
-    if (sscanf(w, "%u/%u", &lanes, &unroll) != 2) return parse_error(ctx, "schedule", 1);
+    unsigned fragments;
+    if (sscanf(w, "%u/%u/%u", &lanes, &unroll, &fragments) != 3)
+      return parse_error(ctx, "schedule", 1);
     s.group = (uint16_t)lanes;
     s.step = (uint16_t)unroll;
+    s.fragments = (uint16_t)fragments;
   }
   *schedule = s;
   return CMZ_OK;

@@ -223,7 +223,7 @@ static bool decodes(const cmz_module *m, const cmz_described *d) {
 }
 
 static bool same_grid(const cmz_schedule *a, const cmz_schedule *b) {
-  if (a->group != b->group) return false;
+  if (a->group != b->group || a->fragments != b->fragments) return false;
   for (uint32_t i = 0; i < a->axis_count; i++)
     if (a->axes[i].tile != b->axes[i].tile) return false;
   return true;

@@ -74,6 +74,46 @@ typedef struct side {
   uint32_t product; /* of the tiles */
 } side;
 
+/* The type in which matrix instructions may read X with nothing lost; 0: none. */
+static cmz_dtype exact_type(const cmz_kernel *k, cmz_expr x) {
+  const cmz_expr_node *n = cmz_x_get(k, x);
+  if (n->op == CMZ_X_SELECT) {
+    const cmz_expr_node *no = cmz_x_get(k, n->args[2]);
+    bool zero =
+        (no->op == CMZ_X_CONST_FLOAT && no->f == 0) || (no->op == CMZ_X_CONST_INT && no->i == 0);
+    return zero ? exact_type(k, n->args[1]) : 0;
+  }
+  if (n->op != CMZ_X_LOAD) return 0;
+  cmz_dtype t = k->operands.data[n->i].dtype;
+  return t == CMZ_F16 || t == CMZ_BF16 || t == CMZ_I8 || t == CMZ_U8 ? t : 0;
+}
+
+/* Whether X is made of constants alone, some of them codes of at most 8 bits. */
+static bool is_coded(const cmz_kernel *k, cmz_expr x, bool *codes) {
+  const cmz_expr_node *n = cmz_x_get(k, x);
+  if (n->op == CMZ_X_LOAD) {
+    const cmz_operand *o = &k->operands.data[n->i];
+    *codes |= cmz_dtype_info(o->dtype)->bits <= 8 && o->dtype != CMZ_BOOL;
+    return o->constant;
+  }
+  for (int i = 0; i < 3; i++)
+    if (n->args[i] && !is_coded(k, n->args[i], codes)) return false;
+  return true;
+}
+
+/* What matrix instructions are to read: of floats, 16-bit activations and weights, or 16-bit
+ * activations and weights in a storage format; of integers, bytes. 0: scalars. */
+static cmz_dtype fragment_type(const cmz_kernel *k, cmz_expr contraction) {
+  const cmz_expr_node *n = cmz_x_get(k, contraction), *body = cmz_x_get(k, n->args[0]);
+  cmz_dtype a = exact_type(k, body->args[0]), b = exact_type(k, body->args[1]);
+  bool codes[2] = {false, false};
+  if (n->dtype == CMZ_I32) return a == b && (a == CMZ_I8 || a == CMZ_U8) ? a : 0;
+  if (a == b && (a == CMZ_F16 || a == CMZ_BF16)) return a;
+  if (a == CMZ_F16 && is_coded(k, body->args[1], &codes[1]) && codes[1]) return a;
+  if (b == CMZ_F16 && is_coded(k, body->args[0], &codes[0]) && codes[0]) return b;
+  return 0;
+}
+
 static int64_t extent_of(const cmz_kernel *k, uint16_t axis) {
   int64_t extent;
   return cmz_x_is_int(k, k->axes.data[axis].extent, &extent) ? CMZ_MAX(extent, 1) : UNKNOWN_EXTENT;
@@ -116,11 +156,12 @@ static double score_of(double useful, uint32_t product) {
   return useful * product / (product + LEAST_SIDE);
 }
 
-static void best_tiles(const cmz_kernel *k, const side *s, uint32_t at, uint32_t most,
-                       double useful, uint32_t product, uint32_t *now, double *best, side *out) {
+static void best_tiles(const cmz_kernel *k, const side *s, uint32_t at, uint32_t least,
+                       uint32_t most, double useful, uint32_t product, uint32_t *now, double *best,
+                       side *out) {
   if (at == s->count) {
     double score = score_of(useful, product);
-    if (score <= *best) return;
+    if (product < least || score <= *best) return;
     *best = score;
     out->product = product;
     memcpy(out->tile, now, sizeof out->tile);
@@ -131,22 +172,23 @@ static void best_tiles(const cmz_kernel *k, const side *s, uint32_t at, uint32_t
        tile /= 2) { /* of equals, the innermost's largest */
     if (tile > 1 && tile / 2 >= extent) continue;
     now[at] = tile;
-    best_tiles(k, s, at + 1, most,
+    best_tiles(k, s, at + 1, least, most,
                useful * (double)extent / (double)(tiles_along(extent, tile) * tile), product * tile,
                now, best, out);
   }
 }
 
-/* Tiles of SIDE of at most MOST elements; false when they are too small or mostly empty. */
-static bool choose_tiles(const cmz_kernel *k, side *s, uint32_t most) {
+/* Tiles of SIDE of LEAST to MOST elements; false when there are none or they are mostly empty. */
+static bool choose_tiles(const cmz_kernel *k, side *s, uint32_t least, uint32_t most) {
   uint32_t now[MOST_SIDE_AXES] = {0};
   double best = 0, useful = 1;
-  best_tiles(k, s, 0, most, 1, 1, now, &best, s);
+  best_tiles(k, s, 0, least, most, 1, 1, now, &best, s);
+  if (best <= 0) return false;
   for (uint32_t i = 0; i < s->count; i++) {
     int64_t extent = extent_of(k, s->axes[i]);
     useful *= (double)extent / (double)(tiles_along(extent, s->tile[i]) * s->tile[i]);
   }
-  return s->product >= LEAST_SIDE && useful >= 0.5;
+  return useful >= 0.5;
 }
 
 /* Sorts the store's axes into ROWS, COLUMNS and those that both factors use; false when one is used
@@ -219,6 +261,39 @@ static bool spread_threads(const side *rows, const side *columns, uint32_t group
 
 static bool is_power_of_two(uint32_t n) { return n && !(n & (n - 1)); }
 
+/* Tiles of at least LEAST by LEAST and AREA elements, small enough to give every part of the GPU
+ * something to do. */
+static bool choose_sides(const cmz_kernel *k, const cmz_schedule *s, uint32_t least, uint32_t area,
+                         side *rows, side *columns) {
+  if (!choose_tiles(k, rows, least, MOST_SIDE) || !choose_tiles(k, columns, least, MOST_SIDE))
+    return false;
+  while (count_groups(k, s, rows, columns) < ENOUGH_GROUPS) {
+    side *larger = rows->product > columns->product ? rows : columns, before = *larger;
+    if (rows->product * columns->product / 2 < area) break;
+    if (larger->product / 2 < least || !choose_tiles(k, larger, least, larger->product / 2)) {
+      *larger = before;
+      break;
+    }
+  }
+  return rows->product * columns->product >= area;
+}
+
+/* Fragments of matrix instructions: warps of 16 by 16 elements at least. */
+static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_dtype type,
+                             int64_t iterations, side *rows, side *columns, cmz_schedule *s) {
+  uint32_t step = 64 * 8 / cmz_dtype_info(type)->bits;
+  if (iterations < step / 2 || gpu->threads % 32 != 0) return false;
+  uint32_t area = 16 * 16 * (gpu->threads / 32u);
+  if (!choose_sides(k, s, 16, area, rows, columns) && !choose_sides(k, s, 32, area, rows, columns))
+    return false;
+  spread(rows, rows->product, s);
+  spread(columns, columns->product, s);
+  s->group = gpu->threads;
+  s->step = (uint16_t)step;
+  s->fragments = (uint16_t)type;
+  return true;
+}
+
 /* Lets work-groups compute tiles together where K is a contraction that pays for it. */
 static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s) {
   side rows = {0}, columns = {0};
@@ -230,18 +305,10 @@ static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s)
   for (uint32_t i = 0; i < n->axis_count; i++)
     iterations *= CMZ_MIN(extent_of(k, n->axes[i]), 1 << 20);
   if (iterations < STEP / 2 || !find_sides(k, contraction, s, &rows, &columns)) return;
-  if (!choose_tiles(k, &rows, MOST_SIDE) || !choose_tiles(k, &columns, MOST_SIDE)) return;
-  while (count_groups(k, s, &rows, &columns) < ENOUGH_GROUPS) { /* smaller tiles, more groups */
-    side *larger = rows.product > columns.product ? &rows : &columns, before = *larger;
-    if (rows.product * columns.product / 2 < gpu->threads) break;
-    if (larger->product / 2 < LEAST_SIDE || !choose_tiles(k, larger, larger->product / 2)) {
-      *larger = before;
-      break;
-    }
-  }
-  if (rows.product * columns.product < gpu->threads ||
-      CMZ_MIN(rows.product, columns.product) * STEP < gpu->threads)
-    return;
+  cmz_dtype type = gpu->matrix ? fragment_type(k, contraction) : 0;
+  if (type && choose_fragments(k, gpu, type, iterations, &rows, &columns, s)) return;
+  if (!choose_sides(k, s, LEAST_SIDE, gpu->threads, &rows, &columns)) return;
+  if (CMZ_MIN(rows.product, columns.product) * STEP < gpu->threads) return;
   spread_threads(&rows, &columns, gpu->threads, s);
 }
 

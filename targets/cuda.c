@@ -9,7 +9,7 @@
     .name = (sm), .arch = "nvptx64", .llvm_cpu = (sm), .llvm_features = (ptx),                     \
     .features = (capability), .vector_bytes = 4, .vector_registers = 64, .fma = 1,                 \
     .f16_convert = 1, .rounding = 1, .l1_bytes = KIB(128), .l2_bytes = KIB(4096), .threads = 128,  \
-    .shared_bytes = KIB(48)                                                                        \
+    .shared_bytes = KIB(48), .matrix = 1                                                           \
   }
 
 const cmz_cpu_row cmz_cuda_levels[] = {

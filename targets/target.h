@@ -32,6 +32,7 @@ typedef struct cmz_cpu_row {
   uint32_t l1_bytes, l2_bytes;
   uint16_t threads;          /* above 0: a GPU, whose work-groups have this many threads; each computes grid tiles of its own, without vectors */
   uint32_t shared_bytes;     /* of a GPU's work-group; 0: work-groups do not work together */
+  uint16_t matrix;           /* 1: a GPU whose warps multiply matrices (mma.sync of f16, bf16, int8) */
   uint16_t spirv;            /* 1: kernels are SPIR-V for Vulkan: memory is reached by element numbers, not by pointers */
 } cmz_cpu_row;
 

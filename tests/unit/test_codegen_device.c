@@ -12,6 +12,7 @@
 #include "passes/passes.h"
 
 static const char *case_name = "", *level_name = "sm_80";
+static bool aligned;        /* operands to what the driver gives, or to one element only */
 static cmz_schedule chosen; /* of the kernel that ran last */
 
 static struct {
@@ -62,7 +63,6 @@ static char *emitted(cmz_kernel *k, const cmz_schedule *s) {
   return text;
 }
 
-/* Operands are moved to addresses that are aligned to one element and no more. */
 static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
                     const int64_t *params) {
   uint64_t addresses[32], blocks[32];
@@ -82,7 +82,7 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
   for (uint32_t i = 0; i < k->operands.count; i++) {
     uint32_t element = CMZ_MAX(cmz_dtype_info(k->operands.data[i].dtype)->bits / 8, 1);
     assert_int_equal(cuda.take(&blocks[i], bytes[i] + element), 0);
-    addresses[i] = blocks[i] + element;
+    addresses[i] = blocks[i] + (aligned ? 0 : element);
     assert_int_equal(cuda.write(addresses[i], operands[i], bytes[i], NULL), 0);
     parameters[count++] = &addresses[i];
   }
@@ -139,6 +139,23 @@ static void group_half(void) {
   F->tolerance = 2e-3;
   then2("MatMul", f16(SHAPE(33, 48)), f16(SHAPE(48, 72)));
 }
+static void group_half_vectors(void) { /* 16 bytes at a time where the address allows */
+  F->tolerance = 2e-3;
+  then2("MatMul", f16(SHAPE(70, 88)), f16(SHAPE(88, 136)));
+}
+static void group_half_conv(void) {
+  F->tolerance = 4e-3;
+  conv(f16(SHAPE(1, 20, 14, 13)), f16(SHAPE(40, 20, 3, 3)), f16(SHAPE(40)), 1, 1, 1, 1);
+}
+static void group_bfloat(void) {
+  F->tolerance = 2e-2;
+  cmz_vid t = then1("Transpose", given(CMZ_BF16, SHAPE(40, 64), -1, 1));
+  then2("MatMul", given(CMZ_BF16, SHAPE(2, 33, 64), -1, 1), t);
+}
+static void group_bytes(void) {
+  then2("MatMulInteger", given(CMZ_I8, SHAPE(37, 150), -128, 127),
+        given(CMZ_I8, SHAPE(150, 70), -128, 127));
+}
 static void group_transposed(void) {
   cmz_vid t = then1("Transpose", f32(SHAPE(2, 40, 90)));
   set_ints("perm", (int64_t[]){0, 2, 1}, 3);
@@ -152,17 +169,28 @@ static void group_symbolic(void) {
 }
 
 static const kernel_case GROUP_CASES[] = {
-    CASE(group_matmul),     CASE(group_large),    CASE(group_batch),        CASE(group_short),
-    CASE(group_integer),    CASE(group_conv),     CASE(group_conv_strided), CASE(group_half),
-    CASE(group_transposed), CASE(group_symbolic),
+    CASE(group_matmul),       CASE(group_large),     CASE(group_batch),        CASE(group_short),
+    CASE(group_integer),      CASE(group_conv),      CASE(group_conv_strided), CASE(group_half),
+    CASE(group_half_vectors), CASE(group_half_conv), CASE(group_bfloat),       CASE(group_bytes),
+    CASE(group_transposed),   CASE(group_symbolic),
 };
+
+/* Whether warps' matrix instructions are to be used. */
+static bool is_narrow(const char *name) {
+  return strstr(name, "half") || strstr(name, "bfloat") || strstr(name, "bytes");
+}
 
 static void test_groups(void **state) {
   (void)state;
   for (uint32_t i = 0; i < CMZ_COUNT_OF(GROUP_CASES); i++) {
+    aligned = true;
     run_case(GROUP_CASES[i].name, GROUP_CASES[i].build, 1000 + i);
+    aligned = false;
+    if (chosen.fragments) run_case(GROUP_CASES[i].name, GROUP_CASES[i].build, 1000 + i);
     if (!getenv("CMZ_KERNEL_CASE") && chosen.group != cmz_cpu_find(level_name)->threads)
       fail_msg("%s: no work-group was chosen", GROUP_CASES[i].name);
+    if (!getenv("CMZ_KERNEL_CASE") && is_narrow(GROUP_CASES[i].name) != (chosen.fragments != 0))
+      fail_msg("%s: fragments %u\n%s", GROUP_CASES[i].name, chosen.fragments, case_detail);
   }
 }
 

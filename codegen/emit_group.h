@@ -1,0 +1,59 @@
+/* emit_group.h - what the files that make a work-group compute a contraction share: emit_group.c (the
+ * frame, staging, register tiles of scalars), emit_tensor.c (fragments of matrix instructions).
+ * Always holds: what emit_group.c says. */
+#ifndef CMZ_CODEGEN_EMIT_GROUP_H
+#define CMZ_CODEGEN_EMIT_GROUP_H
+
+#include "emit.h"
+
+/* One factor. POSITION is mixed radix over AXES, innermost last. */
+typedef struct factor {
+  cmz_expr expr;
+  uint32_t axis_count, positions;
+  uint32_t pitch; /* scalars: elements from one iteration to the next; fragments: bytes from one line to the next */
+  uint16_t axes[CMZ_STORE_MAX_AXES];
+  bool along_reduction;   /* neighbours in memory are neighbours of the reduction */
+  MlirValue memory, base; /* a buffer with cpu->spirv; the first element's address */
+  MlirValue own;          /* the thread's own position, of instance 0 */
+  MlirValue lines;        /* fragments: where the lane's line of a matrix begins, from BASE */
+} factor;
+
+typedef struct contraction {
+  const cmz_store *store;
+  cmz_expr reduce;
+  const cmz_expr_node *node;
+  factor factors[2];
+  uint32_t rows;                           /* fragments: the factor whose positions are rows */
+  uint32_t tiles[2];                       /* fragments: of a warp, of 16 rows, of 8 columns */
+  MlirType type;
+  uint32_t instances;
+  uint32_t offsets[2][CMZ_EMIT_MAX_INSTANCES]; /* of each instance in each factor's positions */
+  uint16_t axes[CMZ_STORE_MAX_AXES];       /* of the store, in the order of the schedule */
+  MlirValue coordinate[CMZ_EMIT_MAX_AXES]; /* of the thread, along each axis of the tile */
+  MlirValue low[CMZ_EMIT_MAX_AXES];
+} contraction;
+
+/* ---- emit_group.c ---- */
+/* V over or modulo a power of two. */
+MlirValue cmz_emit_group_divided(cmz_builder *b, MlirValue v, uint32_t power);
+MlirValue cmz_emit_group_remainder(cmz_builder *b, MlirValue v, uint32_t power);
+/* COUNT elements of TYPE in the group's memory, for factor number NUMBER. */
+void cmz_emit_group_declare(emitter *e, factor *f, MlirType type, uint32_t count, uint32_t number);
+void cmz_emit_group_barrier(emitter *e);
+/* Binds the axes of F at POSITION, in the tile's scope at DEPTH; *CONDITION is joined by whether that exists (null: it does). */
+void cmz_emit_group_bind(emitter *e, const contraction *c, const factor *f, MlirValue position, uint32_t depth, MlirValue *condition);
+/* Binds the reduction's axes at iteration NUMBER of them all. */
+void cmz_emit_group_bind_reduction(emitter *e, const contraction *c, MlirValue number);
+/* The element at the present binding, zero where CONDITION (may be null) is false. */
+MlirValue cmz_emit_group_element(emitter *e, const factor *f, MlirType type, MlirValue condition);
+/* *ALL becomes "and ONE". */
+void cmz_emit_group_conjoin(cmz_builder *b, MlirValue *all, MlirValue one);
+/* How many iterations there are; *KNOWN: -1 when that is not known yet. */
+MlirValue cmz_emit_group_iterations(emitter *e, const contraction *c, int64_t *known);
+
+/* ---- emit_tensor.c: schedules with `fragments` ---- */
+void cmz_emit_tensor_prepare(emitter *e, contraction *c);
+/* The sums of the tile at the emitter's position in ACCS, an instance each. */
+void cmz_emit_tensor_steps(emitter *e, const contraction *c, MlirValue *accs);
+
+#endif
