@@ -311,7 +311,7 @@ static cmz_status write_outputs(cmz_job *job) {
 static cmz_status write_report(cmz_job *job) {
   if (!job->options.report) return CMZ_OK;
   cmz_text text = {.arena = job->arena};
-  cmz_report_print(job->compression, job->options.input, &text);
+  cmz_report_print(job->compression, job->target.gpu ? job->plan : NULL, job->options.input, &text);
   return cmz_file_write(job->ctx, job->options.report, text.data, text.length);
 }
 
@@ -330,8 +330,10 @@ cmz_status cmz_job_run(cmz_job *job) {
   CMZ_TRY(import(job));
   CMZ_TRY(run_passes(job));
   CMZ_TRY(check_warnings(job));
-  if (job->options.check)
-    return cmz_job_say(job, "%s: everything in it is supported\n", job->options.input), CMZ_OK;
+  if (job->options.check) {
+    cmz_job_say(job, "%s: everything in it is supported\n", job->options.input);
+    return write_report(job);
+  }
   if (job->options.emits.count) {
     CMZ_TRY(write_outputs(job));
     CMZ_TRY(check_warnings(job));

@@ -90,6 +90,7 @@ static void cut_tables(cutter *c, cmz_model *m, const cmz_program *p) {
   m->pointers = cut(c, p->buffer_count, sizeof *m->pointers);
   m->owned = cut(c, p->buffer_count, sizeof *m->owned);
   m->capacity = cut(c, p->buffer_count, sizeof *m->capacity);
+  m->host_inputs = cut(c, inputs, sizeof *m->host_inputs);
   m->scratch_operands = cut(c, operands, sizeof *m->scratch_operands);
   m->scratch_params = cut(c, params, sizeof *m->scratch_params);
   m->scratch_bytes = cut(c, operands, sizeof *m->scratch_bytes);

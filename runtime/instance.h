@@ -31,7 +31,8 @@ struct cmz_model {
   void **pointers;
   void **owned;
   size_t *capacity;
-  void **scratch_operands; /* of the kernel step being run */
+  const void **host_inputs; /* by input: where it lies in host memory during this run, contiguous; NULL: it does not */
+  void **scratch_operands;  /* of the kernel step being run */
   int64_t *scratch_params;
   uint64_t *scratch_bytes;
   const void *const *weights;

@@ -205,12 +205,24 @@ static int64_t element_value(const void *data, uint32_t element) {
   }
 }
 
-/* The value of element INDEX of DATA. */
-static int read_element(cmz_model *m, const void *data, uint32_t element, uint32_t index,
-                        int64_t *value) {
+/* Where the host has buffer B without asking the device: constants, and the caller's tensors in
+ * host memory. NULL: nowhere. */
+static const void *host_copy(const cmz_model *m, uint32_t b) {
+  const cmz_program_buffer *root = &m->program->buffers[m->roots[b]];
+  if (root->kind == CMZ_PB_CONSTANT) return m->weights[root->index];
+  return root->kind == CMZ_PB_INPUT ? m->host_inputs[root->index] : NULL;
+}
+
+/* The value of element INDEX of buffer B. */
+static int read_element(cmz_model *m, uint32_t b, uint32_t index, int64_t *value) {
+  uint32_t element = m->program->buffers[b].element;
   uint64_t raw = 0;
-  size_t size = cmz_element_bits(element) / 8;
-  int rc = cmz_data_read(m, &raw, (const char *)data + (size_t)index * size, size);
+  size_t size = cmz_element_bits(element) / 8, at = (size_t)index * size;
+  const void *host = m->device ? host_copy(m, b) : NULL;
+  void *data = NULL;
+  int rc = host ? CMZ_SUCCESS : buffer_address(m, b, &data);
+  if (host) memcpy(&raw, (const char *)host + at, size);
+  else if (!rc) rc = cmz_data_read(m, &raw, (const char *)data + at, size);
   if (!rc) *value = element_value(&raw, element);
   return rc;
 }
@@ -219,10 +231,7 @@ static int run_bind(cmz_model *m, const cmz_program_step *step) {
   const cmz_program *p = m->program;
   int64_t value = m->reported;
   if (step->b != CMZ_BIND_REPORTED) {
-    uint32_t buffer = p->lists[step->operands];
-    void *data;
-    int rc = buffer_address(m, buffer, &data);
-    if (!rc) rc = read_element(m, data, p->buffers[buffer].element, step->b, &value);
+    int rc = read_element(m, p->lists[step->operands], step->b, &value);
     if (rc) return rc;
   }
   if (step->param_count == 2) {
@@ -239,9 +248,7 @@ static int run_bind(cmz_model *m, const cmz_program_step *step) {
 }
 
 static int read_scalar(cmz_model *m, uint32_t buffer, int64_t *value) {
-  void *data;
-  int rc = buffer_address(m, buffer, &data);
-  return rc ? rc : read_element(m, data, m->program->buffers[buffer].element, 0, value);
+  return read_element(m, buffer, 0, value);
 }
 
 /* ---- runtime ops ---- */
@@ -276,6 +283,9 @@ static int fetch_inputs(cmz_op_call *call) {
   for (uint32_t i = 0; i < call->input_count; i++) {
     cmz_op_tensor *t = &call->inputs[i];
     if (t->buffer == CMZ_NO_INDEX) continue;
+    const void *host = host_copy(m, t->buffer);
+    if (host) t->data = (void *)(uintptr_t)host; /* inputs are only read */
+    if (host) continue;
     int64_t bytes = cmz_tensor_bytes(t->element, t->rank, t->dims);
     if (bytes < 0) return cmz_op_fail(call, "an input has an impossible size");
     int rc = host_side(m, t, bytes);

@@ -293,6 +293,7 @@ static int place_inputs(cmz_model *m, const cmz_tensor *inputs) {
     uint32_t b = p->input_buffers[i];
     if (b == CMZ_NO_INDEX) continue;
     m->pointers[b] = data;
+    m->host_inputs[i] = t->memory == CMZ_MEMORY_HOST ? data : NULL;
     if (!m->device || (on_device(m, t) && is_aligned(data))) continue;
     int64_t bytes = cmz_tensor_bytes(t->element, t->rank, t->dims);
     int rc = cmz_buffer_reserve(m, b, bytes, false);

@@ -62,8 +62,9 @@ bool cmz_rule_set_low_rank(cmz_compression_rule *rule, const char *word);
 /* The settings for a layer that goes by these names (all source nodes that it stands for): a rule applies when its pattern
  * matches one of them. */
 cmz_compression_rule cmz_compression_for(cmz_compression *compression, const char *const *names, uint32_t count);
-/* The report as JSON text: one object a layer and the totals. */
-void cmz_report_print(const cmz_compression *compression, const char *model, cmz_text *text);
+struct cmz_plan;
+/* The report as JSON text: one object a layer and the totals; DEVICE (NULL: not for a GPU): what runs where. */
+void cmz_report_print(const cmz_compression *compression, const struct cmz_plan *device, const char *model, cmz_text *text);
 
 /* ---- between the files of this folder ---- */
 

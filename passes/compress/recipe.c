@@ -1,6 +1,7 @@
 /* recipe.c - compression rules as words and as JSON, and the report of what was done.
  * In: option words or a recipe file. Out: rules; text. Always holds: what cmz_recipe_print writes,
  * cmz_recipe_read reads back to the same rules. */
+#include "../placement.h"
 #include "compress.h"
 
 #include <jansson.h>
@@ -218,7 +219,8 @@ static json_t *layer_json(const cmz_layer_result *r) {
   return layer;
 }
 
-void cmz_report_print(const cmz_compression *compression, const char *model, cmz_text *text) {
+void cmz_report_print(const cmz_compression *compression, const struct cmz_plan *device, const char *model,
+                      cmz_text *text) {
   json_t *layers = json_array(), *report = json_object();
   json_int_t before = 0, after = 0;
   for (uint32_t i = 0; i < compression->results.count; i++) {
@@ -231,5 +233,6 @@ void cmz_report_print(const cmz_compression *compression, const char *model, cmz
   json_object_set_new(report, "weight_bytes_before", json_integer(before));
   json_object_set_new(report, "weight_bytes_after", json_integer(after));
   json_object_set_new(report, "layers", layers);
+  if (device) json_object_set_new(report, "device", cmz_placement_json(device));
   add_json(text, report);
 }

@@ -20,6 +20,12 @@ check "the library needs nothing but libc" needs_only_libc digits.so
 same_bytes() { cp digits.so first.so && compile --target sm_90 --no-cache -o digits.so && cmp first.so digits.so; }
 check "the same bytes twice" same_bytes
 
+# ---- what runs where ----
+for target in sm_90 vulkan1.1; do
+  [ -d "$SHARED/models" ] || skip "$target: what real models do on the host" "no ../shared/models beside the checkout"
+  check "$target: only the closed table's operators on the host, copies as planned" env PATH="$BUILD/venv/bin:$PATH" python "$ROOT/tests/cuda/check_placement.py" "$BUILD" "$SHARED/models" $target
+done
+
 # ---- without a device ----
 if [ -e /usr/lib/x86_64-linux-gnu/libcuda.so.1 ]; then skip "no driver" "this machine has one"
 else check "no driver: create says what is missing" fails_with "no CUDA driver: libcuda.so.1" "$RUN" digits.so --random 1; fi
@@ -44,7 +50,7 @@ check "--w8a16" compressed --w8a16
 check "--prune 2:4" compressed --prune 2:4
 check "--w4a16 --prune 2:4" compressed --w4a16 --prune 2:4
 broken() { # seeded fault: a load that leaves its buffer is found
-  sed 's/ld\.global\.nc\.b32 \(.*\), \[\(%rd[0-9]*\)\]/ld.global.nc.b32 \1, [\2+1048576]/' digits-sm_80.ptx >broken.ptx
+  sed 's/ld\.global\(\.nc\)*\.b32 \(.*\), \[\(%rd[0-9]*\)\]/ld.global.b32 \2, [\3+1048576]/' digits-sm_80.ptx >broken.ptx
   ! cmp -s broken.ptx digits-sm_80.ptx && gcc -O1 -o load_ptx "$ROOT/tests/cuda/load_ptx.c" -ldl && ! emulated ./load_ptx broken.ptx 2>broken.log && grep -q 'out of bounds' broken.log && emulated ./load_ptx digits-sm_80.ptx
 }
 check "a load outside of its buffer is found" broken
