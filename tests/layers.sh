@@ -24,7 +24,7 @@ calls() { # FOLDERS…: printing, exiting, aborting
 }
 check "ir includes only ir and the words of the runtime's matcher" includes_outside ir 'ir|runtime/regex|dim|dtype|op|module|kernel|base|evaluator|plan|layout|format'
 check "targets includes only ir, targets and the runtime's feature bits" includes_outside targets 'ir|targets|runtime/cpu'
-check "passes includes only ir, targets, passes" includes_outside passes 'ir|targets|passes|compress|support'
+check "passes includes only ir, targets, passes" includes_outside passes 'ir|targets|passes|compress|support|placement'
 check "codegen includes only ir, targets, passes, codegen and the shared runtime headers" includes_outside codegen \
   'ir|targets|passes|codegen|runtime/(cmz|program|ops|cpu)'
 check "importers include only ir" includes_outside frontend/onnx 'ir|importers'

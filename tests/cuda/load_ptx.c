@@ -1,5 +1,5 @@
 /* load_ptx.c - loads a PTX file with the CUDA driver and runs its first kernel once: four buffers
- * of 16 KiB, then numbers of tiles. usage: load_ptx FILE. What the driver prints is the result. */
+ * of 64 KiB, then numbers of tiles. usage: load_ptx FILE. What the driver prints is the result. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,10 +30,10 @@ int main(int argc, char **argv) {
   static uint64_t values[64];
   for (int i = 0; i < 64; i++) {
     params[i] = &values[i];
-    if (i >= 4) values[i] = 64;
-    else if (take(&values[i], 16384)) return 3;
+    if (i >= 4) values[i] = 256;
+    else if (take(&values[i], 65536)) return 3;
   }
   if (load(&module, text) || get(&function, module, name)) return 3;
-  launch(function, 1, 1, 1, 64, 1, 1, 0, NULL, params, NULL);
+  launch(function, 2, 1, 1, 128, 1, 1, 0, NULL, params, NULL);
   return wait(NULL);
 }
