@@ -7,7 +7,7 @@
 #include "../targets/target.h"
 
 typedef enum cmz_output_kind { CMZ_OUT_SHARED, CMZ_OUT_OBJECT, CMZ_OUT_ARCHIVE, CMZ_OUT_EXECUTABLE, CMZ_OUT_HEADER,
-  CMZ_OUT_ASSEMBLY, CMZ_OUT_LLVM, CMZ_OUT_MLIR, CMZ_OUT_PTX, CMZ_OUT_MODULE } cmz_output_kind;
+  CMZ_OUT_ASSEMBLY, CMZ_OUT_LLVM, CMZ_OUT_MLIR, CMZ_OUT_PTX, CMZ_OUT_SPIRV, CMZ_OUT_MODULE } cmz_output_kind;
 
 typedef struct cmz_codegen_options {
   const cmz_target *target;
@@ -33,6 +33,8 @@ typedef struct cmz_kernel_object { const char *symbol; const char *path; /* ELF 
  * Runs in a worker: LLVM may abort. KIND: OBJECT, ASSEMBLY, LLVM or MLIR. emit.c */
 cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_schedule *s, const cmz_cpu_row *cpu, const cmz_os_row *os,
                            const char *symbol, int optimise, const char *source_file, uint32_t source_line, cmz_output_kind kind, const char *path);
+/* All kernels of the plan for the level CPU as one SPIR-V module at PATH, an entry PREFIX_k<number>_<name> a kernel; in this process. emit.c */
+cmz_status cmz_kernels_emit_spirv(cmz_context *ctx, const cmz_plan *plan, const cmz_cpu_row *cpu, const char *prefix, const char *path);
 /* Compiles all kernels of the plan for all levels in worker processes; *OBJECTS becomes a flat array, [level * kernels + kernel]. workers.c */
 cmz_status cmz_kernels_compile(cmz_context *ctx, const cmz_plan *plan, const cmz_codegen_options *o, cmz_kernel_object **objects);
 /* Whether KIND can be written for TARGET; the message says what can. */

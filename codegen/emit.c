@@ -521,34 +521,65 @@ static void bound_axes(emitter *e) {
   }
 }
 
-cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_schedule *s,
-                           const cmz_cpu_row *cpu, const cmz_os_row *os, const char *symbol,
-                           int optimise, const char *source_file, uint32_t source_line,
-                           cmz_output_kind kind, const char *path) {
+/* K as a function SYMBOL of MODULE. */
+static cmz_status emit_into(cmz_context *ctx, cmz_arena *arena, MlirModule module,
+                            const cmz_kernel *k, const cmz_schedule *s, const cmz_cpu_row *cpu,
+                            const char *symbol) {
+  MlirOperation top = mlirModuleGetOperation(module);
   if (k->axes.count > CMZ_EMIT_MAX_AXES)
     return cmz_fail(ctx, CMZ_E_UNSUPPORTED, (cmz_loc){.op = k->name},
                     "a kernel with %u axes; at most %d are compiled", k->axes.count,
                     CMZ_EMIT_MAX_AXES);
-  MlirContext mlir = cmz_lower_context(ctx);
-  MlirLocation location = source_file
-                              ? mlirLocationFileLineColGet(mlir, text(source_file), source_line, 1)
-                              : mlirLocationUnknownGet(mlir);
-  cmz_arena *arena = cmz_arena_create(ctx);
   emitter *e = CMZ_NEW(arena, emitter);
   *e = (emitter){.ctx = ctx, .arena = arena, .k = k, .s = s, .lane = -1};
-  cmz_builder_init(&e->b, mlir, location, cpu);
+  cmz_builder_init(&e->b, mlirOperationGetContext(top), mlirOperationGetLocation(top), cpu);
   bound_axes(e);
   if (cpu->spirv && cmz_emit_is_narrow(e)) {
     e->b.narrow = true;
     e->b.i64 = e->b.i32;
   }
-  MlirModule module = mlirModuleCreateEmpty(location);
   e->module = module;
   e->symbol = symbol;
   emit_kernel(e, module, symbol);
+  if (!e->failed) return CMZ_OK;
+  return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.op = k->name}, "%s", e->failure);
+}
+
+cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_schedule *s,
+                           const cmz_cpu_row *cpu, const cmz_os_row *os, const char *symbol,
+                           int optimise, const char *source_file, uint32_t source_line,
+                           cmz_output_kind kind, const char *path) {
+  MlirContext mlir = cmz_lower_context(ctx);
+  MlirLocation location = source_file
+                              ? mlirLocationFileLineColGet(mlir, text(source_file), source_line, 1)
+                              : mlirLocationUnknownGet(mlir);
+  cmz_arena *arena = cmz_arena_create(ctx);
+  MlirModule module = mlirModuleCreateEmpty(location);
+  cmz_status status = emit_into(ctx, arena, module, k, s, cpu, symbol);
+  if (status == CMZ_OK)
+    status = cmz_lower_module(ctx, module, cpu, os, optimise, source_file != NULL, kind, path);
+  mlirModuleDestroy(module);
+  mlirContextDestroy(mlir);
+  cmz_arena_destroy(arena);
+  return status;
+}
+
+cmz_status cmz_kernels_emit_spirv(cmz_context *ctx, const cmz_plan *plan, const cmz_cpu_row *cpu,
+                                  const char *prefix, const char *path) {
+  MlirContext mlir = cmz_lower_context(ctx);
+  MlirModule module = mlirModuleCreateEmpty(mlirLocationUnknownGet(mlir));
+  cmz_arena *arena = cmz_arena_create(ctx);
   cmz_status status = CMZ_OK;
-  if (e->failed) status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){.op = k->name}, "%s", e->failure);
-  else status = cmz_lower_module(ctx, module, cpu, os, optimise, source_file != NULL, kind, path);
+  for (uint32_t i = 0; i < plan->kernels.count && status == CMZ_OK; i++) {
+    const cmz_plan_kernel *k = &plan->kernels.data[i];
+    const char *symbol = cmz_arena_printf(arena, "%s_k%u_%s", prefix, i,
+                                          k->kernel->name ? k->kernel->name : "kernel");
+    status = emit_into(ctx, arena, module, k->kernel, k->schedules, cpu, symbol);
+  }
+  if (status == CMZ_OK && !mlirOperationVerify(mlirModuleGetOperation(module)))
+    status = cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "the kernels' MLIR does not verify");
+  if (status == CMZ_OK && plan->kernels.count) status = cmz_vulkan_lower(ctx, module, path);
+  else if (status == CMZ_OK) status = cmz_file_write(ctx, path, "", 0);
   mlirModuleDestroy(module);
   mlirContextDestroy(mlir);
   cmz_arena_destroy(arena);

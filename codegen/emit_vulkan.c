@@ -19,6 +19,10 @@
 
 static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
 
+static bool is_named(MlirOperation op, const char *name) {
+  return mlirStringRefEqual(mlirIdentifierStr(mlirOperationGetName(op)), text(name));
+}
+
 static MlirAttribute parse(cmz_builder *b, const char *s) {
   return mlirAttributeParseGet(b->mlir, text(s));
 }
@@ -105,6 +109,19 @@ static MlirBlock append_function(emitter *e, MlirBlock body, const char *symbol,
   return entry;
 }
 
+/* The body of MODULE's gpu.module, which is made when there is none. */
+static MlirBlock kernels_of(cmz_builder *b, MlirModule module) {
+  b->block = mlirModuleGetBody(module);
+  for (MlirOperation op = mlirBlockGetFirstOperation(b->block); !mlirOperationIsNull(op);
+       op = mlirOperationGetNextInBlock(op))
+    if (is_named(op, "gpu.module")) return mlirRegionGetFirstBlock(mlirOperationGetRegion(op, 0));
+  MlirRegion region;
+  MlirBlock body = cmz_b_region(&region);
+  MlirNamedAttribute name = cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text("kernels")));
+  cmz_b_op(b, "gpu.module", 0, NULL, 0, NULL, 1, &name, 1, &region);
+  return body;
+}
+
 MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *symbol) {
   cmz_builder *b = &e->b;
   uint32_t count = CMZ_MIN(e->k->operands.count + 1, CMZ_EMIT_MAX_DEVICE_PARAMETERS);
@@ -125,11 +142,7 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
   }
   mlirOperationSetAttributeByName(mlirModuleGetOperation(module), text("spirv.target_env"),
                                   parse(b, ENVIRONMENT));
-  MlirRegion region;
-  MlirBlock body = cmz_b_region(&region);
-  MlirNamedAttribute name = cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text("kernels")));
-  b->block = mlirModuleGetBody(module);
-  cmz_b_op(b, "gpu.module", 0, NULL, 0, NULL, 1, &name, 1, &region);
+  MlirBlock body = kernels_of(b, module);
   MlirBlock entry = append_function(e, body, symbol, count, types, locations);
   e->path[0] = CMZ_NEW(e->arena, scope);
   *e->path[0] = (scope){entry, 0};
@@ -147,10 +160,6 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
 }
 
 /* ---- SPIR-V ---- */
-
-static bool is_named(MlirOperation op, const char *name) {
-  return mlirStringRefEqual(mlirIdentifierStr(mlirOperationGetName(op)), text(name));
-}
 
 static MlirWalkResult decorate(MlirOperation op, void *user) {
   static const char *const exact[] = {"spirv.FAdd", "spirv.FSub", "spirv.FMul"};

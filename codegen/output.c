@@ -220,6 +220,8 @@ cmz_status cmz_output_write(cmz_context *ctx, const cmz_plan *plan, const cmz_co
                             cmz_output_kind kind, const char *path, const char *header_path) {
   outputs s = {.ctx = ctx, .plan = plan, .options = o, .kind = kind, .path = path};
   if (kind == CMZ_OUT_MODULE) return write_module(&s);
+  if (kind == CMZ_OUT_SPIRV)
+    return cmz_kernels_emit_spirv(ctx, plan, o->target->levels[0], o->prefix, path);
   if (kind == CMZ_OUT_PTX || (kind == CMZ_OUT_ASSEMBLY && o->target->gpu)) return write_image(&s);
   if (kind == CMZ_OUT_ASSEMBLY || kind == CMZ_OUT_LLVM || kind == CMZ_OUT_MLIR)
     return write_texts(&s);

@@ -132,6 +132,10 @@ static cmz_status check_options(cmz_job *job) {
         (!gpu || gpu->kind != CMZ_GPU_CUDA))
       return usage(job, o->emits.data[i].path, "PTX is for NVIDIA's GPUs: --target sm_80 …");
   for (uint32_t i = 0; i < o->emits.count; i++)
+    if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_SPIRV &&
+        (!gpu || gpu->kind != CMZ_GPU_VULKAN))
+      return usage(job, o->emits.data[i].path, "SPIR-V is for Vulkan: --target vulkan1.1 …");
+  for (uint32_t i = 0; i < o->emits.count; i++)
     if (!o->emits.data[i].recipe) CMZ_TRY(check_suffix(job, o->emits.data[i].path));
   for (uint32_t i = 0; i < o->emits.count; i++)
     if (!o->emits.data[i].recipe)

@@ -21,11 +21,11 @@ static const struct {
   cmz_output_kind kind;
   const char *suffix;
 } output_kinds[] = {
-    {CMZ_OUT_SHARED, ".so"},      {CMZ_OUT_OBJECT, ".o"},     {CMZ_OUT_ARCHIVE, ".a"},
-    {CMZ_OUT_HEADER, ".h"},       {CMZ_OUT_ASSEMBLY, ".s"},   {CMZ_OUT_LLVM, ".ll"},
-    {CMZ_OUT_MLIR, ".mlir"},      {CMZ_OUT_PTX, ".ptx"},      {CMZ_OUT_MODULE, ".cmz"},
-    {CMZ_OUT_EXECUTABLE, ".exe"}, {CMZ_OUT_SHARED, ".dylib"}, {CMZ_OUT_SHARED, ".dll"},
-    {CMZ_OUT_ARCHIVE, ".lib"}};
+    {CMZ_OUT_SHARED, ".so"},  {CMZ_OUT_OBJECT, ".o"},       {CMZ_OUT_ARCHIVE, ".a"},
+    {CMZ_OUT_HEADER, ".h"},   {CMZ_OUT_ASSEMBLY, ".s"},     {CMZ_OUT_LLVM, ".ll"},
+    {CMZ_OUT_MLIR, ".mlir"},  {CMZ_OUT_PTX, ".ptx"},        {CMZ_OUT_SPIRV, ".spv"},
+    {CMZ_OUT_MODULE, ".cmz"}, {CMZ_OUT_EXECUTABLE, ".exe"}, {CMZ_OUT_SHARED, ".dylib"},
+    {CMZ_OUT_SHARED, ".dll"}, {CMZ_OUT_ARCHIVE, ".lib"}};
 
 const char *cmz_output_kind_suffix(cmz_output_kind kind) {
   for (size_t i = 0; i < CMZ_COUNT_OF(output_kinds); i++)
@@ -45,7 +45,7 @@ bool cmz_output_kind_of_suffix(const char *path, cmz_output_kind *kind) {
     }
   /* A suffix that names something else is refused rather than made a program of; "model.v2" is a
    * program. */
-  static const char *const others[] = {".spv", ".onnx", ".safetensors", ".gguf"};
+  static const char *const others[] = {".onnx", ".safetensors", ".gguf"};
   for (size_t i = 0; i < CMZ_COUNT_OF(others); i++)
     if (!strcmp(dot, others[i])) return false;
   return true;

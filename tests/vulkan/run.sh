@@ -7,6 +7,10 @@ set -uo pipefail
 LAYER=VK_LAYER_KHRONOS_validation
 
 # ---- what is emitted ----
+refuses_spv() { # usage: status 2
+  compile -o digits.spv 2>refused.log
+  [ $? -eq 2 ] && grep -q 'SPIR-V is for Vulkan' refused.log
+}
 modules() { # IMAGE: its modules as module_N.spv; an image begins with a begin and an end a kernel
   rm -f module_*.spv
   local first i begin end
@@ -26,6 +30,10 @@ for version in vulkan1.1 vulkan1.2 vulkan1.3; do
   if command -v spirv-val >/dev/null; then check "$version: spirv-val takes every kernel" valid $version
   else skip "$version: spirv-val" "it is not installed (spirv-tools)"; fi
 done
+one_module() { compile --target vulkan1.1 -o digits.spv && spirv-val --target-env vulkan1.1 digits.spv && [ "$(spirv-dis digits.spv | grep -c OpEntryPoint)" = 5 ]; }
+if command -v spirv-val >/dev/null; then check ".spv: one module, an entry a kernel" one_module
+else skip ".spv: one module, an entry a kernel" "spirv-tools is not installed"; fi
+check ".spv without Vulkan is refused" refuses_spv
 check "a library" compile --target vulkan1.1 -o digits.so
 check "the library needs nothing but libc" needs_only_libc digits.so
 same_bytes() { cp digits.so first.so && compile --target vulkan1.1 --no-cache -o digits.so && cmp first.so digits.so; }
@@ -39,6 +47,28 @@ if loader; then
 else
   check "no loader: create says what is missing" fails_with "no Vulkan loader: libvulkan.so.1" "$RUN" digits.so --random 1
 fi
+
+# ---- the ONNX project's node tests ----
+CASES=$BUILD/test-work/onnx-cases
+export_cases() { [ -e "$CASES/.done" ] || { "$BUILD/venv/bin/python" "$ROOT/tests/onnx/export_cases.py" "$CASES" && touch "$CASES/.done"; }; }
+# What was wrong once on some device, and every STEPth of the cases that pass on this machine; all of them with ALL=1.
+ONCE_WRONG='node\.test_(pow_bcast_array|gelu_tanh_2_expanded|mod_float_edge_cases_fmod_0_float32|mod_mixed_sign_float64|gridsample_nearest|reduce_(max|min|prod)_empty_set)'
+node_tests() { # STEP
+  local state name detail passed=0
+  { grep -xE "$ONCE_WRONG" "$ROOT/tests/onnx/passing.txt"; grep '^node' "$ROOT/tests/onnx/passing.txt" | awk -v step="$1" '(NR - 1) % step == 0'; } | sort -u >names.txt
+  rm -f nodes.tsv
+  "$BUILD/tests/run_cases" "$CASES" nodes --names names.txt --list nodes.tsv --jobs "$(nproc)" -- --target vulkan1.1 --cache-dir "$CACHE" >nodes.log
+  [ -s nodes.tsv ] || { FAILED=$((FAILED + 1)); echo "FAILED: node tests did not run"; return; }
+  while IFS=$'\t' read -r state name detail; do
+    case $state:$detail in
+      pass:*) passed=$((passed + 1)) ;;
+      refused:*"not compiled for GPUs yet"*) skip "$name" "what only exists at run time is not compiled for GPUs yet" ;;
+      *) FAILED=$((FAILED + 1)); echo "FAILED: $name: $state $detail" ;;
+    esac
+  done <nodes.tsv
+  PASSED=$((PASSED + passed))
+  echo "ok: $passed of $(wc -l <names.txt) node tests"
+}
 
 # ---- results ----
 models() { check_models "" "--target vulkan1.1" "$@"; }
@@ -81,6 +111,8 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
     check "the validation layers are silent, synchronisation included" silent
     for barrier in 1 2 3 4; do check "barrier $barrier left out: found" finds_barrier $barrier; done
   else skip "validation layers" "they are not installed (vulkan-validationlayers)"; fi
+  if export_cases >export.log 2>&1; then node_tests "$([ "${ALL:-0}" = 1 ] && echo 1 || echo 20)"
+  else skip "node tests" "PyPI's onnx is not there to export its cases"; fi
   if [ ! -d "$SHARED/models" ]; then skip "real models" "no ../shared/models beside the checkout"
   elif [ "${ALL:-0}" = 1 ]; then models
   else models --only micro-kws-fp32,micro-kws-qdq,micro-kws-qop,rl-go1,silero-vad-16k,dnsmos-p808; fi
