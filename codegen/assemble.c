@@ -1,6 +1,5 @@
 /* assemble.c - objects from a few lines of assembly. In: the text, a system. Out: a relocatable
- * object. Always holds: the text is the compiler's own, never a model's; it may name files with
- * .incbin. */
+ * object. Always holds: the text is the compiler's own, never a model's. */
 #include "internal.h"
 #include "llvm_write.h"
 #include "machine.h"

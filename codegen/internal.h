@@ -66,6 +66,15 @@ cmz_status cmz_elf_undefined(cmz_context *ctx, const char *path, cmz_names *defi
 /* Makes every defined global symbol of the relocatable object at PATH local, but for those in KEEP. */
 cmz_status cmz_elf_localise(cmz_context *ctx, const char *path, const char *const *keep, uint32_t keep_count);
 
+/* foreign_object.c: a Mach-O, COFF or WebAssembly object with one hidden read-only symbol, streamed by WRITE. */
+typedef struct cmz_data_object {
+  const char *symbol; /* without the format's own underscore */
+  uint64_t size;
+  cmz_status (*write)(void *user, void *stream);
+  void *user;
+} cmz_data_object;
+cmz_status cmz_foreign_object_write(cmz_context *ctx, const cmz_os_row *os, const cmz_data_object *object, const char *path);
+
 /* link.c */
 typedef struct cmz_link {
   const cmz_codegen_options *options;
@@ -92,7 +101,7 @@ cmz_status cmz_archive_write(cmz_context *ctx, bool bsd, const cmz_member *membe
 /* header.c */
 cmz_status cmz_header_write(cmz_context *ctx, const cmz_tables *t, const cmz_codegen_options *o, const char *path);
 
-/* Writes SIZE bytes to the stdio stream of cmz_elf_blob.write. */
+/* Writes SIZE bytes to the stdio stream of cmz_elf_blob.write and cmz_data_object.write. */
 bool cmz_stream_write(void *stream, const void *data, size_t size);
 
 #endif

@@ -16,6 +16,8 @@ typedef struct cmz_machine {
   const char *arch;         /* as in cmz_os_row */
   const char *baseline_cpu, *baseline_features; /* LLVM's names of the least CPU: for code that runs before a level is chosen */
   uint16_t elf_machine;     /* EM_* */
+  uint32_t macho_cpu, macho_subtype; /* CPU_TYPE_*, CPU_SUBTYPE_*_ALL */
+  uint16_t coff_machine;    /* IMAGE_FILE_MACHINE_* */
   uint32_t elf_flags;       /* of the header: the floating-point ABI on RISC-V */
   const char *abi;          /* LLVM's "target-abi" of a module, NULL where there is one only */
   bool large_sections;      /* data beyond 2 GiB from the code needs sections of its own */

@@ -78,55 +78,16 @@ static cmz_status write_all(void *user, void *stream) {
   return CMZ_OK;
 }
 
-/* How assemblers of other formats than ELF are told of one hidden object with the bytes of a file:
- * its symbol, then the file's path.
- */
-static const struct {
-  const char *before, *after;
-} assemblies[CMZ_OBJECT_FORMATS] = {
-    [CMZ_OBJECT_MACHO] =
-        {".section __TEXT,__const\n.p2align 6\n.globl _%1$s\n.private_extern _%1$s\n_%1$s:\n", ""},
-    [CMZ_OBJECT_COFF] = {".section .rdata,\"dr\"\n.p2align 6\n.globl %1$s\n%1$s:\n", ""},
-    [CMZ_OBJECT_WASM] = {".section .rodata.cmz,\"\",@\n.p2align 6\n.globl %1$s\n.hidden "
-                         "%1$s\n.type %1$s,@object\n%1$s:\n",
-                         ".size %1$s, %2$llu\n"},
-};
-
-static void add_quoted(cmz_text *text, const char *path) {
-  for (; *path; path++) {
-    if (*path == '"' || *path == '\\') cmz_text_add(text, "\\");
-    cmz_text_add(text, "%c", *path);
-  }
-}
-
-/* The same through LLVM's assembler, which reads the bytes from a file that is written first. */
-static cmz_status assemble(const streamer *s, const cmz_codegen_options *o, const char *symbol,
-                           const char *path) {
-  const cmz_os_row *os = o->target->os;
-  const char *raw = cmz_arena_printf(s->ctx->arena, "%s/weights.bin", o->work_dir);
-  FILE *f = fopen(raw, "wbe");
-  if (!f) return fail_write(s);
-  cmz_status status = write_all((void *)(uintptr_t)s, f);
-  if (fclose(f) != 0 && status == CMZ_OK) status = fail_write(s);
-  if (status != CMZ_OK) return status;
-  cmz_text text = {.arena = s->ctx->arena};
-  cmz_text_add(&text, assemblies[os->format].before, symbol);
-  cmz_text_add(&text, ".incbin \"");
-  add_quoted(&text, raw);
-  cmz_text_add(&text, "\"\n");
-  cmz_text_add(&text, assemblies[os->format].after, symbol,
-               (unsigned long long)s->tables->weight_bytes);
-  status = cmz_assemble(s->ctx, os, &text, path);
-  remove(raw);
-  return status;
-}
-
 cmz_status cmz_weights_object(cmz_context *ctx, const cmz_plan *plan, const cmz_tables *t,
                               const cmz_codegen_options *o, const char *path) {
   streamer s = {.ctx = ctx, .plan = plan, .tables = t, .path = path};
   cmz_elf_symbol base = {.name = cmz_arena_printf(ctx->arena, "%s_weights", o->prefix),
                          .size = t->weight_bytes};
-  if (o->target->os->format != CMZ_OBJECT_ELF) return assemble(&s, o, base.name, path);
+  if (o->target->os->format != CMZ_OBJECT_ELF) {
+    cmz_data_object data = {
+        .symbol = base.name, .size = t->weight_bytes, .write = write_all, .user = &s};
+    return cmz_foreign_object_write(ctx, o->target->os, &data, path);
+  }
   /* A small section may stand among the other read-only data; a large one would push it out of the
    * code's reach. */
   bool large =
