@@ -12,6 +12,7 @@
 #include "mlir-c/Dialect/LLVM.h"
 
 enum { WARP = 32, LINE = 64, SKEW = 16, CHUNK = 16 }; /* bytes but for WARP */
+#define FEW_UNITS 4u
 
 static uint32_t element_bytes(const emitter *e) {
   return cmz_dtype_info((cmz_dtype)e->s->fragments)->bits / 8;
@@ -135,24 +136,50 @@ typedef void unit_function(emitter *e, const contraction *c, const factor *f, ui
                            MlirValue first, MlirValue total, MlirValue buffer, MlirValue near,
                            MlirValue far);
 
+/* Unit I + MORE (null: I) of the thread's own. */
+static void one_unit(emitter *e, const contraction *c, const factor *f, uint32_t depth,
+                     MlirValue first, MlirValue total, MlirValue buffer, uint32_t unit,
+                     unit_function *each, uint32_t i, MlirValue more) {
+  cmz_builder *b = &e->b;
+  bool t = transposed(e, f);
+  uint32_t length = (t ? f->positions * 2 : LINE) / unit, group = e->s->group,
+           across = CMZ_MIN(length, group), along = length / across;
+  emit_position saved;
+  cmz_emit_save(e, depth, &saved);
+  MlirValue near = cmz_b_add(b, cmz_emit_group_remainder(b, e->thread, across),
+                             cmz_b_i64(b, (int64_t)(i % along) * across));
+  MlirValue far = cmz_b_add(b, cmz_emit_group_divided(b, e->thread, across),
+                            cmz_b_i64(b, (int64_t)(i / along) * (group / across)));
+  if (more.ptr) far = cmz_b_add(b, far, scaled(b, more, group / across / along));
+  cmz_emit_restore(e, &saved);
+  each(e, c, f, depth, first, total, buffer, near, far);
+}
+
+/* All units of the thread, a few side by side: more, and registers do not suffice where an element
+ * is much arithmetic (padding, decoding). */
 static void each_unit(emitter *e, const contraction *c, const factor *f, uint32_t depth,
                       MlirValue first, MlirValue total, MlirValue buffer, uint32_t unit,
                       unit_function *each) {
   cmz_builder *b = &e->b;
   bool t = transposed(e, f);
   uint32_t length = (t ? f->positions * 2 : LINE) / unit, lines = t ? e->s->step : f->positions,
-           group = e->s->group, count = length * lines / group, across = CMZ_MIN(length, group),
-           along = length / across;
-  for (uint32_t i = 0; i < count && !e->failed; i++) {
-    emit_position saved;
-    cmz_emit_save(e, depth, &saved);
-    MlirValue near = cmz_b_add(b, cmz_emit_group_remainder(b, e->thread, across),
-                               cmz_b_i64(b, (int64_t)(i % along) * across));
-    MlirValue far = cmz_b_add(b, cmz_emit_group_divided(b, e->thread, across),
-                              cmz_b_i64(b, (int64_t)(i / along) * (group / across)));
-    cmz_emit_restore(e, &saved);
-    each(e, c, f, depth, first, total, buffer, near, far);
+           group = e->s->group, count = length * lines / group, along = CMZ_MAX(length / group, 1u);
+  uint32_t together = CMZ_MAX(FEW_UNITS, along);
+  MlirValue none = {NULL};
+  if (unit == CHUNK || count <= together) {
+    for (uint32_t i = 0; i < count && !e->failed; i++)
+      one_unit(e, c, f, depth, first, total, buffer, unit, each, i, none);
+    return;
   }
+  cmz_b_loop loop;
+  cmz_b_loop_open(b, e->arena, NULL, 0, &loop);
+  cmz_emit_push(e, loop.body);
+  for (uint32_t i = 0; i < together && !e->failed; i++)
+    one_unit(e, c, f, e->depth, first, total, buffer, unit, each, i, loop.index);
+  cmz_emit_pop(e);
+  if (!e->failed)
+    cmz_b_loop_close(b, &loop, cmz_b_i64(b, 0), cmz_b_i64(b, count), cmz_b_i64(b, together), NULL,
+                     0, NULL);
 }
 
 /* Binds everything at element PLUS of unit (NEAR, FAR), which has PER elements; returns whether

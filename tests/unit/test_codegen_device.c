@@ -44,13 +44,13 @@ static int open_driver(void **state) {
   return 0;
 }
 
-static char *emitted(cmz_kernel *k, const cmz_schedule *s) {
+static char *emitted(cmz_kernel *k, const cmz_schedule *s, const char *level) {
   char path[] = "cmz_device_XXXXXX";
   int file = mkstemp(path);
   assert_true(file >= 0);
   close(file);
   cmz_target target;
-  ok(cmz_target_parse(F->ctx, level_name, NULL, NULL, &target), "target");
+  ok(cmz_target_parse(F->ctx, level, NULL, NULL, &target), "target");
   cmz_status status = cmz_kernel_emit(F->ctx, k, s, target.levels[0], target.kernel_os, "kernel", 2,
                                       NULL, 0, CMZ_OUT_ASSEMBLY, path);
   if (status != CMZ_OK) fail_msg("%s: %s\n%s", case_name, last_message(), case_detail);
@@ -62,6 +62,39 @@ static char *emitted(cmz_kernel *k, const cmz_schedule *s) {
   unlink(path);
   return text;
 }
+
+/* ptxas on the kernel for every level: it must take it and spill nothing. */
+static void assemble(const cmz_kernel *k, const cmz_schedule *s) {
+  static const char *const levels[] = {"sm_80", "sm_90", "sm_86", "sm_89"};
+  size_t count = strcmp(case_name, "assemble_half") ? 2 : CMZ_COUNT_OF(levels);
+  for (size_t i = 0; i < count; i++) {
+    char path[] = "cmz_ptx_XXXXXX", command[400], line[400];
+    int file = mkstemp(path);
+    const char *ptx = emitted((cmz_kernel *)(uintptr_t)k, s, levels[i]);
+    bool taken = false, spills = false;
+    assert_true(file >= 0 && write(file, ptx, strlen(ptx)) == (ssize_t)strlen(ptx));
+    close(file);
+    snprintf(command, sizeof command, "ptxas -v -arch=%s -o %s.cubin %s 2>&1", levels[i], path,
+             path);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+      taken |= strstr(line, "Used ") != NULL;
+      const char *at = strstr(line, "bytes spill stores");
+      spills |= at && !strstr(line, ", 0 bytes spill stores");
+    }
+    pclose(f);
+    unlink(path);
+    snprintf(command, sizeof command, "%s.cubin", path);
+    unlink(command);
+    if (!taken || spills)
+      fail_msg("%s for %s: ptxas %s\n%s", case_name, levels[i],
+               taken ? "spills registers" : "fails", case_detail);
+  }
+}
+
+static bool assembling; /* instead of running */
+static jmp_buf assembled;
 
 static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
                     const int64_t *params) {
@@ -76,8 +109,12 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
   cmz_schedule_print(&s, &described);
   cmz_kernel_print(k, &described);
   case_detail = described.data;
+  if (assembling) {
+    assemble(k, &s);
+    longjmp(assembled, 1); /* there are no results to compare */
+  }
   int64_t tiles = (int64_t)tile_count(k, &s, params) * CMZ_MAX(s.group, 1);
-  if (cuda.load(&module, emitted(k, &s)) || cuda.get(&function, module, "kernel"))
+  if (cuda.load(&module, emitted(k, &s, level_name)) || cuda.get(&function, module, "kernel"))
     fail_msg("%s: the emulator does not take the kernel\n%s", case_name, case_detail);
   for (uint32_t i = 0; i < k->operands.count; i++) {
     uint32_t element = CMZ_MAX(cmz_dtype_info(k->operands.data[i].dtype)->bits / 8, 1);
@@ -107,7 +144,7 @@ static void run_case(const char *name, void (*build)(void), uint32_t seed) {
   F->random = seed;
   F->tolerance = 1e-4;
   build();
-  check_kernel(true);
+  if (!assembling || !setjmp(assembled)) check_kernel(true);
   again();
 }
 
@@ -194,15 +231,42 @@ static void test_groups(void **state) {
   }
 }
 
-/* Every third of the others: they say more about the emitter than about threads. */
+static void assemble_half(void) {
+  cmz_vid y = then2("MatMul", f16(SHAPE(512, 72)), f16(SHAPE(72, 512)));
+  then1("Sigmoid", then2("Add", y, f16(SHAPE(512))));
+}
+static void assemble_half_conv(void) {
+  conv(f16(SHAPE(1, 24, 56, 56)), f16(SHAPE(64, 24, 3, 3)), f16(SHAPE(64)), 1, 1, 1, 1);
+}
+static void assemble_half_strided(void) {
+  conv(f16(SHAPE(2, 3, 112, 112)), f16(SHAPE(64, 3, 7, 7)), f16(SHAPE(64)), 3, 2, 1, 1);
+}
+
+static void test_assembles(void **state) {
+  (void)state;
+  static const kernel_case large[] = {CASE(assemble_half), CASE(assemble_half_conv),
+                                      CASE(assemble_half_strided), CASE(group_bytes),
+                                      CASE(group_conv)};
+  if (system("command -v ptxas >/dev/null")) {
+    print_message("there is no ptxas\n");
+    skip();
+  }
+  assembling = true;
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(large); i++)
+    run_case(large[i].name, large[i].build, 3000 + i);
+  assembling = false;
+}
+
+/* Every sixth of the others: they say more about the emitter than about threads. */
 static void test_single_threads(void **state) {
   (void)state;
-  for (uint32_t i = 0; i < CMZ_COUNT_OF(KERNEL_CASES); i += 3)
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(KERNEL_CASES); i += 6)
     run_case(KERNEL_CASES[i].name, KERNEL_CASES[i].build, 2000 + i);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_assembles, fixture_setup, fixture_teardown),
       cmocka_unit_test_setup_teardown(test_groups, fixture_setup, fixture_teardown),
       cmocka_unit_test_setup_teardown(test_single_threads, fixture_setup, fixture_teardown),
   };
