@@ -60,6 +60,12 @@ check_models() {
   done <models.txt
 }
 
+# The ONNX project's node tests, exported once for all parts.
+CASES=$BUILD/test-work/onnx-cases
+export_cases() { [ -e "$CASES/.done" ] || { "$BUILD/venv/bin/python" "$ROOT/tests/onnx/export_cases.py" "$CASES" && touch "$CASES/.done"; }; }
+# STEP PATTERN: every STEPth of the cases that must pass on this machine and match; all of them with ALL=1.
+choose() { grep -E "$2" "$ROOT/tests/onnx/passing.txt" | awk -v step="$([ "${ALL:-0}" = 1 ] && echo 1 || echo "$1")" '(NR - 1) % step == 0'; }
+
 finish() {
   echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
   [ "$FAILED" -eq 0 ]

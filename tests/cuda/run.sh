@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh BUILD_DIR WORK_DIR - models for NVIDIA's GPUs: what is emitted, what create says without a device, and the results under the
-# emulated driver (libcuda.c). Prints a line a check and `N passed, N failed, N skipped` last. Needs gcc; ptxas where there is one;
-# ../shared/models for more than the example's model. ALL=1 runs every model.
+# emulated driver (libcuda.c). Prints a line a check and `N passed, N failed, N skipped` last. Needs gcc and PyPI's numpy and onnx;
+# ptxas where there is one; ../shared/models for more than the example's model. ALL=1 runs every model and node test.
 set -uo pipefail
 . "$(dirname "$0")/../checks.sh"
 EMULATOR=$BUILD/tests/cuda
@@ -124,6 +124,32 @@ check "a cp.async that is not aligned" fault 4 'misaligned cp.async' 's/\[%rd5\]
 check "shared memory left" fault 4 'out of bounds: read' 's/shl.b32 %r9, %r9, 5/shl.b32 %r9, %r9, 7/'
 check "a shuffle from a lane that its mask leaves out" fault 4 'lane 16, which is not there' 's/16, 31, -1/16, 31, %r34/; s/mov.b32 %r30, %r22;/mov.b32 %r30, %r22; shl.b32 %r34, 1, %r1; or.b32 %r34, %r34, 3;/'
 check "an instruction that is not known" fault 3 'cannot translate: line 40' 's/bar.sync 0;/bar.bogus 0;/'
+
+# ---- kernels of real models: ptxas takes them; those that share memory spill nothing ----
+if [ -z "$PTXAS" ]; then skip "kernels of real models: ptxas" "there is no ptxas"
+elif [ ! -d "$SHARED/models" ]; then skip "kernels of real models: ptxas" "no ../shared/models beside the checkout"
+else
+  ptxas_models() { env PATH="$BUILD/venv/bin:$PATH" python "$ROOT/tests/cuda/check_ptxas.py" "$BUILD" "$CACHE" "$SHARED/models" --table ptxas.tsv "$@"; }
+  if [ "${ALL:-0}" = 1 ]; then check "kernels of all models: ptxas for every target" ptxas_models
+  else check "kernels of real models: ptxas" ptxas_models --only micro-kws-fp32,micro-kws-qdq,rl-go1,silero-vad-16k --sm sm_80,sm_90 --seconds 60; fi
+fi
+
+# ---- node tests under the emulated driver: every 32nd of the cases that pass on this machine, all of them with ALL=1 ----
+node_tests() {
+  local state name detail
+  choose 32 '^(node|simple|pytorch)' >names.txt
+  emulated "$BUILD/tests/run_cases" "$CASES" nodes --names names.txt --jobs "$(nproc)" --list judged.tsv -- --target sm_90 --cache-dir "$CACHE" >nodes.log
+  [ "$(wc -l <judged.tsv)" -eq "$(wc -l <names.txt)" ] || { FAILED=$((FAILED + 1)); echo "FAILED: node tests: not all were run"; }
+  while IFS=$'\t' read -r state name detail; do
+    case "$state $detail" in
+      pass*) PASSED=$((PASSED + 1)) ;;
+      refused*"not compiled for GPUs yet"*) skip "$name" "strings, sequences and optionals are not compiled for GPUs" ;;
+      *) FAILED=$((FAILED + 1)); echo "FAILED: $name: $state $detail" ;;
+    esac
+  done <judged.tsv
+}
+if export_cases >export.log 2>&1; then node_tests
+else skip "node tests" "PyPI's onnx is not there to export its cases"; fi
 
 # Three runs each: the first launches its kernels one by one, the others are a graph, whose nodes the emulator runs in the order that its
 # edges allow which is farthest from the launches'.

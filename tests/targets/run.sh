@@ -90,14 +90,10 @@ if command -v qemu-aarch64-static >/dev/null && [ -d $ARM ]; then check "a CPU t
 else skip "a CPU that lacks the level is told so" "no qemu-aarch64-static or no $ARM"; fi
 
 # ---- the ONNX project's node tests: compiled here, judged by one emulated process for each level ----
-CASES=$BUILD/test-work/onnx-cases
-export_cases() { [ -e "$CASES/.done" ] || { "$BUILD/venv/bin/python" "$ROOT/tests/onnx/export_cases.py" "$CASES" && touch "$CASES/.done"; }; }
 build_judge() { aarch64-linux-gnu-gcc -std=gnu11 -O1 "$ROOT"/tests/onnx/{judge_cases,judge,cases}.c "$ROOT/ir/dtype.c" -o judge_cases -ldl -lm; }
 old_names_of() { # NODE TEST
   "$CMZC" "$CASES/node.test_$1/model.onnx" --cache-dir "$CACHE" --target aarch64-linux-android24 -o node.so && only_old_names node.so
 }
-# STEP PATTERN: every STEPth of the cases that must pass on this machine and match; all of them with ALL=1.
-choose() { grep -E "$2" "$ROOT/tests/onnx/passing.txt" | awk -v step="$([ "${ALL:-0}" = 1 ] && echo 1 || echo "$1")" '(NR - 1) % step == 0'; }
 node_tests() { # LEVEL CPU STEP PATTERN
   local level=$1 cpu=$2 state name detail reason passed=0
   choose "$3" "$4" >names.txt
