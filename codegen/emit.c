@@ -266,7 +266,10 @@ static void emit_dynamic(emitter *e, const nest *n, uint32_t position, MlirValue
     emit_if(e, n, position, fits, done, high, rest, lanes, body_step);
     done = cmz_b_select(b, fits, end, done);
   } else if (unroll > 1 && lanes == 1 && n->reduces && !e->failed) {
-    emit_clamped(e, n, position, done, high, (unroll + 1) / 2);
+    MlirValue one = cmz_b_icmp(b, CMZ_B_IEQ, cmz_b_add(b, done, cmz_b_i64(b, 1)), high);
+    emit_if(e, n, position, one, done, high, 1, 1, body_step); /* a batch of one */
+    if (!e->failed)
+      emit_clamped(e, n, position, cmz_b_select(b, one, high, done), high, (unroll + 1) / 2);
   } else if (unroll > 1 && !e->failed) {
     MlirValue one = cmz_b_i64(b, lanes);
     MlirValue end = cmz_b_add(

@@ -137,6 +137,8 @@ void cmz_emit_group_tile(emitter *e, const MlirValue *low);
 /* ---- emit_expr.c ---- */
 void cmz_emit_analyse(emitter *e);
 MlirValue cmz_emit_value(emitter *e, cmz_expr x);
+/* Computes reductions below X that need no guard by CONDITION, before X is computed under it. */
+void cmz_emit_before_guard(emitter *e, cmz_expr x, cmz_expr condition);
 uint64_t cmz_emit_key(const emitter *e, cmz_expr x);
 uint32_t cmz_emit_depth(const emitter *e, cmz_expr x);
 bool cmz_emit_find(emitter *e, uint64_t key, MlirValue *value);

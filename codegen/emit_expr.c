@@ -530,6 +530,11 @@ static void reduce_before(emitter *e, cmz_expr x, cmz_expr condition) {
     cmz_emit_value(e, x);
 }
 
+void cmz_emit_before_guard(emitter *e, cmz_expr x, cmz_expr condition) {
+  if (!e->guarded && e->info[x].has_reduce && holds_somewhere(e, condition))
+    reduce_before(e, x, condition);
+}
+
 /* Both conditions, in the scope at DEPTH. */
 static MlirValue emit_and(emitter *e, MlirValue x, MlirValue y, uint32_t depth) {
   MlirBlock saved = e->b.block;
@@ -667,8 +672,7 @@ static MlirValue emit_select(emitter *e, const cmz_expr_node *n, uint32_t depth)
     MlirValue x = cmz_emit_value(e, n->args[1]), y = cmz_emit_value(e, n->args[2]);
     return e->failed ? x : cmz_b_select(b, p, x, y);
   }
-  if (!e->guarded && reduces && holds_somewhere(e, n->args[0]))
-    reduce_before(e, n->args[1], n->args[0]);
+  cmz_emit_before_guard(e, n->args[1], n->args[0]);
   MlirValue x = emit_under_guard(e, n->args[1], p, at, depth, 0);
   if (e->failed) return x;
   MlirValue y = {NULL};

@@ -555,6 +555,7 @@ void cmz_emit_store(emitter *e, const cmz_store *store) {
   if (e->failed) return;
   if (cmz_b_lanes(cmz_b_type(p)) > 1) {
     static const outer_guard none = {0, NULL};
+    cmz_emit_before_guard(e, store->value, store->predicate);
     e->outer = &none;
     e->guarded = true; /* the value's loads happen only where it is stored */
     e->guard = p;

@@ -175,8 +175,8 @@ cmz_expr cmz_x_substitute(cmz_kernel *k, cmz_expr e, const uint16_t *axes, const
 /* E simplified for axis values in [low[a], high[a]] only (arrays by axis id; INT64_MIN / INT64_MAX: unknown). An axis
  * with low == high becomes that constant. For edge and interior tiles. */
 cmz_expr cmz_x_specialise(cmz_kernel *k, cmz_expr e, const int64_t *low, const int64_t *high);
-/* Replaces AXIS everywhere (stores, reduces) by outer * FACTOR + inner, two new axes in its place; the extent must be
- * a known multiple of FACTOR. The new axes have new ids; AXIS stays in the table, unused, until cmz_kernel_compact. */
+/* Replaces AXIS everywhere (stores, reduces) by outer * FACTOR + inner, two new axes in its place. Where the extent is not
+ * a known multiple of FACTOR, stores are under a predicate and terms of sums under a SELECT. The new axes have new ids; AXIS stays in the table, unused, until cmz_kernel_compact. */
 void cmz_kernel_split_axis(cmz_kernel *k, uint16_t axis, uint32_t factor, uint16_t *outer, uint16_t *inner);
 /* Merges neighbouring store axes wherever every index uses them as one (a * extent(b) + b). */
 void cmz_kernel_merge_axes(cmz_kernel *k);

@@ -151,8 +151,8 @@ static axis_lists find_lists(const cmz_kernel *k, uint16_t a, uint16_t b) {
 
 /* ---- split ---- */
 
-/* Over ceil(extent / factor) * factor iterations, with terms past the extent left out when GUARDED.
- */
+/* Over ceil(extent / factor) * factor iterations; past the extent, when GUARDED, terms are left out
+ * and nothing is stored. */
 static bool split(cmz_kernel *k, uint16_t axis, uint32_t factor, bool guarded, uint16_t *outer,
                   uint16_t *inner) {
   axis_lists lists = find_lists(k, axis, axis);
@@ -170,13 +170,22 @@ static bool split(cmz_kernel *k, uint16_t axis, uint32_t factor, bool guarded, u
                             cmz_x_axis(k, *inner));
   if (guarded) w.guard = cmz_x2(k, CMZ_X_LT, w.replacement[0], a.extent);
   rewrite_kernel(&w);
+  for (uint32_t s = 0; s < k->stores.count && guarded; s++) {
+    cmz_store *store = &k->stores.data[s];
+    bool has = false;
+    for (uint32_t i = 0; i < store->axis_count; i++) has |= store->axes[i] == *outer;
+    if (!has) continue;
+    store->predicate = store->predicate ? cmz_x2(k, CMZ_X_AND, store->predicate, w.guard) : w.guard;
+  }
   return true;
 }
 
 void cmz_kernel_split_axis(cmz_kernel *k, uint16_t axis, uint32_t factor, uint16_t *outer,
                            uint16_t *inner) {
+  int64_t extent;
+  bool whole = cmz_x_is_int(k, k->axes.data[axis].extent, &extent) && extent % factor == 0;
   *outer = *inner = axis;
-  split(k, axis, factor, false, outer, inner);
+  split(k, axis, factor, !whole, outer, inner);
 }
 
 /* ---- merge ---- */
@@ -408,7 +417,8 @@ static void split_blocked(cmz_kernel *k, uint16_t axis) {
 }
 
 void cmz_kernel_split_blocked_reductions(cmz_kernel *k) {
-  for (uint16_t a = 0; a < k->axes.count; a++) /* blocks may be split again: 16 channels as 4 by 4 */
+  for (uint16_t a = 0; a < k->axes.count;
+       a++) /* blocks may be split again: 16 channels as 4 by 4 */
     if (k->axes.data[a].kind == CMZ_AXIS_REDUCE) split_blocked(k, a);
   cmz_kernel_split_packed_reductions(k);
 }

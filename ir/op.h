@@ -30,7 +30,7 @@ typedef enum cmz_op_flags {
   CMZ_OP_RANDOM = 1 << 8,     /* not a pure function: never folded or merged */
   CMZ_OP_COMMUTATIVE = 1 << 9,
   CMZ_OP_CHEAP = 1 << 10,     /* recomputing it per use is cheaper than storing it (casts, adds, compares, movement) */
-  CMZ_OP_DECODE = 1 << 11,    /* reads a compressed weight: never folded, always inside its consumer's kernel */
+  CMZ_OP_DECODE = 1 << 11,    /* reads a compressed weight: never folded; inside its consumer's kernel, unless many rows share it */
   /* Takes sequences and optionals, too. With CMZ_OP_RUNTIME it sets the dims of the tensors that it gives itself. */
   CMZ_OP_VALUES = 1 << 12,
 } cmz_op_flags;

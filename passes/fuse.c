@@ -109,9 +109,12 @@ static double reads_per_element(const fuser *f, const cmz_node *n, uint32_t inpu
   return cmz_pass_same_shape(f->m, n->inputs[input], n->outputs[0]) ? 3 : 1;
 }
 
-/* Of what feeds a contraction only a weight's decoding is computed where it is read: anything else
- * would be done again for every product, or would cost the vector axis its contiguous loads. */
-static bool into_contraction(const cmz_node *p) { return (p->op->flags & CMZ_OP_DECODE) != 0; }
+/* Of what feeds a contraction only a weight's decoding is computed where it is read, and that where
+ * few rows share it: anything else would be done again for every product, or would cost the vector
+ * axis its contiguous loads. */
+static bool into_contraction(const cmz_node *p) {
+  return (p->op->flags & CMZ_OP_DECODE) != 0 && cmz_node_int(p, "stored", 0) == 0;
+}
 
 /* Leading dims of V that are kernel coordinates when consumer C, placed AT, reads it. */
 static uint32_t aligned_through(const fuser *f, const cmz_node *c, const place *at, cmz_vid v) {

@@ -11,8 +11,11 @@
   1.6 /* padded channels over channels: beyond that a plain layout is better                       \
        */
 
-#define FEWEST_GROUPED 4 /* output channels of a group, below which lanes gather too much */
-#define FEWEST_LANES 8   /* channels that are worth computing side by side */
+#define FEWEST_GROUPED 4    /* output channels of a group, below which lanes gather too much */
+#define FEWEST_ROWS 48      /* that share a weight for which it is decoded by itself */
+#define FEWEST_ROWS_FAR 512 /* the same for weights that no cache holds */
+#define MOST_CACHED_BYTES 4e6
+#define FEWEST_LANES 8 /* channels that are worth computing side by side */
 
 typedef enum liking {
   DISLIKES, /* reads or writes plain rows only: views, matrix products, transposes … */
@@ -310,6 +313,53 @@ static void pack_constant(chooser *c, cmz_vid v) {
   cmz_value_get(m, v)->layout = l;
 }
 
+/* ---- decoded weights ---- */
+
+/* How many rows each weight of N serves at least, as far as it is known; spatial sizes that are not
+ * are taken to be what is hinted at. */
+static int64_t rows_of(const chooser *c, const cmz_node *n) {
+  const cmz_type *t = type_of(c, n->outputs[0]);
+  bool window = in_list(n, (const char *const[]){"Conv", "ConvTranspose", NULL});
+  int64_t rows = 1;
+  for (uint32_t i = 0; i < t->rank; i++) {
+    int64_t size = 1;
+    if (window ? i == 1 : i + 1 == t->rank) continue;
+    if (!cmz_dim_is_const(c->m->dims, t->shape[i], &size))
+      size = window && i > 1 ? cmz_pass_hint(c->m, t->shape[i]) : 1;
+    if (__builtin_mul_overflow(rows, CMZ_MAX(size, 1), &rows)) return INT64_MAX;
+  }
+  return rows;
+}
+
+/* A compressed weight that many rows share is decoded once a run, by a kernel of its own, into the
+ * layout that a dense one would have: decoding it in every register tile would cost up to as much
+ * as the products. With few rows, or where writing and reading the decoded weights would cost as
+ * much as the products, its reader decodes it. */
+static void store_decoded(chooser *c, cmz_nid id) {
+  static const char *const readers[] = {"Conv", "ConvTranspose", "MatMul", "Gemm", NULL};
+  cmz_module *m = c->m;
+  const cmz_node *n = cmz_node_get(m, id);
+  cmz_vid v = cmz_node_output(n, 0);
+  if (n->removed || !(n->op->flags & CMZ_OP_DECODE) || v == 0) return;
+  cmz_value *value = cmz_value_get(m, v);
+  double bytes = 4 * (double)cmz_pass_hint_elements(m, v);
+  int64_t least = bytes <= MOST_CACHED_BYTES ? FEWEST_ROWS : FEWEST_ROWS_FAR;
+  if (value->output_uses > 0 || value->uses.count == 0) return;
+  for (uint32_t i = 0; i < value->uses.count; i++) {
+    const cmz_node *user = cmz_node_get(m, value->uses.data[i].node);
+    if (value->uses.data[i].index != 1 || user->graph != n->graph || !in_list(user, readers) ||
+        rows_of(c, user) < least)
+      return;
+  }
+  cmz_layout l = layout_for_use(c, v, value->uses.data[0]);
+  for (uint32_t i = 1; i < value->uses.count; i++) {
+    cmz_layout other = layout_for_use(c, v, value->uses.data[i]);
+    if (!cmz_layout_equal(&l, &other)) return;
+  }
+  value->layout = l;
+  cmz_node_set_int(m, id, "stored", 1);
+}
+
 cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m) {
   (void)run;
   cmz_arena *arena = cmz_arena_create(m->ctx);
@@ -323,6 +373,7 @@ cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m) {
     if (c.blocked[v])
       cmz_value_get(m, v)->layout = cmz_layout_blocked_channels(type_of(&c, v)->rank, BLOCK);
   for (cmz_vid v = 1; v < m->values.count; v++) pack_constant(&c, v);
+  for (cmz_nid n = 1; n < m->nodes.count; n++) store_decoded(&c, n);
   cmz_arena_destroy(arena);
   return CMZ_OK;
 }

@@ -178,7 +178,8 @@ static int64_t panel_of(const cmz_kernel *k, uint16_t axis) {
   return 0;
 }
 
-/* Axes that run through panels become two, so that every access is affine again. */
+/* Axes that run through panels become two, so that every access is affine again; the last panel may
+ * be padding in part. */
 static void split_panels(cmz_kernel *k, bool blocked) {
   if (blocked) cmz_kernel_split_blocked_reductions(k);
   else cmz_kernel_split_packed_reductions(k);
@@ -189,7 +190,7 @@ static void split_panels(cmz_kernel *k, bool blocked) {
         !cmz_x_is_int(k, k->axes.data[axis].extent, &extent))
       continue;
     panel = panel_of(k, axis);
-    if (panel == 0 || extent == panel || extent % panel != 0) continue;
+    if (panel == 0 || extent <= panel) continue;
     uint16_t outer, inner;
     cmz_kernel_split_axis(k, axis, (uint32_t)panel, &outer, &inner);
   }

@@ -3,8 +3,8 @@
  * `row_axis` (the dim that counts outputs), `columns` (the other dims in the order in which columns
  * run, outermost first, as triples axis, div, mod of layout.h), `column_count` (padding included),
  * `group_size`, `sparse`. Inputs: values, scales, zero points, indices (the last three 0 where the
- * format has none). Always holds: fusion puts the expression into the consumer; the decoded tensor
- * is never stored. */
+ * format has none). Always holds: fusion puts the expression into the consumer, unless the
+ * attribute `stored` says that a kernel of its own decodes the whole tensor once a run. */
 #include "../evaluator.h"
 #include "../format.h"
 #include "../op.h"
