@@ -201,6 +201,21 @@ static void add_axis(cmz_layout *l, uint32_t axis, uint32_t div, uint32_t mod) {
     l->axes[l->count++] = (cmz_layout_axis){(uint8_t)axis, div, mod};
 }
 
+/* Whether N's neighbouring outputs are made with different taps: only channels can be the vector
+ * axis, however the output lies. */
+static bool spreads(const chooser *c, const cmz_node *n) {
+  uint32_t count = 0;
+  int64_t outputs;
+  const int64_t *strides = cmz_node_ints(n, "strides", &count);
+  if (strcmp(n->op->name, "ConvTranspose") != 0 || cmz_node_int(n, "group", 1) != 1 ||
+      !cmz_dim_is_const(c->m->dims, type_of(c, n->inputs[1])->shape[1], &outputs) ||
+      outputs < FEWEST_LANES)
+    return false;
+  for (uint32_t i = 0; i < count; i++)
+    if (strides[i] > 1) return true;
+  return false;
+}
+
 /* Weights [O, I, taps…] as [O/16][I/16][taps…][16 i][16 o] or [O/16][I][taps…][16 o], the order of
  * the sum; depthwise [C/16][taps…][16]; transposed ones have O second. A plain output whose
  * channels do not fill their blocks, but are not few, is computed along all of them:
@@ -219,8 +234,8 @@ static cmz_layout convolution_layout(const chooser *c, const cmz_node *n) {
   bool blocks = c->blocked[n->inputs[0]] && w->rank + 4 <= CMZ_LAYOUT_MAX_AXES && known &&
                 (bytes || inputs % BLOCK == 0);
   bool whole = !c->blocked[n->outputs[0]] && cmz_node_int(n, "group", 1) == 1 &&
-               cmz_dim_is_const(c->m->dims, w->shape[out], &outputs) && outputs % BLOCK != 0 &&
-               outputs >= FEWEST_LANES;
+               cmz_dim_is_const(c->m->dims, w->shape[out], &outputs) &&
+               ((outputs % BLOCK != 0 && outputs >= FEWEST_LANES) || spreads(c, n));
   bool fours = blocks && bytes;
   if (!whole) add_axis(&l, out, BLOCK, 0);
   add_axis(&l, in, blocks ? BLOCK : 1, 0);
@@ -277,8 +292,9 @@ static cmz_layout layout_for_use(const chooser *c, cmz_vid v, cmz_use use) {
   if (in_list(n, products) && t->rank == 2) return matrix_layout(c, n);
   if (!wants_blocks(c, n)) return (cmz_layout){0};
   /* Where the output's channels are not the vector axis, plain weights are as good. */
-  return c->blocked[n->outputs[0]] || c->blocked[n->inputs[0]] ? convolution_layout(c, n)
-                                                               : (cmz_layout){0};
+  return c->blocked[n->outputs[0]] || c->blocked[n->inputs[0]] || spreads(c, n)
+             ? convolution_layout(c, n)
+             : (cmz_layout){0};
 }
 
 /* Packs constant V when all of its readers want the same layout. */
