@@ -115,7 +115,22 @@ def position_buckets():
     return model(nodes, feeds, constants, {"y": 2}), feeds, None
 
 
-GRAPHS = [gather_from_pad, grouped_convolutions, regions, fused_convolutions, position_buckets]
+def transposed_convolutions():
+    """Strides that spread the input, 16, 5 and 2 output channels, at open sizes."""
+    nodes, constants, last = [], {}, "x"
+    for i, (inside, out, kernel, stride, pad, extra) in enumerate([(6, 16, 8, 4, 2, 0), (16, 5, 3, 2, 1, 1), (5, 2, 5, 3, 0, 0)]):
+        constants[f"w{i}"] = normal(inside, out, kernel) / np.float32(np.sqrt(inside))
+        constants[f"b{i}"] = normal(out)
+        nodes.append(
+            helper.make_node("ConvTranspose", [last, f"w{i}", f"b{i}"], [f"c{i}"], strides=[stride], pads=[pad] * 2, output_padding=[extra])
+        )
+        nodes.append(helper.make_node("Tanh", [f"c{i}"], [f"t{i}"]))
+        last = f"t{i}"
+    feeds = {"x": normal(2, 6, 7)}
+    return model(nodes, feeds, constants, {"t0": 3, "t1": 3, "t2": 3}), feeds, None
+
+
+GRAPHS = [gather_from_pad, grouped_convolutions, regions, fused_convolutions, transposed_convolutions, position_buckets]
 
 
 def run(build, work, name, feeds, options):
