@@ -7,6 +7,9 @@
 #include "../ir/plan.h"
 #include "../targets/target.h"
 
+/* Multiply-accumulates of a whole kernel that is over in about a microsecond: small code is worth more there than speed. */
+#define CMZ_TINY_MULTIPLIES 32768
+
 typedef struct cmz_pin { const char *name; uint32_t rank; const int64_t *dims; } cmz_pin; /* --shape; dims -1: leave */
 typedef struct cmz_pin_range { const char *name; int64_t low, high, hint; } cmz_pin_range;  /* --dim */
 

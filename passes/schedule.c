@@ -16,7 +16,9 @@
 #define SHORT_SUM 32        /* products */
 #define MOST_ROWS 14
 #define MOST_SLIDING_ROWS 10 /* what rows share, LLVM keeps in registers: these need some more */
-#define ASSUMED_EXTENT 64    /* of an axis whose extent is known at run time only */
+#define FEW_PRODUCTS 8       /* a sum of these is all loads and stores */
+#define MOST_TINY_ROWS 8u
+#define ASSUMED_EXTENT 64 /* of an axis whose extent is known at run time only */
 #define NEAR_STRIDE 4
 #define LONGEST_CHOOSER 8 /* iterations of an axis that selects parts of loaded values */
 #define VECTOR_BITS_BASE                                                                           \
@@ -95,7 +97,7 @@ static double volume_of(const cmz_kernel *k, const cmz_expr_node *reduce) {
 }
 
 typedef struct contents {
-  bool loads, reduces;
+  bool loads, reduces, selects;
 } contents;
 
 /* What is below E; each shared expression is looked at once. */
@@ -105,6 +107,7 @@ static void look_below(const cmz_kernel *k, cmz_expr e, uint8_t *seen, contents 
   const cmz_expr_node *n = cmz_x_get(k, e);
   c->reduces |= n->op == CMZ_X_REDUCE;
   c->loads |= n->op == CMZ_X_LOAD;
+  c->selects |= n->op == CMZ_X_SELECT;
   if (n->op == CMZ_X_LOAD) return;
   for (int i = 0; i < 3; i++) look_below(k, n->args[i], seen, c);
 }
@@ -356,9 +359,22 @@ static bool slides(const analysis *whole, cmz_expr contraction, uint16_t row) {
   return false;
 }
 
+/* Whether all that the store computes is so little that it is one grid tile and code counts for
+ * more than what could be shared; where terms are chosen, as in padding, unrolled code decides that
+ * beforehand. */
+static bool is_tiny(const analysis *a, const cmz_store *st, const shape *sh) {
+  double work = sh->contraction_volume;
+  if (contents_of(a, cmz_x_get(a->k, sh->contraction)->args[0]).selects) return false;
+  for (uint32_t i = 0; i < st->axis_count; i++) {
+    int64_t extent;
+    if (!known_extent(a->k, st->axes[i], &extent)) return false;
+    work *= (double)extent;
+  }
+  return work <= CMZ_TINY_MULTIPLIES;
+}
+
 static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, const tiling *t,
                                  choice *c) {
-  (void)st;
   cmz_schedule *s = c->s;
   int64_t extent = extent_of(a->k, t->lane);
   uint16_t lanes = c->lanes;
@@ -367,7 +383,8 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   uint32_t registers = c->cpu->vector_registers;
   /* Two vectors of the panel by many rows; without rows as many vectors as hide the latency of an
    * addition. */
-  uint32_t vectors = t->row == UINT16_MAX ? 8 : 2;
+  bool one = is_tiny(a, st, sh) && sh->contraction_volume <= FEW_PRODUCTS;
+  uint32_t vectors = t->row == UINT16_MAX ? 8 : one ? 1 : 2;
   uint32_t across = (uint32_t)CMZ_MIN((int64_t)vectors, (extent + lanes - 1) / lanes);
   if (s->axes[t->lane].tile != 0)
     across = CMZ_MIN(across, CMZ_MAX(s->axes[t->lane].tile / lanes, 1u));
@@ -398,6 +415,7 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   if (has_other_padding(a->k, sh->contraction)) beside += 2;
   uint32_t limit = (registers - beside) / across; /* accumulators beside the operands' registers */
   uint32_t most = slides(a, sh->contraction, t->row) ? MOST_SLIDING_ROWS : MOST_ROWS;
+  if (one) most = CMZ_MIN(most, MOST_TINY_ROWS);
   uint16_t unroll = choose_unroll(rows, CMZ_MIN(limit, most), known);
   s->axes[t->row].unroll = matrices && unroll > 2 ? unroll / 2 * 2 : unroll;
 }
@@ -699,10 +717,11 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     shape sh = classify(&a);
     tiling tiles = {0};
     bool contracts = sh.contraction != 0 && find_tiling(&a, st, sh.contraction, &tiles);
+    bool tiny = contracts && is_tiny(&a, st, &sh);
     choice c = {out, cpu, lanes_for(cpu, a.wide)};
     if (has_serial_axis(k)) contracts = false;
-    else if (t == 0 && contracts) tile_contraction(k, st, &sh, &tiles, out);
-    else if (t == 0) {
+    else if (t == 0 && contracts && !tiny) tile_contraction(k, st, &sh, &tiles, out);
+    else if (t == 0 && !contracts) {
       find_roles(&a, st, roles);
       choose_tiles(&a, st, &sh, roles, out);
     }
@@ -717,7 +736,8 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
       block = tiles.block;
       last = inner_reduce_axis(&a, sh.contraction);
       quad = quad_axis(k, sh.contraction);
-      if (last != UINT16_MAX && tiles.row != UINT16_MAX) /* the loop's own work counts for less */
+      /* The loop's own work counts for less. */
+      if (last != UINT16_MAX && tiles.row != UINT16_MAX && !tiny)
         out->axes[last].unroll = (uint16_t)CMZ_MIN(4, extent_of(k, last));
       last = unroll_choosers(&a, sh.contraction, out, last);
     } else schedule_pointwise(&a, st, &sh, &c);

@@ -14,8 +14,10 @@
 #include <math.h>
 
 /* What a second layer costs besides its weights, for each CPU level: its code, the other layer's
- * larger code for odd sizes, names and table entries. Measured: 0.7 to 9 KB. */
+ * larger code for odd sizes, names and table entries. Measured: 0.7 to 9 KB; at most 1.1 KB where
+ * the first layer has no window, does little and stays dense: such kernels are made small. */
 #define SPLIT_BYTES 8192u
+#define TINY_SPLIT_BYTES 1280u
 /* Constants begin at multiples of this (runtime/program.h). */
 #define CONSTANT_ALIGNMENT 64u
 
@@ -281,12 +283,31 @@ static cmz_status encode_weight(work *c, const cmz_weight *w, const cmz_compress
 
 /* ---- low rank ---- */
 
+/* Whether W is stored as it is. */
+static bool stays_dense(const cmz_compression_rule *rule, const cmz_weight *w) {
+  cmz_format_shape s;
+  return !choose_format(rule, w, &s) || (s.format->is_float && !s.sparse);
+}
+
+/* Whether the first layer of W's split needs little code. */
+static bool is_tiny(const work *c, const cmz_weight *w, const cmz_weight *first) {
+  const cmz_node *n = cmz_node_get(c->m, w->node);
+  const cmz_type *x = &cmz_value_get(c->m, n->inputs[1 - w->input])->type;
+  int64_t elements;
+  for (uint32_t i = 2; i < first->rank; i++)
+    if (first->dims[i] != 1) return false;
+  return cmz_dim_is_const(c->m->dims, cmz_dim_product(c->m->dims, x->shape, x->rank), &elements) &&
+         elements <= CMZ_TINY_MULTIPLIES / first->rows;
+}
+
 /* Bytes of the two layers of a split of W. */
 static size_t split_bytes(const work *c, const cmz_compression_rule *rule, const cmz_weight *w,
                           const cmz_split *split, uint32_t rank) {
   cmz_weight first, second;
   cmz_split_weights(w, split, rank, &first, &second);
-  return bytes_under(rule, &first) + bytes_under(rule, &second) + SPLIT_BYTES * c->levels;
+  bool small = is_tiny(c, w, &first) && stays_dense(rule, &first) && stays_dense(rule, &second);
+  size_t code = small ? TINY_SPLIT_BYTES : SPLIT_BYTES;
+  return bytes_under(rule, &first) + bytes_under(rule, &second) + code * c->levels;
 }
 
 /* The way and the rank that take the fewest bytes. A rank that is given is that of the plain way;

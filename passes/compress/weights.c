@@ -6,6 +6,9 @@
 
 #include "../../ir/op.h"
 
+#define MOST_PADDING                                                                               \
+  1.6 /* of panels over rows: fewer rows are stored as they are (passes/layout.c) */
+
 /* ---- reading ---- */
 
 static bool read_dims(const cmz_module *m, cmz_weight *w) {
@@ -131,7 +134,8 @@ void cmz_weight_scatter(const cmz_weight *w, const cmz_matrix *matrix, float *de
 }
 
 size_t cmz_weight_stored_bytes(const cmz_weight *w) {
-  size_t rows = w->packed && w->rows > 1 ? cmz_align_up(w->rows, CMZ_FORMAT_PANEL) : w->rows;
+  size_t rows = w->rows, padded = cmz_align_up(rows, CMZ_FORMAT_PANEL);
+  if (w->packed && (double)padded <= MOST_PADDING * (double)rows) rows = padded;
   size_t bytes = 0;
   cmz_dtype_bytes(w->dtype, rows * w->columns, &bytes);
   return bytes;

@@ -486,7 +486,7 @@ def main():
     check_refusals(digits)
     check_quantised(digits, inputs, "digits", 0.96)
     check_pruned(digits, inputs, "digits")
-    check_low_rank(digits, inputs, "digits", False)
+    check_low_rank(digits, inputs, "digits", True)
     check_combinations(digits, inputs, "digits", 0.97)
     check_report(digits, "digits", "--w4a16")
     check_report(digits, "digits", "")
