@@ -262,7 +262,7 @@ def check_combinations(model, inputs, label, floor):
         check(f"{label} {width} --prune 2:4: the weights take fewer bytes", both.weight_bytes() < sparse.weight_bytes())
 
 
-def check_low_rank(model, inputs, label, gains):
+def check_low_rank(model, inputs, label, gains, floor=0.97):
     dense = Compiled(model, "", "dense")
     want = dense.run(inputs)
     full = Compiled(model, "--low-rank 100%", "full").run(inputs)
@@ -278,7 +278,7 @@ def check_low_rank(model, inputs, label, gains):
         if not good:
             check(f"{label} {l['name']}: rank, energy and error agree", False, l)
     cos = cosine(want, small.run(inputs))
-    check(f"{label} --low-rank 95%: outputs", cos >= 0.97, f"cosine {cos:.5f}")
+    check(f"{label} --low-rank 95%: outputs", cos >= floor, f"cosine {cos:.5f}")
     both = Compiled(model, "--w4a16 --low-rank 95%", "both")
     only = Compiled(model, "--w4a16", "only")
     check(f"{label} --w4a16 --low-rank 95% is no larger than --w4a16", 0 < both.bytes <= only.bytes, f"{both.bytes} and {only.bytes} bytes")
@@ -469,8 +469,9 @@ def check_real():
         check(f"{name} --w4a16: cosine with the stored outputs at least 0.97", cos >= 0.97, f"{cos:.5f}")
     for name in ("mnist-8", "rl-go1", "squeezenet1.1"):
         check_pruned(MODELS / name / f"{name}.onnx", stored_inputs(name)[0][0], name)
-    for name, gains in (("rl-go1", True), ("squeezenet1.1", True), ("nsnet2", True)):
-        check_low_rank(MODELS / name / f"{name}.onnx", stored_inputs(name)[0][0], name, gains)
+    # rl-go1's first and last layer lose 5 % of their energy each, and nothing between them evens it out: sqrt(0.95 * 0.95)
+    for name, floor in (("rl-go1", 0.95), ("squeezenet1.1", 0.97), ("nsnet2", 0.97)):
+        check_low_rank(MODELS / name / f"{name}.onnx", stored_inputs(name)[0][0], name, True, floor)
     for name, floor in (("squeezenet1.1", 0.9), ("nsnet2", 0.95)):
         check_combinations(MODELS / name / f"{name}.onnx", stored_inputs(name)[0][0], name, floor)
     for name in ("squeezenet1.1", "nsnet2", "silero-vad-16k"):
