@@ -15,7 +15,7 @@ enum {
   MAX_DISTRIBUTED = 64, /* products of sums with more terms than this stay products */
   MAX_DIVISION_STEPS = 64,
   MAX_DEPTH = 256,      /* so that recursion over an expression is safe */
-  MAX_WEIGHT = 1 << 14, /* nodes of an expression seen as a tree: so that walking it is fast */
+  MAX_WEIGHT = 1 << 16, /* nodes of an expression seen as a tree: so that walking it is fast */
 };
 
 typedef struct term {
