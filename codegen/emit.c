@@ -222,6 +222,7 @@ static bool guarded_by(emitter *e, const nest *n, uint32_t axis) {
 
 /* Scalar guards cost little where loads are led to a buffer instead. */
 static bool filled(const emitter *e) { return !e->b.cpu->threads && !e->b.cpu->spirv; }
+#define MANY 32 /* instances, of which half a step is one too */
 
 /* The whole axis, its extent known: full steps, then one narrower step, then a masked vector. */
 static void emit_constant(emitter *e, const nest *n, uint32_t position, int64_t extent,
@@ -238,6 +239,11 @@ static void emit_constant(emitter *e, const nest *n, uint32_t position, int64_t 
   if (main > step && bounds[1] < main && !e->failed)
     emit_step(e, n, position, (MlirValue){NULL}, main - step, unroll, lanes);
   int64_t vectors = (extent - main) / lanes;
+  if (unroll >= MANY && vectors >= unroll / 2 && !e->failed) {
+    emit_step(e, n, position, (MlirValue){NULL}, main, unroll / 2, lanes);
+    main += (int64_t)(unroll / 2) * lanes;
+    vectors -= unroll / 2;
+  }
   if (vectors > 0 && !e->failed)
     emit_step(e, n, position, (MlirValue){NULL}, main, (uint32_t)vectors, lanes);
   main += vectors * lanes;
@@ -248,6 +254,20 @@ static void emit_constant(emitter *e, const nest *n, uint32_t position, int64_t 
     emit_step(e, n, position, (MlirValue){NULL}, main, 1, lanes);
   else if (main < extent && !e->failed)
     emit_masked(e, n, position, cmz_b_i64(b, main), cmz_b_i64(b, extent), lanes);
+}
+
+#define FEWER 6 /* instances of what is left of a step of many */
+
+/* As many whole steps of INSTANCES as LOW..HIGH holds; gives where they end. */
+static MlirValue emit_whole(emitter *e, const nest *n, uint32_t position, MlirValue low,
+                            MlirValue high, uint32_t instances, uint32_t lanes) {
+  cmz_builder *b = &e->b;
+  if (e->failed) return low;
+  MlirValue size = cmz_b_i64(b, (int64_t)instances * lanes);
+  MlirValue steps = cmz_b_2(b, "arith.divui", cmz_b_sub(b, high, low), size);
+  MlirValue end = cmz_b_add(b, low, cmz_b_mul(b, steps, size));
+  emit_loop(e, n, position, low, end, instances, lanes, NULL);
+  return end;
 }
 
 /* LOW..HIGH, known at run time only. REST: instances of the last, narrower step when that is known
@@ -265,17 +285,18 @@ static void emit_dynamic(emitter *e, const nest *n, uint32_t position, MlirValue
     MlirValue fits = cmz_b_icmp(b, CMZ_B_SLE, end, high);
     emit_if(e, n, position, fits, done, high, rest, lanes, body_step);
     done = cmz_b_select(b, fits, end, done);
-  } else if (unroll > 1 && lanes == 1 && n->reduces && !e->failed) {
-    MlirValue one = cmz_b_icmp(b, CMZ_B_IEQ, cmz_b_add(b, done, cmz_b_i64(b, 1)), high);
-    emit_if(e, n, position, one, done, high, 1, 1, body_step); /* a batch of one */
-    if (!e->failed)
-      emit_clamped(e, n, position, cmz_b_select(b, one, high, done), high, (unroll + 1) / 2);
   } else if (unroll > 1 && !e->failed) {
-    MlirValue one = cmz_b_i64(b, lanes);
-    MlirValue end = cmz_b_add(
-        b, done, cmz_b_mul(b, cmz_b_2(b, "arith.divui", cmz_b_sub(b, high, done), one), one));
-    emit_loop(e, n, position, done, end, 1, lanes, NULL);
-    done = end;
+    for (uint32_t step = unroll >= MANY ? MANY / 2 : 1; step > 1; step = step > FEWER ? FEWER : 1)
+      done = emit_whole(e, n, position, done, high, unroll = step, lanes);
+    if (e->failed) return;
+    if (lanes == 1 && n->reduces) {
+      MlirValue one = cmz_b_icmp(b, CMZ_B_IEQ, cmz_b_add(b, done, cmz_b_i64(b, 1)), high);
+      emit_if(e, n, position, one, done, high, 1, 1, body_step); /* a batch of one */
+      if (!e->failed)
+        emit_clamped(e, n, position, cmz_b_select(b, one, high, done), high, (unroll + 1) / 2);
+    } else {
+      done = emit_whole(e, n, position, done, high, 1, lanes);
+    }
   }
   if (lanes > 1 && tail && !e->failed)
     emit_if(e, n, position, cmz_b_icmp(b, CMZ_B_SLT, done, high), done, high, 1, lanes,
@@ -510,6 +531,7 @@ static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
   if (!e->failed && e->s->group) cmz_emit_group_prepare(e);
   if (!e->failed) emit_tiles(e);
   b->block = entry;
+  if (!e->failed) cmz_emit_tiles_close(e);
   cmz_b_op(b, b->cpu->spirv ? "gpu.return" : "func.return", 0, NULL, 0, NULL, 0, NULL, 0, NULL);
   cmz_emit_fill_buffers(e, module);
 }

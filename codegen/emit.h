@@ -90,6 +90,7 @@ typedef struct emitter {
   struct contraction *group; /* of a schedule with `group` */
   MlirValue args, begin, end, step; /* of the function: it computes tiles BEGIN, BEGIN + STEP … below END */
   MlirValue tile;                /* number of the grid tile */
+  bool uses_tiles;               /* of x86-64's AMX */
   bool failed;
   const char *failure;
 } emitter;
@@ -210,6 +211,18 @@ void cmz_emit_matrix_columns(emitter *e, const emit_quad *q, uint16_t outer, uin
 void cmz_emit_matrix_step(emitter *e, const MlirValue *rows, const MlirValue *columns, MlirValue *first, MlirValue *second);
 /* Accumulators of two rows, from those of two pairs of columns. */
 void cmz_emit_matrix_finish(emitter *e, MlirValue *first, MlirValue *second);
+/* ---- emit_amx.c: also by tiles of 16 rows by 16 columns, 64 products each ---- */
+bool cmz_emit_has_tiles(emitter *e, const emit_quad *q);
+/* Before any tile is used; gives memory for four of them. */
+MlirValue cmz_emit_tiles_open(emitter *e);
+void cmz_emit_tiles_close(emitter *e); /* before the function returns */
+void cmz_emit_tile_zero(emitter *e, uint32_t tile);
+/* FACTOR at the present instance and the 15 rows after it, ROW_BYTES apart. */
+void cmz_emit_tile_load(emitter *e, uint32_t tile, const emit_quad *q, int factor, int64_t row_bytes);
+/* Tile SUM += tile ROWS of the factor that lanes share * tile COLUMNS of the other. */
+void cmz_emit_tile_product(emitter *e, const emit_quad *q, uint32_t sum, uint32_t rows, uint32_t columns);
+void cmz_emit_tile_store(emitter *e, uint32_t tile, MlirValue buffer);
+MlirValue cmz_emit_tile_row(emitter *e, uint32_t tile, uint32_t row, MlirValue buffer);
 /* Adds the four products at the present instance to ACC; the quad's axis is bound to 0. */
 void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc);
 

@@ -526,7 +526,7 @@ static void reduce_before(emitter *e, cmz_expr x, cmz_expr condition) {
     return;
   }
   uint8_t *seen = cmz_arena_alloc(e->arena, e->k->exprs.count + 1);
-  if (!e->info[x].has_written_load && loads_anyway(e, n->args[0], &e->info[condition].free, seen))
+  if (!e->info[x].has_written_load && loads_anyway(e, x, &e->info[condition].free, seen))
     cmz_emit_value(e, x);
 }
 

@@ -242,8 +242,9 @@ static bool four_products(emitter *e, const emit_quad *q, MlirValue *acc) {
 void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
   static way *const ways[][2] = {
       [CMZ_DOT_NONE] = {four_products}, [CMZ_DOT_PMADDWD] = {pmaddwd},
-      [CMZ_DOT_VNNI] = {vnni, pmaddwd}, [CMZ_DOT_SMULL] = {smull},
-      [CMZ_DOT_SDOT] = {sdot, smull},   [CMZ_DOT_SMMLA] = {sdot, smull},
+      [CMZ_DOT_VNNI] = {vnni, pmaddwd}, [CMZ_DOT_AMX] = {vnni, pmaddwd},
+      [CMZ_DOT_SMULL] = {smull},        [CMZ_DOT_SDOT] = {sdot, smull},
+      [CMZ_DOT_SMMLA] = {sdot, smull},
   };
   way *const *row = ways[e->b.cpu->int8_dot];
   for (int i = 0; i < 2 && row[i] != NULL; i++)

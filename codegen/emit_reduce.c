@@ -24,7 +24,8 @@ typedef struct reduction {
   bool by_fours;   /* products of bytes, four at a time along the last axis: */
   emit_quad quad;
   bool in_pairs;           /* of rows, eight products at a time (cmz_emit_has_matrices): */
-  uint32_t row_step, rows; /* instance I is row I / row_step % rows */
+  uint32_t row_step, rows; /* instance I is row I / row_step % rows, of row_axis */
+  uint16_t row_axis;
   cmz_expr guard;   /* of a factor that is something else outside of it (0: none); then */
   guard_list skips; /* its conjuncts; else those without which there is nothing to add */
   uint32_t chain;   /* iterations of an axis that are summed up by themselves; 0: all */
@@ -635,9 +636,8 @@ static void order_axes(const emitter *e, reduction *r) {
     }
 }
 
-/* Rows in pairs, along the axis with most instances that only one factor uses. */
-static void choose_pairs(emitter *e, reduction *r) {
-  if (r->axis_count < 2 || !cmz_emit_has_matrices(e, &r->quad, r->axes[r->axis_count - 2])) return;
+/* The rows of a sum by fours: instances of the axis that has most of those only one factor uses. */
+static void choose_rows(emitter *e, reduction *r) {
   cmz_expr across = r->quad.quad.factors[r->quad.across[0] ? 0 : 1].load;
   uint32_t step = r->instances;
   for (uint32_t i = 0; i < r->unrolled_count; i++) {
@@ -646,7 +646,13 @@ static void choose_pairs(emitter *e, reduction *r) {
     if (instances <= r->rows || axis_set_has(&e->info[across].free, r->unrolled[i])) continue;
     r->rows = instances;
     r->row_step = step;
+    r->row_axis = r->unrolled[i];
   }
+}
+
+static void choose_pairs(emitter *e, reduction *r) {
+  if (r->axis_count < 2 || !cmz_emit_has_matrices(e, &r->quad, r->axes[r->axis_count - 2])) return;
+  choose_rows(e, r);
   r->in_pairs = r->rows >= 2;
 }
 
@@ -776,6 +782,68 @@ static void reduce_strands(emitter *e, reduction *r, uint32_t strands) {
   if (!e->failed) finish(e, r, accs);
 }
 
+/* Instance of ROW and COLUMN of a register tile in which one axis makes the rows. */
+static uint32_t instance_at(const reduction *r, uint32_t row, uint32_t column) {
+  return row * r->row_step + column * (r->row_step == 1 ? r->rows : 1);
+}
+
+/* One step of 64 products: tiles 4 and 5 are rows, 6 and 7 columns, 0 to 3 sums. */
+static void multiply_tiles(emitter *e, const reduction *r, int64_t row_bytes,
+                           int64_t column_bytes) {
+  int rows = r->quad.across[0] ? 1 : 0;
+  uint32_t high = r->rows / 16, wide = r->instances / r->rows;
+  for (uint32_t i = 0; i < high && !e->failed; i++) {
+    choose_instance(e, r, instance_at(r, i * 16, 0));
+    cmz_emit_tile_load(e, 4 + i, &r->quad, rows, row_bytes);
+  }
+  for (uint32_t j = 0; j < wide && !e->failed; j++) {
+    choose_instance(e, r, instance_at(r, 0, j));
+    cmz_emit_tile_load(e, 6 + j, &r->quad, !rows, column_bytes);
+  }
+  for (uint32_t i = 0; i < high && !e->failed; i++)
+    for (uint32_t j = 0; j < wide; j++) cmz_emit_tile_product(e, &r->quad, i * 2 + j, 4 + i, 6 + j);
+  choose_instance(e, r, 0);
+}
+
+/* Sums of bytes over one axis in tiles; what is left of it by fours. False: not so here. */
+static bool reduce_tiles(emitter *e, reduction *r, MlirValue *accs) {
+  int64_t extent, row_bytes, column_bytes;
+  if (!r->by_fours || r->axis_count != 2 || !cmz_emit_has_tiles(e, &r->quad) ||
+      !cmz_emit_extent(e, r->axes[0], &extent) || extent < 16)
+    return false;
+  choose_rows(e, r);
+  const cmz_quad_factor *f = r->quad.quad.factors;
+  int shared = r->quad.across[0] ? 1 : 0;
+  uint16_t row_axis = r->row_axis;
+  if ((r->rows != 16 && r->rows != 32) || e->axes[row_axis].clamped || r->instances > 2 * r->rows ||
+      !cmz_emit_stride(e, e->k->exprs.data[f[shared].load].args[0], row_axis, &row_bytes) ||
+      !cmz_emit_stride(e, e->k->exprs.data[f[!shared].load].args[0], r->axes[0], &column_bytes))
+    return false;
+  cmz_builder *b = &e->b;
+  cmz_b_loop loop;
+  MlirValue buffer = cmz_emit_tiles_open(e);
+  uint32_t high = r->rows / 16, wide = r->instances / r->rows;
+  for (uint32_t i = 0; i < high * wide; i++) cmz_emit_tile_zero(e, i / wide * 2 + i % wide);
+  int64_t main = extent / 16 * 16;
+  cmz_b_loop_open(b, e->arena, NULL, 0, &loop);
+  cmz_emit_push(e, loop.body);
+  cmz_emit_bind(e, r->axes[0], loop.index, 0, 1, 1);
+  cmz_emit_bind(e, r->quad.axis, (MlirValue){NULL}, 0, 1, 1);
+  multiply_tiles(e, r, row_bytes, column_bytes);
+  e->axes[r->quad.axis].bound = false;
+  cmz_emit_pop(e);
+  if (e->failed) return true;
+  cmz_b_loop_close(b, &loop, cmz_b_i64(b, 0), cmz_b_i64(b, main), cmz_b_i64(b, 16), NULL, 0, NULL);
+  for (uint32_t i = 0; i < high * wide; i++)
+    cmz_emit_tile_store(e, i / wide * 2 + i % wide, buffer);
+  for (uint32_t i = 0; i < r->rows; i++)
+    for (uint32_t j = 0; j < wide; j++)
+      accs[instance_at(r, i, j)] = cmz_emit_tile_row(e, i / 16 * 2 + j, i % 16, buffer);
+  if (main < extent) reduce_constant(e, r, 0, accs, main, extent, 1, 1);
+  e->axes[r->axes[0]].bound = false;
+  return true;
+}
+
 static void reduce_plainly(emitter *e, reduction *r) {
   r->count = r->instances * r->copies * (r->argument ? 2 : 1);
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, r->count);
@@ -783,7 +851,7 @@ static void reduce_plainly(emitter *e, reduction *r) {
   r->chain = chain_of(e, r, &r->chained);
   if (r->chain != 0 && r->node->args[1]) start_sum(e, r, accs);
   if (!e->failed && r->chain != 0) reduce_chains(e, r, accs);
-  else if (!e->failed) reduce_axis(e, r, 0, accs);
+  else if (!e->failed && !reduce_tiles(e, r, accs) && !e->failed) reduce_axis(e, r, 0, accs);
   if (!e->failed) finish(e, r, accs);
 }
 

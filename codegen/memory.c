@@ -24,8 +24,7 @@ static MlirValue offset(cmz_builder *b, MlirType element, MlirValue base, const 
   MlirType result = cmz_b_type(base);
   if (index) operands[1] = *index;
   return mlirOperationGetResult(
-      cmz_b_op(b, "llvm.getelementptr", index ? 2 : 1, operands, 1, &result, 2, attrs, 0, NULL),
-      0);
+      cmz_b_op(b, "llvm.getelementptr", index ? 2 : 1, operands, 1, &result, 2, attrs, 0, NULL), 0);
 }
 
 MlirValue cmz_b_address(cmz_builder *b, MlirType element, MlirValue base, MlirValue index) {

@@ -6,9 +6,10 @@
 #include "../ir/kernel.h"
 #include "passes.h"
 
-#define TILE_ELEMENTS 8192      /* of a pointwise kernel */
-#define TILE_REDUCED 32768      /* element reads of a reduction */
-#define TILE_MULTIPLIES 1500000 /* multiply-accumulates of a contraction */
+#define TILE_ELEMENTS 8192              /* of a pointwise kernel */
+#define TILE_REDUCED 32768              /* element reads of a reduction */
+#define TILE_MULTIPLIES 1500000         /* multiply-accumulates of a contraction */
+#define TILE_MULTIPLIES_BYTES 6000000.0 /* of a matrix product of bytes */
 #define TILE_LEAST_OUTPUTS                                                                         \
   (64 * 32.0) /* of a contraction: what it takes to use a panel of weights well */
 #define PANEL_WIDTH 16
@@ -373,6 +374,16 @@ static bool is_tiny(const analysis *a, const cmz_store *st, const shape *sh) {
   return work <= CMZ_TINY_MULTIPLIES;
 }
 
+/* Whether CONTRACTION is of bytes along one axis without guards, which tiles of 16 rows can
+ * compute. */
+static bool fits_tiles(cmz_kernel *k, cmz_expr contraction) {
+  cmz_quad quad;
+  if (quad_axis(k, contraction) == UINT16_MAX || !cmz_x_quad(k, contraction, &quad)) return false;
+  for (int i = 0; i < 2; i++)
+    if (quad.factors[i].condition || quad.factors[i].flip) return false;
+  return cmz_x_get(k, contraction)->axis_count == 2;
+}
+
 static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, const tiling *t,
                                  choice *c) {
   cmz_schedule *s = c->s;
@@ -417,6 +428,9 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
   uint32_t most = slides(a, sh->contraction, t->row) ? MOST_SLIDING_ROWS : MOST_ROWS;
   if (one) most = CMZ_MIN(most, MOST_TINY_ROWS);
   uint16_t unroll = choose_unroll(rows, CMZ_MIN(limit, most), known);
+  if (!one && c->cpu->int8_dot == CMZ_DOT_AMX && lanes == 16 && rows >= 16 &&
+      fits_tiles(a->k, sh->contraction))
+    unroll = rows >= 32 ? 32 : 16;
   s->axes[t->row].unroll = matrices && unroll > 2 ? unroll / 2 * 2 : unroll;
 }
 
@@ -527,9 +541,11 @@ static void tile_axis(const cmz_kernel *k, cmz_schedule *s, uint16_t axis, int64
 
 /* A contraction's tile: a panel or two of the vector operand, many rows, then whatever else fits.
  */
-static void tile_contraction(const cmz_kernel *k, const cmz_store *st, const shape *sh,
-                             const tiling *t, cmz_schedule *s) {
-  double budget = TILE_MULTIPLIES / CMZ_MAX(sh->contraction_volume, 1.0);
+static void tile_contraction(cmz_kernel *k, const cmz_store *st, const shape *sh, const tiling *t,
+                             cmz_schedule *s) {
+  bool tiles = fits_tiles(k, sh->contraction);
+  double budget =
+      (tiles ? TILE_MULTIPLIES_BYTES : TILE_MULTIPLIES) / CMZ_MAX(sh->contraction_volume, 1.0);
   if (budget < TILE_LEAST_OUTPUTS) budget = TILE_LEAST_OUTPUTS;
   double inside = 1;
   int64_t lanes_extent = extent_of(k, t->lane), blocks;
@@ -547,6 +563,7 @@ static void tile_contraction(const cmz_kernel *k, const cmz_store *st, const sha
     int64_t rows = extent_of(k, t->row);
     double room = budget / inside;
     int64_t multiple = room >= 84 ? 84 : room >= 42 ? 42 : 12;
+    if (tiles) multiple = room >= 96 ? 96 : 32;
     if (rows <= 2 * multiple) multiple = rows;
     tile_axis(k, s, t->row, multiple, budget, &inside);
   }

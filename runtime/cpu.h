@@ -98,6 +98,18 @@ static inline void cmz_cpu_id(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) 
                    : "a"(leaf), "c"(subleaf));
 }
 
+/* Linux saves the tiles of a process that has asked for it only; others do not tell. */
+static inline int cmz_cpu_may_use_tiles(void) {
+#if defined(__linux__) && defined(__LP64__)
+  const long arch_prctl = 158, request_permission = 0x1023, tile_data = 18;
+  long result;
+  __asm__ volatile("syscall" : "=a"(result) : "0"(arch_prctl), "D"(request_permission), "S"(tile_data) : "rcx", "r11", "memory");
+  return result == 0;
+#else
+  return 0;
+#endif
+}
+
 /* The features of the machine that this runs on. */
 static inline uint64_t cmz_cpu_detect(void) {
   static const struct {
@@ -127,6 +139,8 @@ static inline uint64_t cmz_cpu_detect(void) {
     cmz_cpu_id(rows[i].leaf, rows[i].subleaf, id);
     if (id[rows[i].reg] >> rows[i].bit & 1) features |= UINT64_C(1) << i;
   }
+  const uint64_t tiles = CMZ_CPU(AMXTILE) | CMZ_CPU(AMXINT8) | CMZ_CPU(AMXBF16);
+  if ((features & tiles) != 0 && !cmz_cpu_may_use_tiles()) features &= ~tiles;
   return features;
 }
 #elif defined(__aarch64__)

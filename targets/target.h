@@ -10,6 +10,7 @@ typedef enum cmz_dot {
   CMZ_DOT_NONE,
   CMZ_DOT_PMADDWD, /* x86-64: 16-bit pairs */
   CMZ_DOT_VNNI,    /* unsigned by signed fours */
+  CMZ_DOT_AMX,     /* the same, and tiles of 16 by 16 sums of 64 */
   CMZ_DOT_SMULL,   /* AArch64: 16-bit products, added in pairs */
   CMZ_DOT_SDOT,    /* fours */
   CMZ_DOT_SMMLA,   /* 2 x 8 by 8 x 2 matrices */

@@ -43,7 +43,7 @@
   }
 
 const cmz_cpu_row cmz_x86_64_cpus[] = {
-    ROW("sapphirerapids", SAPPHIRE, 64, 32, 1, 1, 2, 1, 48, 2048),
+    ROW("sapphirerapids", SAPPHIRE, 64, 32, 1, 1, 3, 1, 48, 2048),
     ROW("znver5", ZEN5, 64, 32, 1, 1, 2, 1, 48, 1024),
     ROW("znver4", ZEN4, 64, 32, 1, 1, 2, 1, 32, 1024),
     ROW("icelake-server", ICELAKE, 64, 32, 1, 1, 2, 1, 48, 1280),
