@@ -91,7 +91,7 @@ static bool write_members(FILE *f, const layout *l, const cmz_member *members, u
     size_t size = l->files[i]->size;
     member_header(l, head, l->bsd ? name : gnu, size);
     if (!cmz_stream_write(f, head, HEADER_BYTES + name_bytes(l)) ||
-        !cmz_stream_write(f, l->files[i]->data, size) ||
+        !cmz_stream_file(f, members[i].object) ||
         !cmz_stream_write(f, newlines, padded(l, size) - size))
       return false;
   }

@@ -14,6 +14,18 @@ bool cmz_stream_write(void *stream, const void *data, size_t size) {
   return size == 0 || fwrite(data, 1, size, stream) == size;
 }
 
+bool cmz_stream_file(void *stream, const char *path) {
+  char piece[1 << 15];
+  FILE *from = fopen(path, "rbe");
+  bool ok = from != NULL;
+  size_t n;
+  while (ok && (n = fread(piece, 1, sizeof piece, from)) > 0)
+    ok = cmz_stream_write(stream, piece, n);
+  if (from != NULL && ferror(from)) ok = false;
+  if (from != NULL) fclose(from);
+  return ok;
+}
+
 static cmz_status fail_write(cmz_context *ctx, const char *path) {
   return cmz_fail(ctx, CMZ_E_IO, (cmz_loc){.file = path}, "cannot write: %s", strerror(errno));
 }

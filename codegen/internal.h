@@ -103,5 +103,7 @@ cmz_status cmz_header_write(cmz_context *ctx, const cmz_tables *t, const cmz_cod
 
 /* Writes SIZE bytes to the stdio stream of cmz_elf_blob.write and cmz_data_object.write. */
 bool cmz_stream_write(void *stream, const void *data, size_t size);
+/* Copies the file at PATH to it, a piece at a time: a mapped file would count as memory. */
+bool cmz_stream_file(void *stream, const char *path);
 
 #endif

@@ -3,6 +3,8 @@
  * these systems have had since the versions that targets/ names; the stubs that stand for their
  * libraries are made here, no system's own files are read. */
 #include "internal.h"
+#include <errno.h>
+#include <stdio.h>
 
 static const char *const apple_names[] = {
     "posix_memalign",
@@ -221,7 +223,9 @@ cmz_status cmz_link_foreign(cmz_context *ctx, const cmz_link *link, const char *
   const char *output = cmz_arena_printf(ctx->arena, "%s/%s", link->options->work_dir, link->soname);
   bool apple = link->options->target->os->format == CMZ_OBJECT_MACHO;
   CMZ_TRY(apple ? link_apple(ctx, link, output) : link_windows(ctx, link, output));
-  const cmz_file *file;
-  CMZ_TRY(cmz_file_map(ctx, output, &file));
-  return cmz_file_write(ctx, path, file->data, file->size);
+  FILE *f = fopen(path, "wbe");
+  bool ok = f != NULL && cmz_stream_file(f, output);
+  if (f != NULL && fclose(f) != 0) ok = false;
+  if (ok) return CMZ_OK;
+  return cmz_fail(ctx, CMZ_E_IO, (cmz_loc){.file = path}, "cannot write: %s", strerror(errno));
 }

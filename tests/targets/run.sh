@@ -90,7 +90,7 @@ if command -v qemu-aarch64-static >/dev/null && [ -d $ARM ]; then check "a CPU t
 else skip "a CPU that lacks the level is told so" "no qemu-aarch64-static or no $ARM"; fi
 
 # ---- the ONNX project's node tests: compiled here, judged by one emulated process for each level ----
-build_judge() { aarch64-linux-gnu-gcc -std=gnu11 -O1 "$ROOT"/tests/onnx/{judge_cases,judge,cases}.c "$ROOT/ir/dtype.c" -o judge_cases -ldl -lm; }
+build_judge() { aarch64-linux-gnu-gcc -std=gnu11 -O1 -DCASE_SECONDS=600 "$ROOT"/tests/onnx/{judge_cases,judge,cases}.c "$ROOT/ir/dtype.c" -o judge_cases -ldl -lm; }
 old_names_of() { # NODE TEST
   "$CMZC" "$CASES/node.test_$1/model.onnx" --cache-dir "$CACHE" --target aarch64-linux-android24 -o node.so && only_old_names node.so
 }
