@@ -57,7 +57,7 @@ axis_state *cmz_emit_bind(emitter *e, uint32_t axis, MlirValue base, int64_t val
   a->base = a->is_constant ? cmz_b_i64(&e->b, value) : base;
   a->instances = instances;
   a->lanes = lanes;
-  a->offset = 0;
+  a->offset = a->steps = 0;
   a->masked = a->clamped = false;
   a->limited = false;
   return a;

@@ -28,6 +28,7 @@ typedef struct axis_state {
   uint32_t instances;   /* iterations computed side by side (times lanes) */
   uint32_t offset;      /* of the instance being emitted */
   uint32_t lanes;       /* above 1: the vector axis */
+  uint32_t steps;       /* OFFSET takes all values below this one, whatever guards say; 0: not known */
   bool masked;          /* the vector's last lanes lie past the end: */
   bool clamped;         /* the last instances lie past the end: they repeat the last value and are not stored */
   MlirValue last;       /* the axis' last value, for clamping single lanes and instances */

@@ -369,6 +369,45 @@ static bool safe_address(emitter *e, uint32_t operand, MlirValue *address) {
   return true;
 }
 
+/* Four neighbours, or two, that a sum comes by one after the other: loaded and converted together,
+ * since a product takes any lane as it is. False where X is not one of them. */
+static bool load_neighbour(emitter *e, cmz_expr x, MlirValue *value) {
+  cmz_builder *b = &e->b;
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  uint32_t operand = (uint32_t)n->i, axis = 0, count = 4;
+  cmz_dtype stored = e->k->operands.data[operand].dtype;
+  bool filled = cmz_emit_fills(e);
+  int64_t stride;
+  if (!b->cpu->by_element || (stored != CMZ_F16 && stored != CMZ_BF16) || (e->guarded && !filled) ||
+      e->info[x].has_written_load || cmz_emit_uses_vector(e, x))
+    return false;
+  while (axis < e->k->axes.count &&
+         !(e->axes[axis].steps >= 2 && axis_set_has(&e->info[x].free, axis) &&
+           cmz_emit_stride(e, n->args[0], axis, &stride) && stride == 1))
+    axis++;
+  if (axis == e->k->axes.count) return false;
+  axis_state *a = &e->axes[axis];
+  const uint32_t offset = a->offset;
+  if (offset - offset % count + count > a->steps) count = 2;
+  if (offset - offset % count + count > a->steps) return false;
+  a->offset = offset - offset % count;
+  uint64_t key = mix(cmz_emit_key(e, x), UINT64_C(0x4e16b00) + count);
+  MlirValue all = e->begin;
+  if (!cmz_emit_find(e, key, &all)) {
+    MlirValue address = address_of(e, operand, n->args[0], filled ? count : 0);
+    if (!e->failed) {
+      cmz_emit_use_memory(e, operand);
+      MlirType type = cmz_b_vector(cmz_b_stored_type(b, stored), count);
+      bool invariant = e->k->operands.data[operand].constant;
+      all = cmz_b_decode(b, stored, cmz_b_load(b, type, address, NULL, invariant));
+      cmz_emit_remember(e, key, e->depth, all);
+    }
+  }
+  a->offset = offset;
+  *value = e->failed ? e->begin : cmz_b_extract(b, all, offset % count);
+  return true;
+}
+
 /* X is the load. One that does not use the vector axis serves all lanes, also where it is asked for
  * while a single lane is computed: that lane's condition would not do for the others. */
 static MlirValue load_scalar(emitter *e, cmz_expr x) {
@@ -378,6 +417,8 @@ static MlirValue load_scalar(emitter *e, cmz_expr x) {
   cmz_dtype stored = e->k->operands.data[operand].dtype;
   MlirType type = cmz_b_stored_type(b, stored);
   bool invariant = e->k->operands.data[operand].constant, filled = cmz_emit_fills(e);
+  MlirValue neighbour;
+  if (load_neighbour(e, x, &neighbour)) return neighbour;
   MlirValue address = address_of(e, operand, e->k->exprs.data[x].args[0], filled ? 1 : 0);
   if (e->failed) return address;
   cmz_emit_use_memory(e, operand);

@@ -326,11 +326,25 @@ static bool guarded_at(emitter *e, const reduction *r, uint32_t position) {
   return false;
 }
 
+/* Whether what X loads depends on a condition that AXIS takes part in. */
+static bool selected_along(const emitter *e, cmz_expr x, uint32_t axis) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  if (!axis_set_has(&e->info[x].free, axis)) return false;
+  if (n->op == CMZ_X_REDUCE) return true;
+  if (n->op == CMZ_X_SELECT && axis_set_has(&e->info[n->args[0]].free, axis)) return true;
+  for (int i = 0; i < 3; i++)
+    if (n->args[i] && selected_along(e, n->args[i], axis)) return true;
+  return false;
+}
+
 /* The axis bound to COUNT consecutive positions (each of LANES lanes). */
 static void reduce_steps(emitter *e, const reduction *r, uint32_t position, MlirValue *accs,
                          uint32_t count) {
   axis_state *a = &e->axes[r->axes[position]];
   bool pairs = r->in_pairs && position + 2 == r->axis_count && !guarded_at(e, r, position);
+  if (e->b.cpu->by_element && a->lanes <= 1 &&
+      !selected_along(e, r->node->args[0], r->axes[position]))
+    a->steps = count;
   uint32_t i = 0;
   for (; pairs && i + 1 < count && !e->failed; i += 2) {
     a->offset = i;
@@ -340,7 +354,7 @@ static void reduce_steps(emitter *e, const reduction *r, uint32_t position, Mlir
     a->offset = i * step_of(a);
     reduce_guarded(e, r, position, accs, i);
   }
-  a->offset = 0;
+  a->offset = a->steps = 0;
 }
 
 /* for (i = low; i < high; i += count * lanes) */

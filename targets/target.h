@@ -28,6 +28,7 @@ typedef struct cmz_cpu_row {
   uint16_t masked;           /* 1: cheap masked loads and stores */
   uint16_t int8_dot;         /* cmz_dot */
   uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
+  uint16_t by_element;       /* 1: vectors are multiplied by one lane of another: neighbours that are factors are loaded and converted together */
   uint16_t saturating;       /* 1: vectors of floats become integers with saturation in one instruction */
   uint16_t rounding;         /* 1: instructions that round to whole numbers in every mode */
   uint32_t l1_bytes, l2_bytes;
