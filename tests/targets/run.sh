@@ -81,6 +81,16 @@ emulated "three levels, everything" aarch64-linux-gnu $ARM $ARM_LEVELS qemu-aarc
 RISCV=/usr/riscv64-linux-gnu
 emulated "rv64gc" riscv64-linux-gnu $RISCV rv64gc qemu-riscv64-static
 emulated "rv64gcv" riscv64-linux-gnu $RISCV rv64gcv,rv64gc qemu-riscv64-static -cpu rv64,v=true,vext_spec=v1.0
+same_halves() { # LEVEL TYPE : numbers of 16 bits give what they give on this machine
+  compile --precision "$2" -o digits-half && compile --target aarch64-linux-gnu --cpu "$1" --precision "$2" -o digits-half-arm || return 1
+  rm -rf half-out half-arm-out
+  ./digits-half --input "Input3=$INPUT" --output-dir half-out && qemu-aarch64-static -cpu max -L $ARM ./digits-half-arm --input "Input3=$INPUT" --output-dir half-arm-out &&
+    ./compare_npy half-out/Plus214_Output_0.npy half-arm-out/Plus214_Output_0.npy
+}
+for halves in "armv8-a f16" "armv8.2-a+fp16 f16" "armv8.6-a+i8mm+bf16 bf16"; do
+  if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $ARM ]; then skip "mnist-8 at $halves" "no qemu-aarch64-static or no $ARM"
+  else check "mnist-8 at $halves" same_halves $halves; fi
+done
 lacks() {
   compile --target cortex-a76 -o a76 || return 1
   qemu-aarch64-static -cpu cortex-a53 -L $ARM ./a76 --random 1 --output-dir lacks-out 2>lacks.log
