@@ -100,7 +100,7 @@ models_at_levels() { # [--pin]
   for level in x86-64-v2 x86-64-v3 x86-64-v4; do
     if ! machine_runs "$level"; then echo "skipped: $level: this machine cannot run it"; skipped=$((skipped + 1)); continue; fi
     counts=$(LEVEL=$level models_checked "$@" --cflags "-O2 --cpu x86-64-v2,x86-64-v3,x86-64-v4 --cache-dir $WORK/cache" --runner "tests/at_level.sh $level" |
-      tee /dev/stderr | tail -n 1)
+      tee -a /dev/stderr | tail -n 1)
     read -r p f s < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' <<<"$counts")
     passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1})) skipped=$((skipped + ${s:-0}))
   done
