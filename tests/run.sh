@@ -32,7 +32,8 @@ part() {
   log=$WORK/$name.log
   start=$(date +%s)
   printf '\n== %s\n' "$name"
-  "$@" >"$log" 2>&1
+  : >"$log"
+  "$@" >>"$log" 2>&1 # (appended to: a part may open its own output again)
   local status=$?
   last=$(grep -E '[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
   p=$(sed -nE 's/.*\b([0-9]+) passed.*/\1/p' <<<"$last")
