@@ -75,9 +75,16 @@ models() { check_models "" "--target vulkan1.1" "$@"; }
 if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   build_comparer || exit 1
   same_results() {
-    rm -rf out && "$@" "$RUN" digits.so --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
+    rm -rf out && "$@" "$RUN" "${LIBRARY:-digits.so}" --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
   }
   check "mnist-8's results" same_results env
+  # From 1.2 on work-groups stage their factors in shared memory (targets/vulkan.c).
+  in_groups() {
+    compile --target vulkan1.2 -o groups.spv && spirv-dis groups.spv | grep OpControlBarrier >/dev/null &&
+      compile --target vulkan1.2 -o groups.so && LIBRARY=groups.so same_results env
+  }
+  if command -v spirv-dis >/dev/null; then check "vulkan1.2: the same, in tiles of work-groups" in_groups
+  else skip "vulkan1.2: tiles of work-groups" "spirv-dis is not installed (spirv-tools)"; fi
   # A loader of our own stands before the real one: devices that are hard to come by, and faults (shim.c).
   mkdir -p shim
   SHIM_REAL=$(ldconfig -p | sed -n 's/.*libvulkan\.so\.1 .*=> //p' | head -n 1)
