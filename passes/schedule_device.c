@@ -281,7 +281,7 @@ static bool choose_sides(const cmz_kernel *k, const cmz_schedule *s, uint32_t le
 /* Fragments of matrix instructions: warps of 16 by 16 elements at least. */
 static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_dtype type,
                              int64_t iterations, side *rows, side *columns, cmz_schedule *s) {
-  uint32_t step = 64 * 8 / cmz_dtype_info(type)->bits;
+  uint32_t step = 64u * 8 / cmz_dtype_info(type)->bits;
   if (iterations < step / 2 || gpu->threads % 32 != 0) return false;
   uint32_t area = 16 * 16 * (gpu->threads / 32u);
   if (!choose_sides(k, s, 16, area, rows, columns) && !choose_sides(k, s, 32, area, rows, columns))
