@@ -600,6 +600,7 @@ void cmz_emit_store(emitter *e, const cmz_store *store) {
     e->outer = &none;
     e->guarded = true; /* the value's loads happen only where it is stored */
     e->guard = p;
+    cmz_emit_set_fill(e, 0); /* what they read elsewhere: anything would do */
     e->guard_id = ++e->next_id;
     e->guard_depth = e->guard_at = e->depth;
     store_now(e, store, &p);

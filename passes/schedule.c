@@ -20,6 +20,8 @@
 #define FEW_PRODUCTS 8       /* a sum of these is all loads and stores */
 #define MOST_TINY_ROWS 8u
 #define ASSUMED_EXTENT 64 /* of an axis whose extent is known at run time only */
+#define OPEN_BATCH_ROWS                                                                            \
+  4.5 /* rows that an outermost axis is taken for which is as long as the batch */
 #define NEAR_STRIDE 4
 #define LONGEST_CHOOSER 8 /* iterations of an axis that selects parts of loaded values */
 #define VECTOR_BITS_BASE                                                                           \
@@ -242,6 +244,7 @@ static uint16_t choose_row_axis(analysis *a, const cmz_store *st, uint16_t lane_
     }
     if (reused == 0 || moving == 0) continue;
     double score = (double)CMZ_MIN(extent, 16) + (double)i * 0.1;
+    if (i == 0 && !known_extent(a->k, axis, &(int64_t){0})) score = OPEN_BATCH_ROWS;
     if (score >= best_score) {
       best_score = score;
       best = axis;

@@ -139,7 +139,7 @@ fi
 # ---- a quantised model's sums of bytes are taken by the instruction that the level has ----
 QUANTISED=$SHARED/models/micro-kws-qop/micro-kws-qop.onnx
 holds() { # TARGET LEVEL INSTRUCTION
-  "$CMZC" "$QUANTISED" --target "$1" --cpu "$2" --cache-dir "$CACHE" -o holds.s && [ "$(grep -cw "$3" holds.s)" -ge 100 ]
+  "$CMZC" "$QUANTISED" --target "$1" --cpu "$2" --cache-dir "$CACHE" -o holds.s && [ "$(grep -cw "$3" holds.s)" -ge 50 ]
 }
 if [ ! -e "$QUANTISED" ]; then skip "instructions for sums of bytes" "no ../shared/models beside the checkout"
 else
