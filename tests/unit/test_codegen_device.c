@@ -53,7 +53,10 @@ static char *emitted(cmz_kernel *k, const cmz_schedule *s, const char *level) {
   ok(cmz_target_parse(F->ctx, level, NULL, NULL, &target), "target");
   cmz_status status = cmz_kernel_emit(F->ctx, k, s, target.levels[0], target.kernel_os, "kernel", 2,
                                       NULL, 0, CMZ_OUT_ASSEMBLY, path);
-  if (status != CMZ_OK) fail_msg("%s: %s\n%s", case_name, last_message(), case_detail);
+  if (status != CMZ_OK) {
+    unlink(path);
+    fail_msg("%s: %s\n%s", case_name, last_message(), case_detail);
+  }
   FILE *f = fopen(path, "rb");
   assert_non_null(f);
   char *text = cmz_arena_alloc(F->m->arena, 1 << 20);
