@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static bool has_suffix(const char *path, const char *suffix) {
   size_t a = strlen(path), b = strlen(suffix);
@@ -85,20 +86,47 @@ static cmz_status settle_outputs(cmz_job *job) {
   return CMZ_OK;
 }
 
-/* Suffixes that belong to one system's files. */
-static cmz_status check_suffix(cmz_job *job, const char *path) {
+/* What may be wrong with one file that is asked for, given the target. */
+static cmz_status check_emit(cmz_job *job, const cmz_emit *emit) {
   static const struct {
     const char *suffix, *example;
     cmz_object_format format;
-  } rows[] = {{".dylib", "arm64-apple-macos", CMZ_OBJECT_MACHO},
-              {".dll", "x86_64-windows", CMZ_OBJECT_COFF},
-              {".lib", "x86_64-windows", CMZ_OBJECT_COFF}};
-  for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++)
-    if (path && has_suffix(path, rows[i].suffix) && job->target.os->format != rows[i].format)
-      return usage(job, path,
+  } of_system[] = {{".dylib", "arm64-apple-macos", CMZ_OBJECT_MACHO},
+                   {".dll", "x86_64-windows", CMZ_OBJECT_COFF},
+                   {".lib", "x86_64-windows", CMZ_OBJECT_COFF}};
+  static const struct {
+    cmz_output_kind kind;
+    cmz_gpu_kind gpu;
+    const char *message;
+  } of_gpu[] = {{CMZ_OUT_PTX, CMZ_GPU_CUDA, "PTX is for NVIDIA's GPUs: --target sm_80 …"},
+                {CMZ_OUT_SPIRV, CMZ_GPU_VULKAN, "SPIR-V is for Vulkan: --target vulkan1.1 …"}};
+  const cmz_options *o = &job->options;
+  const cmz_gpu_row *gpu = job->target.gpu;
+  if (emit->recipe) return CMZ_OK;
+  if (o->stop_after && emit->kind != CMZ_OUT_MODULE)
+    return usage(job, "--stop-after", "leaves only a module to write: -o x.cmz");
+  if (emit->kind == CMZ_OUT_MODULE && (o->precision == CMZ_F16 || o->precision == CMZ_BF16))
+    return usage(job, "--precision",
+                 "is for code: a module keeps its types; give it when the module is compiled");
+  for (size_t i = 0; i < CMZ_COUNT_OF(of_gpu); i++)
+    if (emit->kind == of_gpu[i].kind && (!gpu || gpu->kind != of_gpu[i].gpu))
+      return usage(job, emit->path, of_gpu[i].message);
+  for (size_t i = 0; i < CMZ_COUNT_OF(of_system); i++)
+    if (has_suffix(emit->path, of_system[i].suffix) &&
+        job->target.os->format != of_system[i].format)
+      return usage(job, emit->path,
                    cmz_arena_printf(job->arena, "%s is for another system: --target %s",
-                                    rows[i].suffix, rows[i].example));
-  return CMZ_OK;
+                                    of_system[i].suffix, of_system[i].example));
+  return cmz_output_check(job->ctx, &job->target, emit->kind, o->external_weights);
+}
+
+static bool is_identifier(const char *word) {
+  if (*word >= '0' && *word <= '9') return false;
+  for (const char *c = word; *c; c++)
+    if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
+          *c == '_'))
+      return false;
+  return true;
 }
 
 static cmz_status check_options(cmz_job *job) {
@@ -107,39 +135,13 @@ static cmz_status check_options(cmz_job *job) {
   CMZ_TRY(settle_outputs(job));
   if (!o->emits.count && !o->check && !o->print_after && !o->stop_after)
     return usage(job, NULL, "nothing to write: give -o OUTPUT");
-  for (uint32_t i = 0; i < o->emits.count && o->stop_after; i++)
-    if (!o->emits.data[i].recipe && o->emits.data[i].kind != CMZ_OUT_MODULE)
-      return usage(job, "--stop-after", "leaves only a module to write: -o x.cmz");
-  for (uint32_t i = 0; i < o->emits.count && (o->precision == CMZ_F16 || o->precision == CMZ_BF16);
-       i++)
-    if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_MODULE)
-      return usage(job, "--precision",
-                   "is for code: a module keeps its types; give it when the module is compiled");
   if (o->report && !has_suffix(o->report, ".json"))
     return usage(job, "--report", "only .json is supported yet");
-  if (o->prefix) {
-    bool good = *o->prefix < '0' || *o->prefix > '9';
-    for (const char *c = o->prefix; *c; c++)
-      good &= (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
-              *c == '_';
-    if (!good) return usage(job, "--prefix", "is not a C identifier");
-  }
+  if (o->prefix && !is_identifier(o->prefix))
+    return usage(job, "--prefix", "is not a C identifier");
   if (o->depfile && !o->output) return usage(job, "-MD", "needs -o OUTPUT");
   CMZ_TRY(cmz_target_parse(job->ctx, o->target, o->cpu, o->host, &job->target));
-  const cmz_gpu_row *gpu = job->target.gpu;
-  for (uint32_t i = 0; i < o->emits.count; i++)
-    if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_PTX &&
-        (!gpu || gpu->kind != CMZ_GPU_CUDA))
-      return usage(job, o->emits.data[i].path, "PTX is for NVIDIA's GPUs: --target sm_80 …");
-  for (uint32_t i = 0; i < o->emits.count; i++)
-    if (!o->emits.data[i].recipe && o->emits.data[i].kind == CMZ_OUT_SPIRV &&
-        (!gpu || gpu->kind != CMZ_GPU_VULKAN))
-      return usage(job, o->emits.data[i].path, "SPIR-V is for Vulkan: --target vulkan1.1 …");
-  for (uint32_t i = 0; i < o->emits.count; i++)
-    if (!o->emits.data[i].recipe) CMZ_TRY(check_suffix(job, o->emits.data[i].path));
-  for (uint32_t i = 0; i < o->emits.count; i++)
-    if (!o->emits.data[i].recipe)
-      CMZ_TRY(cmz_output_check(job->ctx, &job->target, o->emits.data[i].kind, o->external_weights));
+  for (uint32_t i = 0; i < o->emits.count; i++) CMZ_TRY(check_emit(job, &o->emits.data[i]));
   return CMZ_OK;
 }
 
@@ -168,6 +170,15 @@ static void print_module(void *user, const char *pass, const char *text) {
 
 static void print_time(void *user, const char *pass, double seconds) {
   cmz_job_say(user, "%-14s %9.3f ms\n", pass, seconds * 1e3);
+}
+
+/* With --time-passes: a step that is not a pass. SINCE: its beginning, moved on to now. */
+static void time_step(cmz_job *job, const char *step, double *since) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  double seconds = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+  if (job->options.time_passes && *since > 0) print_time(job, step, seconds - *since);
+  *since = seconds;
 }
 
 /* GPUs run layers with quantised weights in f16 unless told otherwise: their matrix units do. */
@@ -331,8 +342,12 @@ cmz_status cmz_job_run(cmz_job *job) {
   CMZ_TRY(check_options(job));
   CMZ_TRY(settle_compression(job));
   cmz_job_note(job, "reading %s", job->options.input);
+  double since = 0;
+  time_step(job, NULL, &since);
   CMZ_TRY(import(job));
+  time_step(job, "(reading)", &since);
   CMZ_TRY(run_passes(job));
+  time_step(job, "(all passes)", &since);
   CMZ_TRY(check_warnings(job));
   if (job->options.check) {
     cmz_job_say(job, "%s: everything in it is supported\n", job->options.input);
@@ -340,6 +355,7 @@ cmz_status cmz_job_run(cmz_job *job) {
   }
   if (job->options.emits.count) {
     CMZ_TRY(write_outputs(job));
+    time_step(job, "(code, files)", &since);
     CMZ_TRY(check_warnings(job));
     CMZ_TRY(write_report(job));
     if (job->options.output) CMZ_TRY(cmz_job_write_depfile(job, job->options.output));
