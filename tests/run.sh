@@ -42,7 +42,7 @@ part() {
   if [ -z "$last" ] || { [ $status -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then
     f=$((${f:-0} + 1))
   fi
-  grep -E 'skipped:|^SKIP' "$log" || true
+  grep -E 'skipped:|^SKIP|^bytes:' "$log" || true
   if [ "${f:-0}" -gt 0 ] || [ -n "${VERBOSE:-}" ]; then tail -n 60 "$log"; fi
   printf '%s: %s passed, %s failed, %s skipped (%s s)\n' "$name" "${p:-0}" "${f:-0}" "${s:-0}" "$(($(date +%s) - start))"
   PASSED=$((PASSED + ${p:-0})) FAILED=$((FAILED + ${f:-0})) SKIPPED=$((SKIPPED + ${s:-0}))

@@ -39,19 +39,37 @@ other_arch() { ! compile --target aarch64-linux-gnu --cpu x86-64-v3 -o wrong.so 
 check "a CPU of another architecture is refused" other_arch
 same_bytes() { compile --target aarch64-linux-gnu -o one.so && cp one.so first.so && compile --target aarch64-linux-gnu --no-cache -o one.so && cmp first.so one.so; }
 check "the same bytes twice" same_bytes
-# Another folder, home, locale, time zone, number of CPUs, and addresses that are not random: with a named target nothing of it shows.
+# Another folder, home, locale, time zone, number of CPUs, addresses that are not random, and a C library that takes its functions for
+# older CPUs: with a named target nothing of it shows.
+OLD_CPU=glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-FMA,-FMA4,-SSE4_2,-SSE4_1,-ERMS
 elsewhere() { # NAME OPTIONS…
   local name=$1
   shift
   mkdir -p "else where/home" here
   cp "$MODEL" "else where/" || return 1
   "$CMZC" "$MODEL" --no-cache -j 2 "$@" -o "here/$name" || return 1
-  (cd "else where" && env -i PATH="$PATH" HOME="$PWD/home" LC_ALL=C.UTF-8 TZ=Asia/Tokyo taskset -c 0 setarch -R "$CMZC" mnist-8.onnx --no-cache "$@" -o "$name") || return 1
+  (cd "else where" && env -i PATH="$PATH" HOME="$PWD/home" LC_ALL=C.UTF-8 TZ=Asia/Tokyo GLIBC_TUNABLES=$OLD_CPU taskset -c 0 setarch -R \
+    "$CMZC" mnist-8.onnx --no-cache "$@" -o "$name") || return 1
   cmp "here/$name" "else where/$name"
 }
 for target in x86_64-linux-gnu aarch64-linux-android24; do
   for form in so o exe; do check "the same bytes elsewhere: $target .$form" elsewhere "digits-$target.$form" --target $target; done
 done
+# What another machine's log is compared with: the suite prints these lines.
+print_bytes() { # NAME OPTIONS…
+  check "the same bytes elsewhere: ${*:2}" elsewhere "$@"
+  [ ! -e "here/$1" ] || echo "bytes: $(sha256sum "here/$1" | cut -d' ' -f1) mnist-8 ${*:2} -o $1"
+}
+print_bytes digits-v3.so --target x86_64-linux-gnu --cpu x86-64-v3
+print_bytes digits-levels.o --target aarch64-linux-gnu --cpu armv8-a,armv8.2-a+dotprod,armv8.6-a+i8mm+bf16
+print_bytes digits-cuda.so --target sm_90 --host x86_64-linux-gnu
+print_bytes digits-vulkan.so --target vulkan1.1 --host aarch64-linux-android24
+old_machine() { # the compiler itself on a CPU without AVX-512 and what came after it
+  mkdir -p older && qemu-x86_64-static -cpu Haswell "$CMZC" "$MODEL" --no-cache -j 1 --target x86_64-linux-gnu --cpu x86-64-v3 -o older/digits-v3.so &&
+    cmp here/digits-v3.so older/digits-v3.so
+}
+if [ "$(uname -m)" != x86_64 ] || ! command -v qemu-x86_64-static >/dev/null; then skip "the same bytes on a Haswell" "no x86-64 or no qemu-x86_64-static"
+else check "the same bytes on a Haswell" old_machine; fi
 
 # ---- the same results under emulation ----
 "$CMZC" "$MODEL" --cache-dir "$CACHE" -o reference || exit 1
