@@ -18,6 +18,7 @@ typedef struct cmz_builder {
   MlirValue memory; /* with cpu->spirv: the buffer that loads and stores are in; addresses are element numbers, i64 */
   MlirValue pairs;  /* with `narrow`: a buffer of 64-bit numbers that are reached as two 32-bit words, the lower first; loads give the lower,
                        stores extend the sign */
+  uint32_t part_bits; /* with cpu->spirv: 8 or 16: `memory` holds 32-bit words, whose parts of so many bits are the elements; 0: it holds elements */
   bool narrow;      /* 64-bit integers, indices among them, are known to fit in 32 bits: i64 is i32 */
   MlirType f16, f32, f64, i1, i8, i16, i32, i64, pointer;
   MlirType bits64; /* 64 bits even then */

@@ -320,6 +320,7 @@ void cmz_emit_use_memory(emitter *e, uint32_t operand) {
   bool pairs = e->b.narrow && (stored == CMZ_I64 || stored == CMZ_U64);
   if (!e->memories) return;
   e->b.memory = e->memories[operand];
+  e->b.part_bits = cmz_emit_part_bits(e, operand);
   e->b.pairs = pairs ? e->b.memory : (MlirValue){NULL};
 }
 

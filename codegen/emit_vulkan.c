@@ -11,7 +11,7 @@
 
 /* What any kernel may need; the module's own list is made from what it uses. */
 #define ENVIRONMENT                                                                                \
-  "#spirv.target_env<#spirv.vce<v1.3, [Shader, Int64, Int16, Int8, Float64, "                      \
+  "#spirv.target_env<#spirv.vce<v1.3, [Shader, Int64, Int16, Int8, Float64, Float16, "             \
   "StorageBuffer8BitAccess, StorageBuffer16BitAccess], "                                           \
   "[SPV_KHR_storage_buffer_storage_class, SPV_KHR_8bit_storage, SPV_KHR_16bit_storage]>, "         \
   "api=Vulkan, #spirv.resource_limits<>>"
@@ -38,6 +38,7 @@ static MlirValue identifier(emitter *e, const char *name) {
 /* Word NUMBER of binding 0, as far as 32 bits reach in a narrow kernel. */
 static MlirValue word(emitter *e, MlirBlock entry, uint32_t number) {
   e->b.memory = mlirBlockGetArgument(entry, 0);
+  e->b.part_bits = 0;
   e->b.pairs = e->b.narrow ? e->b.memory : (MlirValue){NULL};
   return cmz_b_load(&e->b, e->b.i64, cmz_b_i64(&e->b, number), NULL, true);
 }
@@ -53,6 +54,12 @@ static MlirValue nearest_word(emitter *e, MlirBlock entry, uint32_t number) {
   MlirValue end = cmz_b_2(b, "arith.xori", cmz_b_2(b, "arith.shrsi", high, cmz_b_i64(b, 31)),
                           cmz_b_i64(b, INT32_MAX));
   return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, high, sign), low, end);
+}
+
+uint32_t cmz_emit_part_bits(const emitter *e, uint32_t operand) {
+  cmz_dtype stored = e->k->operands.data[operand].dtype;
+  uint32_t bits = stored == CMZ_BOOL ? 8 : cmz_dtype_info(stored)->bits;
+  return e->b.cpu->spirv && !e->b.cpu->small && bits < 32 ? bits : 0;
 }
 
 static void bind_operands(emitter *e, MlirBlock entry) {
@@ -131,7 +138,7 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
   MlirLocation locations[CMZ_EMIT_MAX_DEVICE_PARAMETERS];
   for (uint32_t i = 0; i < count; i++) {
     MlirType t = i ? cmz_b_stored_type(b, e->k->operands.data[i - 1].dtype) : b->i64;
-    const char *name = element_text(b, t);
+    const char *name = i && cmz_emit_part_bits(e, i - 1) ? "i32" : element_text(b, t);
     if (!name) {
       cmz_emit_fail(e, "an operand has a type that kernels do not read");
       name = "i8";

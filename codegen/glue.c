@@ -164,20 +164,20 @@ static LLVMValueRef device(const glue *g) {
   const char *name = driver_names[g->options->target->gpu->kind];
   LLVMValueRef driver = LLVMGetNamedGlobal(g->module, name);
   if (!driver) driver = LLVMAddGlobal(g->module, g->i8, name);
-  LLVMValueRef *images = values(g, p->device->image_count);
+  LLVMValueRef *images = values(g, p->device->image_count), data = null_pointer(g);
   for (uint32_t i = 0; i < p->device->image_count; i++) {
     const cmz_program_image *image = &p->device->images[i];
     LLVMValueRef *kernels = values(g, p->kernel_count);
     for (uint32_t k = 0; k < p->kernel_count; k++) kernels[k] = text(g, image->kernels[k]);
-    LLVMValueRef fields[] = {text(g, image->name),
-                             word32(g, image->needs),
-                             word32(g, 0),
-                             string_global(g, image->data, image->bytes),
-                             word64(g, image->bytes),
-                             pointers_global(g, "cmz.entries", kernels, p->kernel_count)};
+    if (i == 0 || image->data != image[-1].data) data = string_global(g, image->data, image->bytes);
+    LLVMValueRef fields[] = {
+        text(g, image->name),      word32(g, image->needs),
+        word32(g, image->first),   data,
+        word64(g, image->bytes),   pointers_global(g, "cmz.entries", kernels, p->kernel_count),
+        word32(g, image->threads), word32(g, 0)};
     images[i] = structure(g, fields, CMZ_COUNT_OF(fields));
   }
-  LLVMValueRef fields[] = {driver, word32(g, p->device->image_count), word32(g, p->device->threads),
+  LLVMValueRef fields[] = {driver, word32(g, p->device->image_count), word32(g, 0),
                            structures_global(g, "cmz.images", images, p->device->image_count)};
   return add_global(g, "cmz.device", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
 }

@@ -1,6 +1,7 @@
-/* images.c - a GPU's kernels as one module a level. In: one text a kernel, as LLVM writes PTX.
- * Out: the tables of program.h. Always holds: all texts of a level have the same directives before
- * their first symbol (version, target, address size), which stand once at the top. */
+/* images.c - a GPU's kernels as one module a level. In: one text a kernel, as LLVM writes PTX; one
+ * SPIR-V module a kernel. Out: the tables of program.h. Always holds: all texts of a level have the
+ * same directives before their first symbol (version, target, address size), which stand once at
+ * the top; modules that several levels have in common stand once. */
 #define _GNU_SOURCE /* memmem */
 #include "internal.h"
 
@@ -12,8 +13,7 @@ static const char *after_directives(const char *text, const char *end) {
   return line ? line + 1 : text;
 }
 
-static cmz_status build_image(cmz_context *ctx, const cmz_cpu_row *level,
-                              const cmz_kernel_object *kernels, uint32_t count,
+static cmz_status build_image(cmz_context *ctx, const cmz_kernel_object *kernels, uint32_t count,
                               cmz_program_image *out) {
   cmz_text all = {.arena = ctx->arena};
   const char **names = CMZ_NEW_ARRAY(ctx->arena, const char *, count + 1);
@@ -29,24 +29,22 @@ static cmz_status build_image(cmz_context *ctx, const cmz_cpu_row *level,
     cmz_text_add_bytes(&all, from, (size_t)(end - from));
   }
   cmz_text_add_bytes(&all, "", 1); /* the driver takes PTX as a string */
-  *out = (cmz_program_image){.name = level->name,
-                             .needs = (uint32_t)level->features,
-                             .data = all.data,
-                             .bytes = all.length,
-                             .kernels = names};
+  out->data = all.data;
+  out->bytes = all.length;
+  out->kernels = names;
   return CMZ_OK;
 }
 
-/* Vulkan's modules hold one kernel each: where each begins and ends, as two 32-bit byte offsets a
- * kernel, then the modules. */
-static cmz_status build_modules(cmz_context *ctx, const cmz_cpu_row *level,
-                                const cmz_kernel_object *kernels, uint32_t count,
-                                cmz_program_image *out) {
+/* Vulkan's modules hold one kernel each, and all images the same data: where the module of each
+ * kernel of each level begins and ends, as two 32-bit byte offsets, then the modules. */
+static cmz_status build_modules(cmz_context *ctx, const cmz_kernel_object *kernels, uint32_t count,
+                                uint32_t level_count, cmz_program_image *images) {
   cmz_text all = {.arena = ctx->arena};
-  const char **names = CMZ_NEW_ARRAY(ctx->arena, const char *, count + 1);
-  uint32_t *places = CMZ_NEW_ARRAY(ctx->arena, uint32_t, 2 * (size_t)count + 2);
-  cmz_text_add_bytes(&all, (const char *)places, 2 * (size_t)count * sizeof *places);
-  for (uint32_t i = 0; i < count; i++) {
+  uint32_t total = count * level_count;
+  const char **names = CMZ_NEW_ARRAY(ctx->arena, const char *, total + 1);
+  uint32_t *places = CMZ_NEW_ARRAY(ctx->arena, uint32_t, 2 * (size_t)total + 2);
+  cmz_text_add_bytes(&all, (const char *)places, 2 * (size_t)total * sizeof *places);
+  for (uint32_t i = 0; i < total; i++) {
     const cmz_file *file;
     names[i] = kernels[i].symbol;
     uint32_t same = 0;
@@ -61,12 +59,13 @@ static cmz_status build_modules(cmz_context *ctx, const cmz_cpu_row *level,
     cmz_text_add_bytes(&all, (const char *)file->data, file->size);
     places[2 * i + 1] = (uint32_t)all.length;
   }
-  memcpy(all.data, places, 2 * (size_t)count * sizeof *places);
-  *out = (cmz_program_image){.name = level->name,
-                             .needs = (uint32_t)level->features,
-                             .data = all.data,
-                             .bytes = all.length,
-                             .kernels = names};
+  memcpy(all.data, places, 2 * (size_t)total * sizeof *places);
+  for (uint32_t l = 0; l < level_count; l++) {
+    images[l].first = 2 * l * count;
+    images[l].data = all.data;
+    images[l].bytes = all.length;
+    images[l].kernels = names + (size_t)l * count;
+  }
   return CMZ_OK;
 }
 
@@ -76,9 +75,15 @@ cmz_status cmz_images_build(cmz_context *ctx, const cmz_codegen_options *o,
   const cmz_target *t = o->target;
   cmz_program_image *images = CMZ_NEW_ARRAY(ctx->arena, cmz_program_image, t->level_count);
   for (uint32_t l = 0; l < t->level_count; l++)
-    CMZ_TRY((t->levels[l]->spirv ? build_modules : build_image)(
-        ctx, t->levels[l], kernels + (size_t)l * kernel_count, kernel_count, &images[l]));
-  *out = (cmz_program_device){
-      .image_count = t->level_count, .threads = t->levels[0]->threads, .images = images};
+    images[l] = (cmz_program_image){.name = t->levels[l]->name,
+                                    .needs = (uint32_t)t->levels[l]->features,
+                                    .threads = t->levels[l]->threads};
+  if (t->levels[0]->spirv) {
+    CMZ_TRY(build_modules(ctx, kernels, kernel_count, t->level_count, images));
+  } else {
+    for (uint32_t l = 0; l < t->level_count; l++)
+      CMZ_TRY(build_image(ctx, kernels + (size_t)l * kernel_count, kernel_count, &images[l]));
+  }
+  *out = (cmz_program_device){.image_count = t->level_count, .images = images};
   return CMZ_OK;
 }

@@ -51,13 +51,50 @@ static MlirValue element_number(cmz_builder *b, MlirValue address, int word) {
   return cmz_b_cast(b, "arith.index_cast", address, mlirIndexTypeGet(b->mlir));
 }
 
+static MlirValue load_element(cmz_builder *b, MlirType type, MlirValue number) {
+  MlirValue from[] = {b->memory, number};
+  return mlirOperationGetResult(cmz_b_op(b, "memref.load", 2, from, 1, &type, 0, NULL, 0, NULL), 0);
+}
+
+/* Where the element at ADDRESS lies as a part of a 32-bit word: the word's number, and the bits
+ * below it. */
+static MlirValue word_number(cmz_builder *b, MlirValue address, MlirValue *below) {
+  int64_t parts = 32 / b->part_bits;
+  MlirValue part = cmz_b_2(b, "arith.andi", address, cmz_b_i64(b, parts - 1));
+  part = cmz_b_mul(b, part, cmz_b_i64(b, b->part_bits));
+  *below = mlirTypeEqual(b->i64, b->i32) ? part : cmz_b_cast(b, "arith.trunci", part, b->i32);
+  MlirValue word = cmz_b_2(b, "arith.shrui", address, cmz_b_i64(b, __builtin_ctz((unsigned)parts)));
+  return cmz_b_cast(b, "arith.index_cast", word, mlirIndexTypeGet(b->mlir));
+}
+
+/* The element as the low bits of an i32, zeros above. */
+static MlirValue load_part(cmz_builder *b, MlirValue address) {
+  MlirValue below, word = word_number(b, address, &below);
+  MlirValue v = cmz_b_2(b, "arith.shrui", load_element(b, b->i32, word), below);
+  return cmz_b_2(b, "arith.andi", v, cmz_b_int(b, b->i32, (1 << b->part_bits) - 1));
+}
+
+/* The low bits of VALUE as that element. Other threads write the word's other parts, so its bits
+ * are cleared and set atomically. */
+static void store_part(cmz_builder *b, MlirValue value, MlirValue address) {
+  enum { SET = 14, KEEP = 2 }; /* arith's AtomicRMWKind: ori, andi */
+  MlirValue below, word = word_number(b, address, &below), all = cmz_b_int(b, b->i32, -1);
+  MlirValue part = cmz_b_int(b, b->i32, (1 << b->part_bits) - 1);
+  value = cmz_b_2(b, "arith.shli", cmz_b_2(b, "arith.andi", value, part), below);
+  MlirValue others = cmz_b_2(b, "arith.xori", cmz_b_2(b, "arith.shli", part, below), all);
+  MlirValue bits[] = {others, value};
+  for (int i = 0; i < 2; i++) {
+    MlirNamedAttribute kind = cmz_b_attr(b, "kind", mlirIntegerAttrGet(b->bits64, i ? SET : KEEP));
+    MlirValue operands[] = {bits[i], b->memory, word};
+    cmz_b_op(b, "memref.atomic_rmw", 3, operands, 1, &b->i32, 1, &kind, 0, NULL);
+  }
+}
+
 MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const MlirValue *mask,
                      bool invariant) {
-  if (b->cpu->spirv) {
-    MlirValue from[] = {b->memory, element_number(b, address, 0)};
-    return mlirOperationGetResult(cmz_b_op(b, "memref.load", 2, from, 1, &type, 0, NULL, 0, NULL),
-                                  0);
-  }
+  if (b->cpu->spirv)
+    return b->part_bits ? load_part(b, address)
+                        : load_element(b, type, element_number(b, address, 0));
   if (mask) {
     MlirValue operands[] = {address, *mask, cmz_b_const(b, type, 0)};
     MlirNamedAttribute attr = alignment(b, type, b->i32);
@@ -75,6 +112,10 @@ MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const Mli
 
 void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirValue *mask) {
   MlirType type = cmz_b_type(value);
+  if (b->cpu->spirv && b->part_bits) {
+    store_part(b, value, address);
+    return;
+  }
   if (b->cpu->spirv) {
     bool pair = b->pairs.ptr && mlirValueEqual(b->memory, b->pairs);
     for (int word = 0; word < 1 + pair; word++) {
@@ -209,9 +250,25 @@ static MlirValue widen_float(cmz_builder *b, MlirValue bits, int exponent, int m
   return cmz_b_bitcast(b, cmz_b_2(b, "arith.ori", r, sign), b->f32);
 }
 
+/* RAW, of BITS bits, as i32; as a part of a word it is one already. */
+static MlirValue unsigned_part(cmz_builder *b, MlirValue raw) {
+  return cmz_b_bits(cmz_b_type(raw)) == 32 ? raw : cmz_b_cast(b, "arith.extui", raw, b->i32);
+}
+
+static MlirValue signed_part(cmz_builder *b, MlirValue raw, uint32_t bits) {
+  if (cmz_b_bits(cmz_b_type(raw)) != 32) return cmz_b_cast(b, "arith.extsi", raw, b->i32);
+  return cmz_b_2(b, "arith.shrsi", shl_c(b, raw, 32 - bits), cmz_b_int(b, b->i32, 32 - bits));
+}
+
+/* X's low bits as a stored integer of type TO; a part of a word stays what it is. */
+static MlirValue cut(cmz_builder *b, MlirValue x, MlirType to) {
+  if (b->part_bits && cmz_b_bits(cmz_b_type(x)) == 32) return x;
+  return cmz_b_cast(b, "arith.trunci", x, to);
+}
+
 static MlirValue decode_f8(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
   const cmz_dtype_row *row = cmz_dtype_info(stored);
-  MlirValue bits = cmz_b_cast(b, "arith.extui", raw, b->i32);
+  MlirValue bits = unsigned_part(b, raw);
   MlirType t = cmz_b_like(cmz_b_type(bits), b->f32);
   MlirValue nan = cmz_b_bitcast(b, int_like(b, bits, 0x7fc00000), b->f32);
   if (stored == CMZ_F8E8M0) { /* a power of two; 0 is 2^-127, 255 is NaN */
@@ -234,17 +291,18 @@ static MlirValue decode_f8(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
 MlirValue cmz_b_decode(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
   switch (stored) {
   case CMZ_F16:
-    if (b->cpu->f16_convert)
+    if (b->cpu->f16_convert || (b->cpu->small && !b->part_bits))
       return cmz_b_cast(b, "arith.extf", cmz_b_bitcast(b, raw, b->f16), b->f32);
-    return widen_float(b, cmz_b_cast(b, "arith.extui", raw, b->i32), 5, 10, 15, true);
+    return widen_float(b, unsigned_part(b, raw), 5, 10, 15, true);
   case CMZ_BF16:
-    return cmz_b_bitcast(b, shl_c(b, cmz_b_cast(b, "arith.extui", raw, b->i32), 16), b->f32);
+    return cmz_b_bitcast(b, shl_c(b, unsigned_part(b, raw), 16), b->f32);
   case CMZ_I8:
+    return signed_part(b, raw, 8);
   case CMZ_I16:
-    return cmz_b_cast(b, "arith.extsi", raw, b->i32);
+    return signed_part(b, raw, 16);
   case CMZ_U8:
   case CMZ_U16:
-    return cmz_b_cast(b, "arith.extui", raw, b->i32);
+    return unsigned_part(b, raw);
   case CMZ_BOOL:
     return cmz_b_icmp(b, CMZ_B_INE, raw, int_like(b, raw, 0));
   case CMZ_F8E4M3FN:
@@ -279,7 +337,7 @@ static MlirValue narrow_f16(cmz_builder *b, MlirValue v) {
   MlirValue r = cmz_b_select(b, small, low, shr_c(b, rounded, 13));
   r = cmz_b_select(b, large, cmz_b_select(b, nan, cmz_b_int(b, t, 0x7e00), cmz_b_int(b, t, 0x7c00)),
                    r);
-  return cmz_b_cast(b, "arith.trunci", cmz_b_2(b, "arith.ori", r, sign), b->i16);
+  return cut(b, cmz_b_2(b, "arith.ori", r, sign), b->i16);
 }
 
 static MlirValue narrow_bf16(cmz_builder *b, MlirValue v) {
@@ -289,7 +347,7 @@ static MlirValue narrow_bf16(cmz_builder *b, MlirValue v) {
   MlirValue r = shr_c(b, cmz_b_add(b, cmz_b_add(b, bits, cmz_b_int(b, t, 0x7fff)), odd), 16);
   MlirValue quiet = cmz_b_2(b, "arith.ori", shr_c(b, bits, 16), cmz_b_int(b, t, 0x40));
   r = cmz_b_select(b, cmz_b_fcmp(b, CMZ_B_UNO, v, v), quiet, r);
-  return cmz_b_cast(b, "arith.trunci", r, b->i16);
+  return cut(b, r, b->i16);
 }
 
 /* f32 to the bits of a float8 type: round to nearest even, beyond the largest number the largest,
@@ -308,7 +366,7 @@ static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
               {CMZ_F8E5M2FNUZ, 16, 57344, 0x80, true}};
   if (stored == CMZ_F8E8M0) { /* a power of two or NaN: kernels round before */
     MlirValue exponent = shr_c(b, and_c(b, cmz_b_bitcast(b, v, b->i32), 0x7f800000), 23);
-    return cmz_b_cast(b, "arith.trunci", exponent, b->i8);
+    return cut(b, exponent, b->i8);
   }
   uint32_t row = 0;
   while (row < CMZ_COUNT_OF(rows) && rows[row].dtype != stored) row++;
@@ -340,7 +398,7 @@ static MlirValue encode_f8(cmz_builder *b, cmz_dtype stored, MlirValue v) {
   if (rows[row].unsigned_zero)
     with_sign = cmz_b_select(b, cmz_b_icmp(b, CMZ_B_INE, r, cmz_b_int(b, t, 0)), with_sign, r);
   r = cmz_b_select(b, nan, cmz_b_int(b, t, rows[row].nan), with_sign);
-  return cmz_b_cast(b, "arith.trunci", r, b->i8);
+  return cut(b, r, b->i8);
 }
 
 MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
@@ -353,12 +411,12 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
     return narrow_bf16(b, value);
   case CMZ_I8:
   case CMZ_U8:
-    return cmz_b_cast(b, "arith.trunci", value, b->i8);
+    return cut(b, value, b->i8);
   case CMZ_I16:
   case CMZ_U16:
-    return cmz_b_cast(b, "arith.trunci", value, b->i16);
+    return cut(b, value, b->i16);
   case CMZ_BOOL:
-    return cmz_b_cast(b, "arith.extui", value, b->i8);
+    return cmz_b_cast(b, "arith.extui", value, b->part_bits ? b->i32 : b->i8);
   case CMZ_F8E4M3FN:
   case CMZ_F8E4M3FNUZ:
   case CMZ_F8E5M2:
@@ -396,8 +454,8 @@ MlirValue cmz_b_intrinsic(cmz_builder *b, const char *name, uint32_t count,
       cmz_b_attr(b, "intrin", text),
       cmz_b_attr(b, "op_bundle_sizes", mlirDenseI32ArrayGet(b->mlir, 0, NULL)),
       cmz_b_attr(b, "operandSegmentSizes", segments)};
-  MlirOperation op = cmz_b_op(b, "llvm.call_intrinsic", count, operands, result.ptr ? 1 : 0, &result,
-                              3, attrs, 0, NULL);
+  MlirOperation op = cmz_b_op(b, "llvm.call_intrinsic", count, operands, result.ptr ? 1 : 0,
+                              &result, 3, attrs, 0, NULL);
   return result.ptr ? mlirOperationGetResult(op, 0) : (MlirValue){NULL};
 }
 

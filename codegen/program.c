@@ -312,7 +312,8 @@ static void kernel_step(writer *w, const cmz_step *s, cmz_program_step *out) {
   out->access = list_start(w);
   for (uint32_t i = 0; i < s->operand_count; i++)
     list_add(w, kernel->operands.data[i].access); /* CMZ_READ and CMZ_ACCESS_READ are one number */
-  out->tiles_slot = slot_of(w, cmz_dim_product(dims, s->grid, s->grid_count));
+  out->tiles = list_start(w);
+  for (uint32_t l = 0; l < s->level_count; l++) list_add(w, slot_of(w, s->tiles[l]));
   out->kernel_name = add_string(w, kernel->name ? kernel->name : "kernel");
   out->flops_slot =
       slot_of(w, cmz_dim_const(dims, (int64_t)CMZ_MIN(kernel->flops, (uint64_t)INT64_MAX / 4)));
@@ -580,7 +581,9 @@ static void write_description(writer *w, const cmz_codegen_options *o) {
   cmz_text target = {.arena = w->arena};
   cmz_text_add(&target, "%s ", o->target->os->triple);
   for (uint32_t i = 0; i < o->target->level_count; i++) {
-    cmz_text_add(&target, "%s%s", i ? "," : "", o->target->levels[i]->name);
+    const char *name = o->target->levels[i]->name;
+    if (!o->target->gpu || !strchr(name, '+')) /* a GPU's variants are chosen among at create */
+      cmz_text_add(&target, "%s%s", target.data[target.length - 1] == ' ' ? "" : ",", name);
   }
   *d = (cmz_description){.struct_size = sizeof *d,
                          .name = o->model_name,

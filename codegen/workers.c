@@ -273,6 +273,32 @@ static uint32_t worker_count(const cmz_codegen_options *o, uint32_t jobs) {
   return (uint32_t)CMZ_MIN(n, (long)jobs);
 }
 
+static bool has_small_operands(const cmz_kernel *k) {
+  for (uint32_t i = 0; i < k->operands.count; i++)
+    if (cmz_dtype_info(k->operands.data[i].dtype)->bits < 32) return true;
+  return false;
+}
+
+/* Whether K's code for level A is that for level B: Vulkan's levels differ in what few kernels use.
+ */
+static bool same_code(const cmz_plan_kernel *k, const cmz_target *t, uint32_t a, uint32_t b) {
+  const cmz_cpu_row *x = t->levels[a], *y = t->levels[b];
+  if (!x->spirv || !y->spirv || (x->small != y->small && has_small_operands(k->kernel)))
+    return false;
+  cmz_hash128 of_a = cmz_kernel_hash(k->kernel, &k->schedules[a]),
+              of_b = cmz_kernel_hash(k->kernel, &k->schedules[b]);
+  return of_a.hi == of_b.hi && of_a.lo == of_b.lo;
+}
+
+/* The object of KERNEL for an earlier level that serves LEVEL too; NULL: none. */
+static const cmz_kernel_object *earlier(const compilation *c, uint32_t level, uint32_t kernel) {
+  const cmz_plan_kernel *k = &c->plan->kernels.data[kernel];
+  for (uint32_t l = 0; l < level; l++)
+    if (same_code(k, c->options->target, l, level))
+      return &c->objects[l * c->plan->kernels.count + kernel];
+  return NULL;
+}
+
 /* Names every object, takes what the cache has, and lists the rest as jobs. */
 static cmz_status prepare(compilation *c) {
   const cmz_codegen_options *o = c->options;
@@ -288,6 +314,11 @@ static cmz_status prepare(compilation *c) {
     uint32_t level = i / kernels, kernel = i % kernels;
     const cmz_plan_kernel *k = &c->plan->kernels.data[kernel];
     cmz_kernel_object *object = &c->objects[i];
+    const cmz_kernel_object *same = earlier(c, level, kernel);
+    if (same) {
+      *object = *same;
+      continue;
+    }
     object->symbol = symbol_of(c->ctx->arena, k, level, o->target->levels[level]);
     object->path = cmz_arena_printf(c->ctx->arena, "%s/kernel_%u_%u.o", o->work_dir, level, kernel);
     if (cached) {

@@ -97,7 +97,7 @@ typedef struct cmz_store {
  * kernel's. A grid tile is one iteration of the tiled domain; the kernel function gets a range of tiles. */
 /* How the two meet: one step of an axis is unroll * lanes iterations (unroll counts instances: vectors on the axis with lanes, scalars
  * on others). tile is a multiple of the step or 0; what is left over at the end of a tile or axis runs as a tail. Tiles are a function
- * of the description alone (the grid is shared by all CPU levels); only axes that every store of the kernel has are tiled. Grid tiles
+ * of the description alone on CPUs (all levels split the work alike); only axes that every store of the kernel has are tiled. Grid tiles
  * are numbered row-major over the tiled axes in the order of the first store's axis list. */
 typedef struct cmz_axis_schedule {
   uint32_t tile;    /* iterations of the axis in one grid tile; 0: the whole axis */

@@ -89,7 +89,7 @@ static void print_block(const cmz_plan *p, uint32_t block, int indent, cmz_text 
     }
     print_list(text, "operands", s->operands, s->operand_count);
     print_dims(p, text, "params", s->params, s->param_count);
-    print_dims(p, text, "grid", s->grid, s->grid_count);
+    print_dims(p, text, "tiles", s->tiles, s->level_count);
     if (s->loop) print_loop(p, text, s->loop);
     if (s->node) cmz_text_add(text, " ; %s", cmz_node_get(p->module, s->node)->name);
     cmz_text_add(text, "\n");

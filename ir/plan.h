@@ -28,7 +28,7 @@ typedef struct cmz_buffer {
 #define CMZ_ARENA_ALIGNMENT 64
 
 typedef enum cmz_step_kind {
-  CMZ_STEP_KERNEL,   /* kernel `index`, operands, params, grid */
+  CMZ_STEP_KERNEL,   /* kernel `index`, operands, params, tiles */
   CMZ_STEP_RUNTIME,  /* op of the runtime's closed table; `node` gives op and attributes; operands: inputs, then outputs */
   CMZ_STEP_COPY,     /* operands[0] -> operands[1], and its shape when that is data-dependent */
   CMZ_STEP_BIND,     /* symbols of CMZ_SYMBOL_DATA get their values: symbol, operand, element */
@@ -60,7 +60,7 @@ typedef struct cmz_step {
   cmz_nid node;             /* source of names, for profiles and errors */
   uint32_t operand_count; uint32_t *operands;  /* buffers */
   uint32_t param_count; cmz_dim *params;
-  uint32_t grid_count; cmz_dim *grid;          /* tiles along each tiled axis; the kernel gets their product */
+  uint32_t level_count; cmz_dim *tiles;        /* KERNEL: grid tiles under the schedule of each level */
   uint32_t symbol; int64_t element;            /* BIND; with two params the value must lie in [params[0], params[1]] or the run fails */
   uint32_t block_count; uint32_t blocks[2];
   cmz_plan_loop *loop;
@@ -68,7 +68,7 @@ typedef struct cmz_step {
 
 typedef struct cmz_block { CMZ_VEC(cmz_step) steps; } cmz_block;
 
-/* SCHEDULES: one a level of the target, best first; all have the same grid. */
+/* SCHEDULES: one a level of the target, best first. */
 typedef struct cmz_plan_kernel { cmz_kernel *kernel; cmz_schedule *schedules; cmz_hash128 hash; } cmz_plan_kernel;
 
 typedef struct cmz_plan {

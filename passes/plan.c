@@ -146,22 +146,24 @@ static uint32_t intern_kernel(cmz_planner *p, cmz_kernel *k, cmz_schedule *s) {
   }
 }
 
-/* Number of tiles along each tiled axis of the first store. */
-static cmz_status plan_grid(cmz_planner *p, const cmz_described *d, const cmz_schedule *s,
-                            cmz_nid n, cmz_step *step) {
+/* Number of grid tiles under S: the product over the tiled axes of the first store. */
+static cmz_status plan_tiles(cmz_planner *p, const cmz_described *d, const cmz_schedule *s,
+                             cmz_nid n, cmz_dim *tiles) {
   const cmz_store *st = &d->kernel->stores.data[0];
-  step->grid = CMZ_NEW_ARRAY(p->arena, cmz_dim, st->axis_count + 2);
+  cmz_dim *along = CMZ_NEW_ARRAY(p->arena, cmz_dim, st->axis_count + 2);
+  uint32_t count = 0;
   for (uint32_t i = 0; i < st->axis_count; i++) {
     uint16_t axis = st->axes[i];
     if (s->axes[axis].tile == 0) continue;
     cmz_dim extent = expr_dim(p, d, d->kernel->axes.data[axis].extent);
     if (extent == CMZ_DIM_NONE)
       return cmz_node_fail(p->m, n, CMZ_E_INTERNAL, "the extent of a kernel's axis is not a size");
-    step->grid[step->grid_count++] =
+    along[count++] =
         cmz_dim_ceildiv(p->m->dims, extent, cmz_dim_const(p->m->dims, s->axes[axis].tile));
   }
   if (s->group) /* drivers count threads: every one of a work-group stands for its tile */
-    step->grid[step->grid_count++] = cmz_dim_const(p->m->dims, s->group);
+    along[count++] = cmz_dim_const(p->m->dims, s->group);
+  *tiles = cmz_dim_product(p->m->dims, along, count);
   return CMZ_OK;
 }
 
@@ -223,14 +225,7 @@ static bool decodes(const cmz_module *m, const cmz_described *d) {
   return false;
 }
 
-static bool same_grid(const cmz_schedule *a, const cmz_schedule *b) {
-  if (a->group != b->group || a->fragments != b->fragments) return false;
-  for (uint32_t i = 0; i < a->axis_count; i++)
-    if (a->axes[i].tile != b->axes[i].tile) return false;
-  return true;
-}
-
-/* A schedule for each level: register tiles and vectors are the level's own, the grid is shared. */
+/* A schedule for each level. */
 static cmz_status choose_schedules(cmz_planner *p, cmz_kernel *k, cmz_schedule **out) {
   const cmz_target *target = p->run->target;
   cmz_context *ctx = p->m->ctx;
@@ -239,7 +234,6 @@ static cmz_status choose_schedules(cmz_planner *p, cmz_kernel *k, cmz_schedule *
     const cmz_cpu_row *level = target->levels[l];
     CMZ_TRY(level->threads ? cmz_schedule_choose_device(ctx, p->arena, k, level, &s[l])
                            : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
-    if (!same_grid(&s[l], &s[0])) s[l] = s[0];
   }
   *out = s;
   return CMZ_OK;
@@ -260,7 +254,10 @@ static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
                    .params = d.params,
                    .param_count = d.kernel->param_count,
                    .operand_count = d.kernel->operands.count};
-  CMZ_TRY(plan_grid(p, &d, s, n, &step));
+  step.level_count = p->run->target->level_count;
+  step.tiles = CMZ_NEW_ARRAY(p->arena, cmz_dim, step.level_count);
+  for (uint32_t l = 0; l < step.level_count; l++)
+    CMZ_TRY(plan_tiles(p, &d, &s[l], n, &step.tiles[l]));
   for (uint32_t i = 0; i < d.node_count; i++)
     if (d.nodes[i] != n) cmz_node_add_source(m, n, d.nodes[i]);
   step.operands = CMZ_NEW_ARRAY(p->arena, uint32_t, step.operand_count + 1);

@@ -1,8 +1,8 @@
 /* schedule.c - how a described kernel runs on a CPU: grid tiles, register tiles, vector axis,
  * order. In: a description and a CPU row. Out: a schedule; a pure function of both, found from the
- * description's structure. Always holds: grid tiles depend on the description alone, because all
- * CPU levels of a library share one grid; every tile is a multiple of its axis's step (unroll *
- * lanes) or covers the whole axis. */
+ * description's structure. Always holds: grid tiles depend on the description alone, so that all
+ * CPU levels of a library split the work alike; every tile is a multiple of its axis's step (unroll
+ * * lanes) or covers the whole axis. */
 #include "../ir/kernel.h"
 #include "passes.h"
 

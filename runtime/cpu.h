@@ -192,4 +192,11 @@ static inline uint64_t cmz_cpu_detect(void) {
 static inline uint64_t cmz_cpu_detect(void) { return 0; }
 #endif
 
+/* ---- GPUs ---- */
+
+/* What an image for Vulkan needs: VERSION times ten; TILES: made for devices that are no processors; VARIANT: the higher the better. */
+#define CMZ_IMAGE_VULKAN(version, tiles, variant) ((uint32_t)(version) << 4 | (uint32_t)(tiles) << 3 | (uint32_t)(variant))
+#define CMZ_IMAGE_VERSION(needs) ((needs) >> 4)
+#define CMZ_IMAGE_TILES(needs) ((needs) >> 3 & 1)
+
 #endif

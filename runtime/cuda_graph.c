@@ -79,7 +79,7 @@ int cmz_cuda_copy(cmz_model *m, cmz_device *d, void *to, const void *from, size_
 
 static cu_kernel kernel_of(cmz_device *d, uint64_t *command) {
   enum { MOST_GROUPS = 1 << 20 };
-  uint32_t threads = d->model->program->device->threads, count = 0;
+  uint32_t threads = d->model->program->device->images[d->model->level_number].threads, count = 0;
   uint32_t groups = ((uint32_t)command[CUDA_TILES] - 1) / threads + 1;
   for (uint64_t i = 0; i < command[CUDA_OPERANDS] + command[CUDA_PARAMS]; i++)
     d->parameters[count++] = &operands_of(command)[i]; /* the params follow the operands */

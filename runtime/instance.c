@@ -141,6 +141,7 @@ static int pick_level(cmz_model *m, const cmz_program *p) {
     known = true;
     if ((p->levels[i].features & ~features) == 0) {
       m->level = &p->levels[i];
+      m->level_number = i;
       return CMZ_SUCCESS;
     }
   }

@@ -22,6 +22,7 @@ struct cmz_model {
   void *device_weights;
   size_t device_weights_bytes;
   const cmz_program_level *level;
+  uint32_t level_number; /* of LEVEL, or of the device's image */
   cmz_config config;
   cmz_team *team; /* NULL: one thread */
   uint32_t threads;

@@ -127,7 +127,7 @@ static int run_kernel(cmz_model *m, const cmz_program_step *step) {
     m->scratch_bytes[i] = bytes > 0 ? (uint64_t)bytes : 0;
   }
   for (uint32_t i = 0; i < step->param_count; i++) m->scratch_params[i] = m->slots[params[i]];
-  int64_t tiles = m->slots[step->tiles_slot];
+  int64_t tiles = m->slots[p->lists[step->tiles + m->level_number]];
   if (tiles <= 0) return CMZ_SUCCESS;
   if (tiles > INT32_MAX) return cmz_fail_run(m, CMZ_RUN_FAILED, "a tensor is too large to compute");
   if (m->device) {

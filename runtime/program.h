@@ -46,7 +46,7 @@ typedef struct cmz_program_step {
   uint32_t operands, operand_count; /* list of buffers; BIND and IF: operands[0] */
   uint32_t access;                  /* KERNEL: list of CMZ_ACCESS_…, one an operand */
   uint32_t params, param_count;     /* list of slots; BIND: none, or the least and the greatest value that is right */
-  uint32_t tiles_slot;              /* KERNEL: number of grid tiles */
+  uint32_t tiles;                   /* KERNEL: list of slots: number of grid tiles, one a level or image */
   uint32_t name;                    /* into strings: the source node names, for profiles and errors */
   uint32_t kernel_name;
   uint32_t flops_slot, bytes_slot;  /* for profiles; slot 0 is always 0 */
@@ -65,16 +65,17 @@ typedef struct cmz_program_level { const char *name; uint64_t features; cmz_kern
 /* Code for a GPU: the kernels of one level, in the order of the program's. */
 typedef struct cmz_program_image {
   const char *name;            /* "sm_80" */
-  uint32_t needs;              /* compute capability times ten; the best image that the device can run is taken */
-  uint32_t reserved;
-  const void *data;            /* PTX, ending in 0 */
+  uint32_t needs;              /* compute capability times ten; CMZ_IMAGE_VULKAN's number; the best image that the device can run is taken */
+  uint32_t first;              /* Vulkan: the 32-bit word of DATA where the places of its modules begin, two offsets a kernel */
+  const void *data;            /* PTX, ending in 0; Vulkan: places and modules, of all images together */
   uint64_t bytes;
   const char *const *kernels;  /* entry names */
+  uint32_t threads, reserved;  /* of a work-group */
 } cmz_program_image;
 struct cmz_device_driver;
 typedef struct cmz_program_device {
   const struct cmz_device_driver *driver; /* device.h */
-  uint32_t image_count, threads;          /* threads of a work-group */
+  uint32_t image_count, reserved;
   const cmz_program_image *images;        /* best first */
 } cmz_program_device;
 

@@ -1,6 +1,7 @@
 /* vulkan.c - the device driver over Vulkan, opened at run time. In: one SPIR-V module a kernel in
  * the program (codegen/images.c). Out: a device that vulkan_memory.c and vulkan_commands.c work on,
  * with a pipeline a kernel. Always holds: what a device lacks is said by name when it is opened. */
+#include "cpu.h"
 #include "vulkan_device.h"
 
 enum { LAZY_LOCAL = 1, VK_1_1 = 0x401000, VK_1_3 = 0x403000 };
@@ -55,7 +56,7 @@ static int load_library(cmz_model *m, cmz_device *d) {
   return CMZ_SUCCESS;
 }
 
-static int choose_device(cmz_model *m, cmz_device *d, const cmz_program_image **image) {
+static int choose_device(cmz_model *m, cmz_device *d) {
   enum { MOST = 16 };
   vk_object all[MOST];
   uint32_t count = MOST, families = MOST;
@@ -74,21 +75,13 @@ static int choose_device(cmz_model *m, cmz_device *d, const cmz_program_image **
                         m->config.device, count);
   d->physical = all[m->config.device];
   d->properties(d->physical, &p);
-  uint32_t api = p.words[VK_PROPERTY_API / 4];
-  uint32_t version = 10 * (api >> 22 & 127) + (api >> 12 & 1023);
+  uint32_t api = p.words[VK_PROPERTY_API / 4], type = p.words[VK_PROPERTY_TYPE / 4];
+  d->version = 10 * (api >> 22 & 127) + (api >> 12 & 1023);
   d->most_range = p.words[VK_PROPERTY_MOST_RANGE / 4];
   d->most_groups = p.words[VK_PROPERTY_MOST_GROUPS / 4];
   d->alignment = p.wide[VK_PROPERTY_ALIGNMENT / 8];
-  d->discrete = p.words[VK_PROPERTY_TYPE / 4] == VK_TYPE_DISCRETE;
-  const cmz_program_device *program = m->program->device;
-  *image = NULL;
-  for (uint32_t i = 0; i < program->image_count && !*image; i++)
-    if (program->images[i].needs <= version) *image = &program->images[i];
-  if (!*image || api < VK_1_1)
-    return cmz_fail_run(m, CMZ_UNAVAILABLE,
-                        "this device (Vulkan %u.%u) is older than what the model was compiled for "
-                        "(%s)",
-                        version / 10, version % 10, m->program->description->target);
+  d->discrete = type == VK_TYPE_DISCRETE;
+  d->processor = type == VK_TYPE_PROCESSOR;
   if (p.words[VK_PROPERTY_MOST_BUFFERS / 4] < d->bindings)
     return cmz_fail_run(m, CMZ_UNAVAILABLE,
                         "a kernel works on %u buffers; this device takes %u at once", d->bindings,
@@ -101,84 +94,138 @@ static int choose_device(cmz_model *m, cmz_device *d, const cmz_program_image **
   return CMZ_SUCCESS;
 }
 
+/* ---- images ---- */
+
+/* What a device has beyond version 1.0, as it is asked for and as it is switched on. */
+typedef struct vk_found {
+  vk_features features;
+  vk_storage16 storage16;
+  vk_storage8 storage8;
+  vk_small small;
+} vk_found;
+
+static void link_found(vk_found *f, vk_features *head) {
+  f->small.type = VK_S_SMALL;
+  f->storage8.type = VK_S_STORAGE8;
+  f->storage8.next = &f->small;
+  f->storage16.type = VK_S_STORAGE16;
+  f->storage16.next = &f->storage8;
+  head->type = VK_S_FEATURES;
+  head->next = &f->storage16;
+}
+
 static const uint32_t *module_of(const cmz_program_image *image, uint32_t kernel, size_t *bytes) {
-  const uint32_t *places = image->data;
+  const uint32_t *places = (const uint32_t *)image->data + image->first;
   *bytes = places[2 * kernel + 1] - places[2 * kernel];
   return (const uint32_t *)(const void *)((const char *)image->data + places[2 * kernel]);
 }
 
-/* That the device has all capabilities of the kernels (OpCapability is 17, they come first): what
- * it lacks is named, with the first kernel that needs it. */
-static int check_features(cmz_model *m, const cmz_program_image *image, const vk_features *f,
-                          const vk_storage16 *s16, const vk_storage8 *s8, const vk_small *small) {
+/* Whether the device has all capabilities of IMAGE's kernels (OpCapability is 17, they come first).
+ * What it lacks is appended to TEXT by name, with the first kernel that needs it. */
+static bool can_run(const cmz_model *m, const cmz_program_image *image, const vk_found *f,
+                    char *text, size_t size) {
   enum { MATRIX = 0, SHADER = 1 };
   const struct {
     uint32_t capability, has;
     const char *name;
   } rows[] = {{MATRIX, 1, ""},
               {SHADER, 1, ""},
-              {9, small->float16, "16-bit floats"},
-              {10, f->features[VK_FEATURE_FLOAT64], "64-bit floats"},
-              {11, f->features[VK_FEATURE_INT64], "64-bit integers"},
-              {22, f->features[VK_FEATURE_INT16], "16-bit integers"},
-              {39, small->int8, "8-bit integers"},
-              {4433, s16->storage, "16-bit storage"},
-              {4448, s8->storage, "8-bit storage"}};
+              {9, f->small.float16, "16-bit floats"},
+              {10, f->features.features[VK_FEATURE_FLOAT64], "64-bit floats"},
+              {11, f->features.features[VK_FEATURE_INT64], "64-bit integers"},
+              {22, f->features.features[VK_FEATURE_INT16], "16-bit integers"},
+              {39, f->small.int8, "8-bit integers"},
+              {4433, f->storage16.storage, "16-bit storage"},
+              {4448, f->storage8.storage, "8-bit storage"},
+              {UINT32_MAX, 0, "SPIR-V capability that is known here"}};
   enum { COUNT = sizeof rows / sizeof rows[0] };
   bool said[COUNT] = {false};
-  char text[400] = "";
   size_t used = 0;
+  text[0] = 0;
   for (uint32_t k = 0; k < m->program->kernel_count; k++) {
     size_t bytes;
     const uint32_t *code = module_of(image, k, &bytes);
     for (size_t at = 5; at + 1 < bytes / 4 && (code[at] & 0xffff) == 17; at += code[at] >> 16) {
       size_t row = 0;
-      while (row < COUNT && rows[row].capability != code[at + 1]) row++;
-      if (row == COUNT)
-        return cmz_fail_run(m, CMZ_UNAVAILABLE,
-                            "kernel %s needs SPIR-V capability %u, unknown here", image->kernels[k],
-                            code[at + 1]);
-      if (rows[row].has || said[row] || used >= sizeof text) continue;
+      while (row < COUNT - 1 && rows[row].capability != code[at + 1]) row++;
+      if (rows[row].has || said[row] || used >= size) continue;
       said[row] = true;
-      int added = snprintf(text + used, sizeof text - used, "%s no %s (kernel %s)", used ? "," : "",
+      int added = snprintf(text + used, size - used, "%s no %s (kernel %s)", used ? "," : "",
                            rows[row].name, image->kernels[k]);
       used += added > 0 ? (size_t)added : 0;
     }
   }
-  if (used)
-    return cmz_fail_run(m, CMZ_UNAVAILABLE, "this Vulkan device lacks what the model needs:%s",
-                        text);
-  return CMZ_SUCCESS;
+  return used == 0;
 }
 
-static int open_device(cmz_model *m, cmz_device *d, const cmz_program_image *image) {
-  vk_small small = {.type = VK_S_SMALL};
-  vk_storage8 s8 = {.type = VK_S_STORAGE8, .next = &small};
-  vk_storage16 s16 = {.type = VK_S_STORAGE16, .next = &s8};
-  vk_features f = {.type = VK_S_FEATURES, .next = &s16};
-  d->features(d->physical, &f);
-  int rc = check_features(m, image, &f, &s16, &s8, &small);
-  if (rc) return rc;
-  vk_features wanted = {.type = VK_S_FEATURES, .next = &s16};
-  const int used[] = {VK_FEATURE_FLOAT64, VK_FEATURE_INT64, VK_FEATURE_INT16};
-  for (int i = 0; i < 3; i++) wanted.features[used[i]] = f.features[used[i]];
-  s16.uniform = s16.push = s16.in_out = s8.uniform = s8.push = 0;
-  /* Vulkan 1.1 has the last two as extensions, which are named when the device lists them. */
-  static const char *const names[] = {"VK_KHR_8bit_storage", "VK_KHR_shader_float16_int8"};
-  const char *extensions[2];
-  uint32_t listed = 0, count = 0;
+/* The best image that the device runs, or the one that the caller names; without a name, processors
+ * take none that is made for GPUs. */
+static int choose_image(cmz_model *m, const cmz_device *d, const vk_found *found,
+                        const cmz_program_image **image) {
+  const cmz_program_device *program = m->program->device;
+  const char *wanted = m->config.cpu;
+  char lacks[400] = "";
+  bool known = false, young = false;
+  for (uint32_t i = 0; i < program->image_count; i++) {
+    const cmz_program_image *candidate = &program->images[i];
+    if (wanted && strcmp(wanted, candidate->name) != 0) continue;
+    known = true;
+    if (CMZ_IMAGE_VERSION(candidate->needs) > d->version) continue;
+    young = true;
+    if (!wanted && d->processor && CMZ_IMAGE_TILES(candidate->needs)) continue;
+    if (!can_run(m, candidate, found, lacks, sizeof lacks)) continue;
+    *image = candidate;
+    m->level_number = i;
+    return CMZ_SUCCESS;
+  }
+  if (!known)
+    return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "config: cpu: the model has no level \"%s\" (%s)",
+                        wanted, m->program->description->target);
+  if (!young)
+    return cmz_fail_run(m, CMZ_UNAVAILABLE,
+                        "this device (Vulkan %u.%u) is older than what the model was compiled for "
+                        "(%s)",
+                        d->version / 10, d->version % 10, m->program->description->target);
+  return cmz_fail_run(m, CMZ_UNAVAILABLE, "this Vulkan device lacks what the model needs:%s",
+                      lacks);
+}
+
+/* Vulkan 1.1 has these as extensions, which are named when the device lists them. NAMES has room
+ * for all; returns how many there are. */
+static int list_extensions(cmz_model *m, cmz_device *d, const char **names, uint32_t *count) {
+  static const char *const all[] = {"VK_KHR_8bit_storage", "VK_KHR_shader_float16_int8"};
+  uint32_t listed = 0;
   d->extensions(d->physical, NULL, &listed, NULL);
   vk_extension *list = cmz_memory_take(m, (listed + 1) * sizeof *list);
   if (!list) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for the device's extensions");
   uint32_t got = listed;
   d->extensions(d->physical, NULL, &got, list);
-  for (int n = 0; n < 2; n++)
+  *count = 0;
+  for (size_t n = 0; n < sizeof all / sizeof all[0]; n++)
     for (uint32_t i = 0; i < got; i++)
-      if (strcmp(list[i].name, names[n]) == 0) {
-        extensions[count++] = names[n];
+      if (strcmp(list[i].name, all[n]) == 0) {
+        names[(*count)++] = all[n];
         break;
       }
   cmz_memory_give(m, list, (listed + 1) * sizeof *list);
+  return CMZ_SUCCESS;
+}
+
+static int open_device(cmz_model *m, cmz_device *d, const cmz_program_image **image) {
+  vk_found found = {0};
+  const char *extensions[2];
+  uint32_t count = 0;
+  link_found(&found, &found.features);
+  d->features(d->physical, &found.features);
+  int rc = choose_image(m, d, &found, image);
+  if (!rc) rc = list_extensions(m, d, extensions, &count);
+  if (rc) return rc;
+  vk_features wanted = {0};
+  const int used[] = {VK_FEATURE_FLOAT64, VK_FEATURE_INT64, VK_FEATURE_INT16};
+  for (int i = 0; i < 3; i++) wanted.features[used[i]] = found.features.features[used[i]];
+  link_found(&found, &wanted);
+  found.storage16.uniform = found.storage16.push = found.storage16.in_out = 0;
+  found.storage8.uniform = found.storage8.push = 0;
   const float priority = 1;
   vk_queue_info queue = {
       .type = VK_S_QUEUE, .family = d->family, .count = 1, .priorities = &priority};
@@ -275,8 +322,8 @@ static int vulkan_open(cmz_model *m, cmz_device **out) {
   d->writes = (vk_write *)(void *)(d->ranges + bindings);
   const cmz_program_image *image = NULL;
   int rc = load_library(m, d);
-  if (!rc) rc = choose_device(m, d, &image);
-  if (!rc) rc = open_device(m, d, image);
+  if (!rc) rc = choose_device(m, d);
+  if (!rc) rc = open_device(m, d, &image);
   if (!rc) rc = make_layouts(m, d);
   if (!rc) rc = make_pipelines(m, d, image);
   if (rc) vulkan_close(m, d);

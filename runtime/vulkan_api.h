@@ -47,7 +47,7 @@ typedef struct vk_storage8 { VK_HEAD; uint32_t storage, uniform, push; } vk_stor
 typedef struct vk_small { VK_HEAD; uint32_t float16, int8; } vk_small;
 typedef struct vk_extension { char name[256]; uint32_t version; } vk_extension;
 /* Of the 824 bytes of VkPhysicalDeviceProperties. */
-enum { VK_PROPERTY_BYTES = 824, VK_PROPERTY_API = 0, VK_PROPERTY_TYPE = 16, VK_TYPE_DISCRETE = 2, VK_PROPERTY_NAME = 20, VK_PROPERTY_MOST_RANGE = 324, VK_PROPERTY_MOST_BUFFERS = 372,
+enum { VK_PROPERTY_BYTES = 824, VK_PROPERTY_API = 0, VK_PROPERTY_TYPE = 16, VK_TYPE_DISCRETE = 2, VK_TYPE_PROCESSOR = 4, VK_PROPERTY_NAME = 20, VK_PROPERTY_MOST_RANGE = 324, VK_PROPERTY_MOST_BUFFERS = 372,
   VK_PROPERTY_MOST_GROUPS = 516, VK_PROPERTY_ALIGNMENT = 624 };
 enum { VK_FEATURE_FLOAT64 = 39, VK_FEATURE_INT64 = 40, VK_FEATURE_INT16 = 41 };
 enum { VK_S_APPLICATION = 0, VK_S_INSTANCE = 1, VK_S_QUEUE = 2, VK_S_DEVICE = 3, VK_S_SUBMIT = 4, VK_S_MEMORY = 5, VK_S_BUFFER = 12, VK_S_SHADER = 16,

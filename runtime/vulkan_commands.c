@@ -205,7 +205,8 @@ static vk_result record_kernel(cmz_device *d, vk_segment *s, const vk_command *c
   vk_result code = d->sets_take(d->device, &info, &set);
   if (code) return code;
   bind_operands(d, s, c, set, place);
-  uint32_t threads = d->model->program->device->threads, groups = (c->tiles - 1) / threads + 1;
+  uint32_t threads = d->model->program->device->images[d->model->level_number].threads,
+           groups = (c->tiles - 1) / threads + 1;
   if (groups > d->most_groups) groups = d->most_groups;
   d->bind_pipeline(s->commands, VK_BIND_COMPUTE, d->pipelines[c->kernel]);
   d->bind_sets(s->commands, VK_BIND_COMPUTE, d->layout, 0, 1, &set, 0, NULL);

@@ -41,8 +41,8 @@ struct cmz_device {
   vk_handle set_layout, layout, command_pool;
   vk_memory_properties memory;
   uint64_t most_range, alignment, words_stride;
-  uint32_t most_groups, bindings, family;
-  bool discrete, lost;
+  uint32_t most_groups, bindings, family, version /* times ten */;
+  bool discrete, processor, lost;
   vk_block *blocks;
   uint64_t next_address;
   vk_block *staging;

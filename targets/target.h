@@ -35,6 +35,7 @@ typedef struct cmz_cpu_row {
   uint16_t threads;          /* above 0: a GPU, whose work-groups have this many threads; each computes grid tiles of its own, without vectors */
   uint32_t shared_bytes;     /* of a GPU's work-group; 0: work-groups do not work together */
   uint16_t matrix;           /* 1: a GPU whose warps multiply matrices (mma.sync of f16, bf16, int8) */
+  uint16_t small;            /* 1: Vulkan's devices that have 8- and 16-bit numbers in memory; 0: these are parts of 32-bit words */
   uint16_t spirv;            /* 1: kernels are SPIR-V for Vulkan: memory is reached by element numbers, not by pointers */
 } cmz_cpu_row;
 
@@ -43,7 +44,7 @@ typedef enum cmz_gpu_kind { CMZ_GPU_CUDA = 1, CMZ_GPU_VULKAN } cmz_gpu_kind;
 typedef struct cmz_gpu_row {
   const char *name;          /* "sm_90" */
   cmz_gpu_kind kind;
-  const char *levels[4];     /* names of CPU rows of arch "nvptx64"; NULL ends */
+  const char *levels[8];     /* names of CPU rows of arch "nvptx64" or "spirv"; NULL ends */
 } cmz_gpu_row;
 
 /* What `+NAME` after a CPU's name adds to its row. */
@@ -73,7 +74,7 @@ typedef struct cmz_os_row {
   cmz_object_format format;
 } cmz_os_row;
 
-#define CMZ_MAX_LEVELS 8
+#define CMZ_MAX_LEVELS 24
 typedef struct cmz_target {
   const cmz_os_row *os;
   const cmz_cpu_row *levels[CMZ_MAX_LEVELS]; /* best first */

@@ -1,31 +1,38 @@
 /* vulkan.c - the rows of Vulkan. In: nothing. Out: rows for cmz_gpu_at, their levels for
- * cmz_cpu_find. Always holds: a level's `features` is the version of Vulkan times ten that a device
- * must have; products and sums stay apart, because SPIR-V's Fma may round once or twice. The first
- * level is for every device, processors too (Mesa's llvmpipe), where barriers cost more than shared
- * tiles save: it uses no work-group memory. */
+ * cmz_cpu_find. Always holds: a level's `features` is CMZ_IMAGE_VULKAN's number; products and sums
+ * stay apart, because SPIR-V's Fma may round once or twice. Every version comes in four levels, of
+ * which `create` takes the best that the device runs: with tiles of work-groups or, for processors
+ * (Mesa's llvmpipe), where barriers cost more than shared tiles save, without; with 8- and 16-bit
+ * numbers in memory and f16's conversions, or with 32-bit words alone. */
+#include "../runtime/cpu.h"
 #include "targets.h"
 
 #define KIB(n) ((n)*1024u)
-#define LEVEL(title, version, shared)                                                              \
+#define LEVEL(title, version, tiles, has_small)                                                    \
   {                                                                                                \
     .name = (title), .arch = "spirv", .llvm_cpu = (title), .llvm_features = "",                    \
-    .features = (version), .vector_bytes = 4, .vector_registers = 64, .rounding = 1,               \
-    .l1_bytes = KIB(32), .l2_bytes = KIB(1024), .threads = 64, .shared_bytes = (shared),           \
-    .spirv = 1                                                                                     \
+    .features = CMZ_IMAGE_VULKAN(version, tiles, has_small), .vector_bytes = 4,                    \
+    .vector_registers = 64, .rounding = 1, .l1_bytes = KIB(32), .l2_bytes = KIB(1024),             \
+    .threads = 64, .shared_bytes = (tiles) ? KIB(16) : 0, .small = (has_small), .spirv = 1         \
   }
+#define LEVELS(name, version)                                                                      \
+  LEVEL(name, version, 0, 0), LEVEL(name "+small", version, 0, 1),                                 \
+      LEVEL(name "+tiles", version, 1, 0), LEVEL(name "+tiles+small", version, 1, 1)
+#define NAMES(name)                                                                                \
+  { name, name "+small", name "+tiles", name "+tiles+small" }
 
 const cmz_cpu_row cmz_vulkan_levels[] = {
-    LEVEL("vulkan1.1", 11, 0),
-    LEVEL("vulkan1.2", 12, KIB(16)),
-    LEVEL("vulkan1.3", 13, KIB(16)),
+    LEVELS("vulkan1.1", 11),
+    LEVELS("vulkan1.2", 12),
+    LEVELS("vulkan1.3", 13),
     {.name = NULL},
 };
 
 const cmz_gpu_row cmz_vulkan_gpus[] = {
-    {.name = "vulkan", .kind = CMZ_GPU_VULKAN, .levels = {"vulkan1.1"}},
-    {.name = "vulkan1.1", .kind = CMZ_GPU_VULKAN, .levels = {"vulkan1.1"}},
-    {.name = "vulkan1.2", .kind = CMZ_GPU_VULKAN, .levels = {"vulkan1.2"}},
-    {.name = "vulkan1.3", .kind = CMZ_GPU_VULKAN, .levels = {"vulkan1.3"}},
+    {.name = "vulkan", .kind = CMZ_GPU_VULKAN, .levels = NAMES("vulkan1.1")},
+    {.name = "vulkan1.1", .kind = CMZ_GPU_VULKAN, .levels = NAMES("vulkan1.1")},
+    {.name = "vulkan1.2", .kind = CMZ_GPU_VULKAN, .levels = NAMES("vulkan1.2")},
+    {.name = "vulkan1.3", .kind = CMZ_GPU_VULKAN, .levels = NAMES("vulkan1.3")},
     {.name = NULL},
 };
 

@@ -70,7 +70,7 @@ static const cmz_program_step dynamic_steps[] = {
      .operand_count = 2,
      .params = 5,
      .param_count = 1,
-     .tiles_slot = 1,
+     .tiles = 5,
      .name = 1,
      .flops_slot = 6},
     {.kind = CMZ_PS_KERNEL,
@@ -79,7 +79,7 @@ static const cmz_program_step dynamic_steps[] = {
      .operand_count = 2,
      .params = 5,
      .param_count = 1,
-     .tiles_slot = 1,
+     .tiles = 5,
      .name = 7,
      .flops_slot = 6},
 };
@@ -200,17 +200,17 @@ static const cmz_program_buffer loop_buffers[] = {
     [NUMBERS] = {CMZ_PB_OUTPUT, 0, 0, 3, CMZ_ELEMENT_I64, 1, 0, 0},
     [LAST] = {CMZ_PB_OUTPUT, 1, 0, 1, CMZ_ELEMENT_I64, 0, 0, 0},
 };
-/* [0] dims of numbers; [1..4] operands of fibonacci; [5…] the loop: carried (a: 0 -> A, next B),
- * (b: 1 -> B, next SUM) */
-static const uint32_t loop_lists[] = {2,          STATE_A,    STATE_B,    SUM,  ITEM,       TRIPS,
-                                      UINT32_MAX, UINT32_MAX, UINT32_MAX, 1,    UINT32_MAX, 2,
-                                      2,          0,          1,          ZERO, STATE_A,    STATE_B,
-                                      ONE,        STATE_B,    SUM,        ITEM, NUMBERS,    0};
+/* [0] dims of numbers; [1..4] operands of fibonacci; [24] its tiles; [5…] the loop: carried (a: 0
+ * -> A, next B), (b: 1 -> B, next SUM) */
+static const uint32_t loop_lists[] = {
+    2,   STATE_A,    STATE_B, SUM,  ITEM,    TRIPS, UINT32_MAX, UINT32_MAX, UINT32_MAX,
+    1,   UINT32_MAX, 2,       2,    0,       1,     ZERO,       STATE_A,    STATE_B,
+    ONE, STATE_B,    SUM,     ITEM, NUMBERS, 0,     7};
 static const cmz_program_step loop_steps[] = {
     {.kind = CMZ_PS_LOOP, .a = 5},
     {.kind = CMZ_PS_SIZES, .a = 0, .b = 1},
     {.kind = CMZ_PS_COPY, .a = STATE_A, .b = LAST},
-    {.kind = CMZ_PS_KERNEL, .a = 1, .operands = 1, .operand_count = 4, .tiles_slot = 7},
+    {.kind = CMZ_PS_KERNEL, .a = 1, .operands = 1, .operand_count = 4, .tiles = 24},
 };
 static const cmz_program_block loop_blocks[] = {{0, 3}, {3, 1}};
 static const cmz_program_input_dim *const no_dims[] = {NULL};

@@ -11,15 +11,15 @@ refuses_spv() { # usage: status 2
   compile -o digits.spv 2>refused.log
   [ $? -eq 2 ] && grep -q 'SPIR-V is for Vulkan' refused.log
 }
-modules() { # IMAGE: its modules as module_N.spv; an image begins with a begin and an end a kernel
+modules() { # IMAGE: its modules as module_N.spv; it begins with a begin and an end for each kernel of each level
   rm -f module_*.spv
   local first i begin end
-  first=$(od -An -tu4 -N4 "$1")
+  read -r first < <(od -An -tu4 -N4 "$1")
   for ((i = 0; i < first / 8; i++)); do
     read -r begin end < <(od -An -tu4 -j $((8 * i)) -N8 "$1")
-    dd if="$1" of="module_$i.spv" iflag=skip_bytes,count_bytes skip="$begin" count=$((end - begin)) status=none
+    dd if="$1" of="module_$begin.spv" iflag=skip_bytes,count_bytes skip="$begin" count=$((end - begin)) status=none
   done
-  [ -e module_0.spv ]
+  [ -e "module_$first.spv" ]
 }
 valid() { # VERSION
   local file
@@ -75,16 +75,26 @@ models() { check_models "" "--target vulkan1.1" "$@"; }
 if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   build_comparer || exit 1
   same_results() {
-    rm -rf out && "$@" "$RUN" "${LIBRARY:-digits.so}" --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
+    rm -rf out && "$@" "$RUN" "${LIBRARY:-digits.so}" ${VARIANT:+--cpu "$VARIANT"} --input "Input3=$INPUT" --output-dir out && ./compare_npy out/Plus214_Output_0.npy "$ROOT/examples/digits/expected.npy"
   }
   check "mnist-8's results" same_results env
-  # From 1.2 on work-groups stage their factors in shared memory (targets/vulkan.c).
-  in_groups() {
-    compile --target vulkan1.2 -o groups.spv && spirv-dis groups.spv | grep OpControlBarrier >/dev/null &&
-      compile --target vulkan1.2 -o groups.so && LIBRARY=groups.so same_results env
+  # The variants of a level (targets/vulkan.c): each by its name, and which of them a device gets.
+  variants() { # LIBRARY OUTPUT: every variant computes the same
+    local variant
+    for variant in "" +small +tiles +tiles+small; do
+      rm -rf "out$variant"
+      "$RUN" "$1" --cpu "vulkan1.1$variant" --input "Input3=$INPUT" --output-dir "out$variant" && ./compare_npy "out$variant/$2" "out/$2" || return 1
+    done
   }
-  if command -v spirv-dis >/dev/null; then check "vulkan1.2: the same, in tiles of work-groups" in_groups
-  else skip "vulkan1.2: tiles of work-groups" "spirv-dis is not installed (spirv-tools)"; fi
+  compressed() { # OPTIONS…
+    rm -rf out
+    compile --target vulkan1.1 "$@" -o variants.so && "$RUN" variants.so --input "Input3=$INPUT" --output-dir out && variants variants.so Plus214_Output_0.npy
+  }
+  check "every variant computes the same" compressed
+  for options in --w8a16 --w4a16 "--precision f16" "--precision bf16" "--prune 2:4 --w4a16"; do
+    # shellcheck disable=SC2086
+    check "every variant computes the same: $options" compressed $options
+  done
   # A loader of our own stands before the real one: devices that are hard to come by, and faults (shim.c).
   mkdir -p shim
   SHIM_REAL=$(ldconfig -p | sed -n 's/.*libvulkan\.so\.1 .*=> //p' | head -n 1)
@@ -96,23 +106,44 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   check "no memory: said, and the process lives" refused "bytes for the arena" SHIM_MEMORY=40000
   check "a tensor beyond what a binding reaches" refused "this Vulkan device reaches at most 16384" SHIM_RANGE=16384
   check "a device without 64-bit numbers" same_results shimmed SHIM_WITHOUT=int64,float64
+  # Which variant a device gets: the entries of the pipelines that it makes are named after the first level that they serve.
+  compile --target vulkan1.1 -o floats.so && compile --target vulkan1.1 --w8a16 -o bytes.so
+  gets() { # LIBRARY PATTERN SETTING…: PATTERN or !PATTERN
+    local library=$1 pattern=$2
+    shift 2
+    rm -f entries.log
+    LIBRARY=$library same_results shimmed SHIM_LOG=entries.log "$@" || [ "$library" = bytes.so ] || return 1
+    grep ^cmz_ entries.log || return 1
+    case $pattern in
+      !*) ! grep -qE "^cmz_.*${pattern#!}\$" entries.log ;;
+      *) grep -qE "^cmz_.*$pattern\$" entries.log ;;
+    esac
+  }
+  check "a processor gets no tiles of work-groups" gets floats.so 'vulkan1_1_small' SHIM_TYPE=4
+  check "a graphics card gets them" gets floats.so '!vulkan1_1_small' SHIM_TYPE=2
+  check "a device with 8-bit storage reads bytes" gets bytes.so '!vulkan1_1' SHIM_TYPE=4
+  check "a device without it reads words" gets bytes.so 'vulkan1_1' SHIM_TYPE=4 SHIM_WITHOUT=storage8
   lacks_storage() {
-    "$CMZC" "$MODEL" --cache-dir "$CACHE" --target vulkan1.1 --w8a16 -o bytes.so &&
-      fails_with "no 8-bit storage" shimmed SHIM_WITHOUT=storage8 "$RUN" bytes.so --input "Input3=$INPUT"
+    fails_with "no 8-bit storage" shimmed SHIM_WITHOUT=storage8 "$RUN" bytes.so --cpu vulkan1.1+small --input "Input3=$INPUT"
   }
   check "what the device lacks is named" lacks_storage
   check "a lost device: said, and the process lives" refused "the device was lost" SHIM_LOSE=3
   recorded_once() {
     rm -f calls.log
     shimmed SHIM_LOG=calls.log "$RUN" digits.so --input "Input3=$INPUT" --bench 5 && cat calls.log &&
-      [ "$(grep -c record calls.log)" = 1 ] && [ "$(grep -c submit calls.log)" -ge 6 ] && [ "$(grep -c barrier calls.log)" = 4 ]
+      [ "$(grep -c "^record" calls.log)" = 1 ] && [ "$(grep -c submit calls.log)" -ge 6 ] && [ "$(grep -c barrier calls.log)" = 4 ]
   }
   check "recorded once, submitted in every run, a barrier where a kernel reads another's results" recorded_once
   validated() { # COMMAND…: what the validation layers say, synchronisation included
     (export VK_INSTANCE_LAYERS=$LAYER VK_LAYER_ENABLES=VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT && "$@") >layers.log 2>&1
     grep -iE 'validation|VUID|hazard' layers.log
   }
-  silent() { ! validated same_results env && ! validated same_results shimmed SHIM_SPLIT=1; }
+  silent() {
+    ! validated same_results env && ! validated same_results shimmed SHIM_SPLIT=1 || return 1
+    for VARIANT in "" +small +tiles +tiles+small; do
+      ! VARIANT=vulkan1.1$VARIANT LIBRARY=bytes.so validated same_results env || return 1
+    done
+  }
   finds_barrier() { validated shimmed SHIM_DROP="$1" "$RUN" digits.so --input "Input3=$INPUT" | grep 'SYNC-HAZARD'; }
   if grep -rlq $LAYER /usr/share/vulkan /usr/local/share/vulkan /etc/vulkan 2>/dev/null; then
     check "the validation layers are silent, synchronisation included" silent

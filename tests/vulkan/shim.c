@@ -3,10 +3,11 @@
  *   SHIM_SPLIT=1        memory near the device cannot be mapped, as on graphics cards
  *   SHIM_MEMORY=BYTES   the device's memory ends there
  *   SHIM_RANGE=BYTES    maxStorageBufferRange
- *   SHIM_WITHOUT=LIST   features it lacks: float64 int64 int16 int8 storage8 storage16
+ *   SHIM_WITHOUT=LIST   features it lacks: float64 int64 int16 int8 float16 storage8 storage16
+ *   SHIM_TYPE=N         its type: 2 a graphics card, 4 a processor
  *   SHIM_LOSE=N         the device is lost at the N-th submission (from 1)
  *   SHIM_DROP=N         the N-th barrier between kernels (from 1) is left out: validation has to find it
- *   SHIM_LOG=FILE       what was recorded and submitted, a word a line
+ *   SHIM_LOG=FILE       what was recorded and submitted, and the entries of pipelines, a word a line
  * Out: vkGetInstanceProcAddr. Always holds: what is not named here goes to the real loader unchanged. */
 #define _GNU_SOURCE
 #include "../../runtime/vulkan_api.h"
@@ -40,6 +41,7 @@ static void properties(vk_object device, uint32_t *words) {
   ((void (*)(vk_object, void *))real("vkGetPhysicalDeviceProperties"))(device, words);
   long range = setting("SHIM_RANGE");
   if (range) words[VK_PROPERTY_MOST_RANGE / 4] = (uint32_t)range;
+  if (setting("SHIM_TYPE")) words[VK_PROPERTY_TYPE / 4] = (uint32_t)setting("SHIM_TYPE");
   if (setting("SHIM_SPLIT")) words[VK_PROPERTY_TYPE / 4] = VK_TYPE_DISCRETE;
 }
 
@@ -54,7 +56,7 @@ static void features(vk_object device, vk_features *f) {
   clear("int64", &f->features[VK_FEATURE_INT64]);
   clear("int16", &f->features[VK_FEATURE_INT16]);
   for (vk_head *h = (vk_head *)(uintptr_t)f->next; h; h = (vk_head *)(uintptr_t)h->next) {
-    if (h->type == VK_S_SMALL) clear("int8", &((vk_small *)h)->int8);
+    if (h->type == VK_S_SMALL) clear("int8", &((vk_small *)h)->int8), clear("float16", &((vk_small *)h)->float16);
     if (h->type == VK_S_STORAGE8) clear("storage8", &((vk_storage8 *)h)->storage);
     if (h->type == VK_S_STORAGE16) clear("storage16", &((vk_storage16 *)h)->storage);
   }
@@ -113,6 +115,12 @@ static vk_result submit(vk_object queue, uint32_t count, const vk_submit *submit
   return ((vk_result(*)(vk_object, uint32_t, const vk_submit *, vk_handle))real("vkQueueSubmit"))(queue, count, submits, fence);
 }
 
+static vk_result pipelines(vk_object device, vk_handle cache, uint32_t count, const vk_pipeline_info *infos, const void *allocator, vk_handle *out) {
+  for (uint32_t i = 0; i < count; i++) note(infos[i].stage.entry);
+  return ((vk_result(*)(vk_object, vk_handle, uint32_t, const vk_pipeline_info *, const void *, vk_handle *))real("vkCreateComputePipelines"))(
+      device, cache, count, infos, allocator, out);
+}
+
 static vk_result begin(vk_object commands, const vk_begin_info *info) {
   note("record");
   return ((vk_result(*)(vk_object, const vk_begin_info *))real("vkBeginCommandBuffer"))(commands, info);
@@ -154,6 +162,7 @@ function vkGetInstanceProcAddr(vk_object instance, const char *name) {
               {"vkFreeMemory", (function)memory_give},
               {"vkMapMemory", (function)memory_map},
               {"vkQueueSubmit", (function)submit},
+              {"vkCreateComputePipelines", (function)pipelines},
               {"vkBeginCommandBuffer", (function)begin},
               {"vkCmdPipelineBarrier", (function)barrier}};
   if (!real_find) {
