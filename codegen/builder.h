@@ -10,15 +10,21 @@
 #include "../targets/target.h"
 #include "mlir-c/IR.h"
 
+/* A buffer of Vulkan's, whose elements are reached by number: bindings one after the other, and what lies in them. */
+typedef struct cmz_b_buffer {
+  const MlirValue *windows; /* COUNT of them, each but the last of 1 << SHIFT elements */
+  uint32_t count;
+  MlirValue shift;    /* i64; with COUNT above 1 */
+  uint32_t part_bits; /* 8 or 16: they hold 32-bit words, whose parts of so many bits are the elements; 0: elements */
+  bool pairs;         /* they hold 64-bit numbers as two 32-bit words, the lower first; loads give the lower, stores extend the sign */
+} cmz_b_buffer;
+
 typedef struct cmz_builder {
   MlirContext mlir;
   MlirLocation location;
   MlirBlock block; /* operations are appended here */
   const cmz_cpu_row *cpu;
-  MlirValue memory; /* with cpu->spirv: the buffer that loads and stores are in; addresses are element numbers, i64 */
-  MlirValue pairs;  /* with `narrow`: a buffer of 64-bit numbers that are reached as two 32-bit words, the lower first; loads give the lower,
-                       stores extend the sign */
-  uint32_t part_bits; /* with cpu->spirv: 8 or 16: `memory` holds 32-bit words, whose parts of so many bits are the elements; 0: it holds elements */
+  cmz_b_buffer buffer; /* with cpu->spirv: that loads and stores are in; addresses are element numbers, i64 */
   bool narrow;      /* 64-bit integers, indices among them, are known to fit in 32 bits: i64 is i32 */
   MlirType f16, f32, f64, i1, i8, i16, i32, i64, pointer;
   MlirType bits64; /* 64 bits even then */
@@ -94,6 +100,9 @@ MlirValue cmz_b_address_const(cmz_builder *b, MlirType element, MlirValue base, 
 /* MASK (a vector of i1) may be null; lanes it switches off are zero and not touched. */
 MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const MlirValue *mask, bool invariant);
 void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirValue *mask);
+/* The same in b->buffer (buffer.c). Parts of words are loaded as i32, zeros above them. */
+MlirValue cmz_b_buffer_load(cmz_builder *b, MlirType type, MlirValue address);
+void cmz_b_buffer_store(cmz_builder *b, MlirValue value, MlirValue address);
 /* The address of the module's constant NAME; the constant itself, BYTES of the 4-byte pattern WORD, at the cursor (a module's). */
 MlirValue cmz_b_global(cmz_builder *b, const char *name);
 void cmz_b_global_words(cmz_builder *b, const char *name, uint32_t word, uint32_t bytes);

@@ -35,6 +35,9 @@ cmz_status cmz_kernel_emit(cmz_context *ctx, const cmz_kernel *k, const cmz_sche
                            const char *symbol, int optimise, const char *source_file, uint32_t source_line, cmz_output_kind kind, const char *path);
 /* All kernels of the plan for the level CPU as one SPIR-V module at PATH, an entry PREFIX_k<number>_<name> a kernel; in this process. emit.c */
 cmz_status cmz_kernels_emit_spirv(cmz_context *ctx, const cmz_plan *plan, const cmz_cpu_row *cpu, const char *prefix, const char *path);
+/* How many bindings OPERAND of K has for the level CPU: more than one for a tensor that one might not reach. emit_vulkan.c */
+uint32_t cmz_kernel_windows(const cmz_kernel *k, uint32_t operand, const cmz_cpu_row *cpu);
+#define CMZ_WINDOW_REST 256 /* bytes by which a tensor may begin after its first binding, at most */
 /* Compiles all kernels of the plan for all levels in worker processes; *OBJECTS becomes a flat array, [level * kernels + kernel]. workers.c */
 cmz_status cmz_kernels_compile(cmz_context *ctx, const cmz_plan *plan, const cmz_codegen_options *o, cmz_kernel_object **objects);
 /* Whether KIND can be written for TARGET; the message says what can. */

@@ -84,7 +84,8 @@ typedef struct emitter {
   CMZ_VEC(assumption) assumptions;
   fill_buffer fills[CMZ_EMIT_MAX_FILLS];
   uint32_t fill_count;
-  const MlirValue *memories;     /* with cpu->spirv: the operands' buffers */
+  const cmz_b_buffer *buffers;   /* with cpu->spirv: the operands' */
+  MlirValue words;               /* and what kernels get besides them */
   MlirValue thread; /* of a GPU's work-group, i64 */
   MlirModule module;
   const char *symbol;
@@ -126,8 +127,6 @@ void cmz_emit_device_range(emitter *e, MlirValue group, MlirValue groups, MlirVa
 /* ---- emit_vulkan.c ---- */
 /* The same for Vulkan, as a gpu.func: binding 0 is a buffer of 64-bit words (the number of tiles, the bytes from where operand I is bound
  * to where it begins, the params), binding 1 + I operand I. */
-/* 8 or 16 where OPERAND's elements are parts of the 32-bit words that the level reads; else 0. */
-uint32_t cmz_emit_part_bits(const emitter *e, uint32_t operand);
 MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *symbol);
 /* The module's kernel as SPIR-V, at PATH. */
 cmz_status cmz_vulkan_lower(cmz_context *ctx, MlirModule module, const char *path);

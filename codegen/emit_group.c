@@ -257,8 +257,7 @@ static void stage(emitter *e, const contraction *c, const factor *f, uint32_t de
     MlirValue v = cmz_emit_group_element(e, f, c->type, condition);
     if (e->failed) return;
     MlirValue at = place(e, f, c->type, iteration, position);
-    b->memory = f->memory;
-    b->part_bits = 0;
+    b->buffer = (cmz_b_buffer){.windows = &f->memory, .count = 1};
     cmz_b_store(b, v, at, NULL);
   }
 }
@@ -268,8 +267,7 @@ static void stage(emitter *e, const contraction *c, const factor *f, uint32_t de
 static MlirValue staged_load(emitter *e, const contraction *c, const factor *f, MlirValue own,
                              uint32_t iteration, uint32_t offset) {
   MlirValue at = cmz_b_address_const(&e->b, c->type, own, (int64_t)iteration * f->pitch + offset);
-  e->b.memory = f->memory;
-  e->b.part_bits = 0;
+  e->b.buffer = (cmz_b_buffer){.windows = &f->memory, .count = 1};
   return cmz_b_load(&e->b, c->type, at, NULL, false);
 }
 

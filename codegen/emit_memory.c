@@ -316,12 +316,7 @@ void cmz_emit_fill_buffers(emitter *e, MlirModule module) {
 }
 
 void cmz_emit_use_memory(emitter *e, uint32_t operand) {
-  cmz_dtype stored = e->k->operands.data[operand].dtype;
-  bool pairs = e->b.narrow && (stored == CMZ_I64 || stored == CMZ_U64);
-  if (!e->memories) return;
-  e->b.memory = e->memories[operand];
-  e->b.part_bits = cmz_emit_part_bits(e, operand);
-  e->b.pairs = pairs ? e->b.memory : (MlirValue){NULL};
+  if (e->buffers) e->b.buffer = e->buffers[operand];
 }
 
 /* ---- loads ---- */

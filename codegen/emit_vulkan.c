@@ -35,20 +35,40 @@ static MlirValue identifier(emitter *e, const char *name) {
   return cmz_b_cast(b, "arith.index_cast", mlirOperationGetResult(op, 0), b->i64);
 }
 
+uint32_t cmz_kernel_windows(const cmz_kernel *k, uint32_t operand, const cmz_cpu_row *cpu) {
+  const cmz_operand *o = &k->operands.data[operand];
+  uint64_t bits = o->dtype == CMZ_BOOL ? 8 : cmz_dtype_info(o->dtype)->bits;
+  int64_t elements;
+  if (!cpu->window_bytes || !bits || !cmz_x_is_int(k, o->elements, &elements) || elements <= 0)
+    return 1;
+  uint64_t most = (uint64_t)UINT32_MAX * 8, count = CMZ_MIN((uint64_t)elements, most / bits);
+  return (uint32_t)((count * bits / 8 + CMZ_WINDOW_REST - 1) / cpu->window_bytes) + 1;
+}
+
+/* 8 or 16 where OPERAND's elements are parts of the 32-bit words that the level reads; else 0. */
+static uint32_t part_bits(const emitter *e, uint32_t operand) {
+  cmz_dtype stored = e->k->operands.data[operand].dtype;
+  uint32_t bits = stored == CMZ_BOOL ? 8 : cmz_dtype_info(stored)->bits;
+  return !e->b.cpu->small && bits < 32 ? bits : 0;
+}
+
+/* What binding 0 holds, in 64-bit words: the grid tiles, the logarithm of the bytes that a window
+ * reaches, then, for each operand, the bytes from where it is bound to where it begins, then the
+ * params. */
+enum { TILES_WORD, SHIFT_WORD, OPERAND_WORDS };
+
 /* Word NUMBER of binding 0, as far as 32 bits reach in a narrow kernel. */
-static MlirValue word(emitter *e, MlirBlock entry, uint32_t number) {
-  e->b.memory = mlirBlockGetArgument(entry, 0);
-  e->b.part_bits = 0;
-  e->b.pairs = e->b.narrow ? e->b.memory : (MlirValue){NULL};
+static MlirValue word(emitter *e, uint32_t number) {
+  e->b.buffer = (cmz_b_buffer){.windows = &e->words, .count = 1, .pairs = e->b.narrow};
   return cmz_b_load(&e->b, e->b.i64, cmz_b_i64(&e->b, number), NULL, true);
 }
 
 /* The same as the nearest number of 32 bits in a narrow kernel: a bound may be "to the end". */
-static MlirValue nearest_word(emitter *e, MlirBlock entry, uint32_t number) {
+static MlirValue nearest_word(emitter *e, uint32_t number) {
   cmz_builder *b = &e->b;
-  MlirValue low = word(e, entry, number);
+  MlirValue low = word(e, number);
   if (!b->narrow) return low;
-  b->pairs = (MlirValue){NULL};
+  b->buffer.pairs = false;
   MlirValue high = cmz_b_load(b, b->i64, cmz_b_i64(b, 2 * number + 1), NULL, true);
   MlirValue sign = cmz_b_2(b, "arith.shrsi", low, cmz_b_i64(b, 31));
   MlirValue end = cmz_b_2(b, "arith.xori", cmz_b_2(b, "arith.shrsi", high, cmz_b_i64(b, 31)),
@@ -56,20 +76,33 @@ static MlirValue nearest_word(emitter *e, MlirBlock entry, uint32_t number) {
   return cmz_b_select(b, cmz_b_icmp(b, CMZ_B_IEQ, high, sign), low, end);
 }
 
-uint32_t cmz_emit_part_bits(const emitter *e, uint32_t operand) {
+/* OPERAND's buffer, whose windows are ENTRY's arguments from FIRST on. */
+static cmz_b_buffer buffer_of(emitter *e, MlirBlock entry, uint32_t operand, uint32_t first) {
+  cmz_builder *b = &e->b;
   cmz_dtype stored = e->k->operands.data[operand].dtype;
-  uint32_t bits = stored == CMZ_BOOL ? 8 : cmz_dtype_info(stored)->bits;
-  return e->b.cpu->spirv && !e->b.cpu->small && bits < 32 ? bits : 0;
+  uint32_t bits = cmz_b_bits(cmz_b_stored_type(b, stored));
+  cmz_b_buffer out = {.count = cmz_kernel_windows(e->k, operand, b->cpu),
+                      .part_bits = part_bits(e, operand),
+                      .pairs = b->narrow && (stored == CMZ_I64 || stored == CMZ_U64)};
+  MlirValue *windows = CMZ_NEW_ARRAY(e->arena, MlirValue, out.count);
+  for (uint32_t w = 0; w < out.count; w++)
+    windows[w] = mlirBlockGetArgument(entry, (intptr_t)(first + w));
+  out.windows = windows;
+  if (out.count == 1) return out;
+  uint32_t unit = out.part_bits || out.pairs ? 4 : bits / 8; /* what is numbered */
+  out.shift = cmz_b_sub(b, word(e, SHIFT_WORD), cmz_b_i64(b, __builtin_ctz(unit)));
+  return out;
 }
 
 static void bind_operands(emitter *e, MlirBlock entry) {
   cmz_builder *b = &e->b;
-  uint32_t count = e->k->operands.count;
-  MlirValue *memories = CMZ_NEW_ARRAY(e->arena, MlirValue, count + 1);
+  uint32_t count = e->k->operands.count, argument = 1;
+  cmz_b_buffer *buffers = CMZ_NEW_ARRAY(e->arena, cmz_b_buffer, count + 1);
   for (uint32_t i = 0; i < count; i++) {
     uint32_t bits = cmz_b_bits(cmz_b_stored_type(b, e->k->operands.data[i].dtype));
-    MlirValue bytes = word(e, entry, i + 1);
-    memories[i] = mlirBlockGetArgument(entry, (intptr_t)i + 1);
+    buffers[i] = buffer_of(e, entry, i, argument);
+    argument += buffers[i].count;
+    MlirValue bytes = word(e, OPERAND_WORDS + i);
     cmz_emit_remember_operand(
         e, i, cmz_b_2(b, "arith.shrui", bytes, cmz_b_i64(b, __builtin_ctz(bits / 8))));
   }
@@ -77,9 +110,9 @@ static void bind_operands(emitter *e, MlirBlock entry) {
     const cmz_expr_node *n = &e->k->exprs.data[i];
     if (n->op == CMZ_X_PARAM)
       cmz_emit_remember(e, cmz_emit_key(e, i), 0,
-                        nearest_word(e, entry, count + 1 + (uint32_t)n->i));
+                        nearest_word(e, OPERAND_WORDS + count + (uint32_t)n->i));
   }
-  e->memories = memories;
+  e->buffers = buffers;
 }
 
 static const char *element_text(cmz_builder *b, MlirType type) {
@@ -129,24 +162,34 @@ static MlirBlock kernels_of(cmz_builder *b, MlirModule module) {
   return body;
 }
 
-MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *symbol) {
+/* The types of the kernel's bindings: its words, then each operand's windows. Returns how many. */
+static uint32_t argument_types(emitter *e, MlirType *types) {
   cmz_builder *b = &e->b;
-  uint32_t count = CMZ_MIN(e->k->operands.count + 1, CMZ_EMIT_MAX_DEVICE_PARAMETERS);
-  if (count != e->k->operands.count + 1)
-    cmz_emit_fail(e, "a kernel with more operands than a GPU takes");
-  MlirType types[CMZ_EMIT_MAX_DEVICE_PARAMETERS];
-  MlirLocation locations[CMZ_EMIT_MAX_DEVICE_PARAMETERS];
-  for (uint32_t i = 0; i < count; i++) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i <= e->k->operands.count; i++) {
     MlirType t = i ? cmz_b_stored_type(b, e->k->operands.data[i - 1].dtype) : b->i64;
-    const char *name = i && cmz_emit_part_bits(e, i - 1) ? "i32" : element_text(b, t);
+    const char *name = i && part_bits(e, i - 1) ? "i32" : element_text(b, t);
+    uint32_t windows = i ? cmz_kernel_windows(e->k, i - 1, b->cpu) : 1;
     if (!name) {
       cmz_emit_fail(e, "an operand has a type that kernels do not read");
       name = "i8";
     }
-    types[i] =
-        mlirTypeParseGet(b->mlir, text(cmz_arena_printf(e->arena, "memref<?x%s" BUFFER, name)));
-    locations[i] = b->location;
+    if (windows > CMZ_EMIT_MAX_DEVICE_PARAMETERS - count) {
+      cmz_emit_fail(e, "a kernel with more operands than a GPU takes");
+      return count;
+    }
+    const char *type = cmz_arena_printf(e->arena, "memref<?x%s" BUFFER, name);
+    while (windows--) types[count++] = mlirTypeParseGet(b->mlir, text(type));
   }
+  return count;
+}
+
+MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *symbol) {
+  cmz_builder *b = &e->b;
+  MlirType types[CMZ_EMIT_MAX_DEVICE_PARAMETERS];
+  MlirLocation locations[CMZ_EMIT_MAX_DEVICE_PARAMETERS];
+  uint32_t count = argument_types(e, types);
+  for (uint32_t i = 0; i < count; i++) locations[i] = b->location;
   mlirOperationSetAttributeByName(mlirModuleGetOperation(module), text("spirv.target_env"),
                                   parse(b, ENVIRONMENT));
   MlirBlock body = kernels_of(b, module);
@@ -159,7 +202,8 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
   MlirValue groups = identifier(e, "gpu.grid_dim");
   MlirValue thread = identifier(e, "gpu.thread_id");
   MlirValue size = cmz_b_i64(b, b->cpu->threads);
-  e->end = word(e, entry, 0);
+  e->words = mlirBlockGetArgument(entry, 0);
+  e->end = word(e, TILES_WORD);
   cmz_emit_device_range(e, group, groups, size, thread);
   cmz_emit_analyse(e);
   if (!e->failed) bind_operands(e, entry);

@@ -43,58 +43,9 @@ static MlirNamedAttribute alignment(cmz_builder *b, MlirType type, MlirType inte
                     mlirIntegerAttrGet(integer, CMZ_MAX(1, (int64_t)cmz_b_bits(type) / 8)));
 }
 
-static MlirValue element_number(cmz_builder *b, MlirValue address, int word) {
-  if (b->pairs.ptr && mlirValueEqual(b->memory, b->pairs)) {
-    address = cmz_b_2(b, "arith.shli", address, cmz_b_i64(b, 1));
-    if (word) address = cmz_b_add(b, address, cmz_b_i64(b, word));
-  }
-  return cmz_b_cast(b, "arith.index_cast", address, mlirIndexTypeGet(b->mlir));
-}
-
-static MlirValue load_element(cmz_builder *b, MlirType type, MlirValue number) {
-  MlirValue from[] = {b->memory, number};
-  return mlirOperationGetResult(cmz_b_op(b, "memref.load", 2, from, 1, &type, 0, NULL, 0, NULL), 0);
-}
-
-/* Where the element at ADDRESS lies as a part of a 32-bit word: the word's number, and the bits
- * below it. */
-static MlirValue word_number(cmz_builder *b, MlirValue address, MlirValue *below) {
-  int64_t parts = 32 / b->part_bits;
-  MlirValue part = cmz_b_2(b, "arith.andi", address, cmz_b_i64(b, parts - 1));
-  part = cmz_b_mul(b, part, cmz_b_i64(b, b->part_bits));
-  *below = mlirTypeEqual(b->i64, b->i32) ? part : cmz_b_cast(b, "arith.trunci", part, b->i32);
-  MlirValue word = cmz_b_2(b, "arith.shrui", address, cmz_b_i64(b, __builtin_ctz((unsigned)parts)));
-  return cmz_b_cast(b, "arith.index_cast", word, mlirIndexTypeGet(b->mlir));
-}
-
-/* The element as the low bits of an i32, zeros above. */
-static MlirValue load_part(cmz_builder *b, MlirValue address) {
-  MlirValue below, word = word_number(b, address, &below);
-  MlirValue v = cmz_b_2(b, "arith.shrui", load_element(b, b->i32, word), below);
-  return cmz_b_2(b, "arith.andi", v, cmz_b_int(b, b->i32, (1 << b->part_bits) - 1));
-}
-
-/* The low bits of VALUE as that element. Other threads write the word's other parts, so its bits
- * are cleared and set atomically. */
-static void store_part(cmz_builder *b, MlirValue value, MlirValue address) {
-  enum { SET = 14, KEEP = 2 }; /* arith's AtomicRMWKind: ori, andi */
-  MlirValue below, word = word_number(b, address, &below), all = cmz_b_int(b, b->i32, -1);
-  MlirValue part = cmz_b_int(b, b->i32, (1 << b->part_bits) - 1);
-  value = cmz_b_2(b, "arith.shli", cmz_b_2(b, "arith.andi", value, part), below);
-  MlirValue others = cmz_b_2(b, "arith.xori", cmz_b_2(b, "arith.shli", part, below), all);
-  MlirValue bits[] = {others, value};
-  for (int i = 0; i < 2; i++) {
-    MlirNamedAttribute kind = cmz_b_attr(b, "kind", mlirIntegerAttrGet(b->bits64, i ? SET : KEEP));
-    MlirValue operands[] = {bits[i], b->memory, word};
-    cmz_b_op(b, "memref.atomic_rmw", 3, operands, 1, &b->i32, 1, &kind, 0, NULL);
-  }
-}
-
 MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const MlirValue *mask,
                      bool invariant) {
-  if (b->cpu->spirv)
-    return b->part_bits ? load_part(b, address)
-                        : load_element(b, type, element_number(b, address, 0));
+  if (b->cpu->spirv) return cmz_b_buffer_load(b, type, address);
   if (mask) {
     MlirValue operands[] = {address, *mask, cmz_b_const(b, type, 0)};
     MlirNamedAttribute attr = alignment(b, type, b->i32);
@@ -112,17 +63,8 @@ MlirValue cmz_b_load(cmz_builder *b, MlirType type, MlirValue address, const Mli
 
 void cmz_b_store(cmz_builder *b, MlirValue value, MlirValue address, const MlirValue *mask) {
   MlirType type = cmz_b_type(value);
-  if (b->cpu->spirv && b->part_bits) {
-    store_part(b, value, address);
-    return;
-  }
   if (b->cpu->spirv) {
-    bool pair = b->pairs.ptr && mlirValueEqual(b->memory, b->pairs);
-    for (int word = 0; word < 1 + pair; word++) {
-      if (word) value = cmz_b_2(b, "arith.shrsi", value, cmz_b_int(b, type, 31));
-      MlirValue to[] = {value, b->memory, element_number(b, address, word)};
-      cmz_b_op(b, "memref.store", 3, to, 0, NULL, 0, NULL, 0, NULL);
-    }
+    cmz_b_buffer_store(b, value, address);
     return;
   }
   if (mask) {
@@ -262,7 +204,7 @@ static MlirValue signed_part(cmz_builder *b, MlirValue raw, uint32_t bits) {
 
 /* X's low bits as a stored integer of type TO; a part of a word stays what it is. */
 static MlirValue cut(cmz_builder *b, MlirValue x, MlirType to) {
-  if (b->part_bits && cmz_b_bits(cmz_b_type(x)) == 32) return x;
+  if (b->buffer.part_bits && cmz_b_bits(cmz_b_type(x)) == 32) return x;
   return cmz_b_cast(b, "arith.trunci", x, to);
 }
 
@@ -291,7 +233,7 @@ static MlirValue decode_f8(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
 MlirValue cmz_b_decode(cmz_builder *b, cmz_dtype stored, MlirValue raw) {
   switch (stored) {
   case CMZ_F16:
-    if (b->cpu->f16_convert || (b->cpu->small && !b->part_bits))
+    if (b->cpu->f16_convert || (b->cpu->small && !b->buffer.part_bits))
       return cmz_b_cast(b, "arith.extf", cmz_b_bitcast(b, raw, b->f16), b->f32);
     return widen_float(b, unsigned_part(b, raw), 5, 10, 15, true);
   case CMZ_BF16:
@@ -416,7 +358,7 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
   case CMZ_U16:
     return cut(b, value, b->i16);
   case CMZ_BOOL:
-    return cmz_b_cast(b, "arith.extui", value, b->part_bits ? b->i32 : b->i8);
+    return cmz_b_cast(b, "arith.extui", value, b->buffer.part_bits ? b->i32 : b->i8);
   case CMZ_F8E4M3FN:
   case CMZ_F8E4M3FNUZ:
   case CMZ_F8E5M2:

@@ -18,6 +18,7 @@ typedef struct writer {
   cmz_arena *arena;
   const cmz_plan *plan;
   cmz_module *module;
+  const cmz_target *target;
   cmz_tables *out;
   CMZ_VEC(int64_t) slots;      /* initial values */
   CMZ_VEC(uint32_t) dim_slots; /* by cmz_dim: slot + 1, 0 unknown */
@@ -311,7 +312,8 @@ static void kernel_step(writer *w, const cmz_step *s, cmz_program_step *out) {
   for (uint32_t i = 0; i < s->param_count; i++) list_add(w, slot_of(w, s->params[i]));
   out->access = list_start(w);
   for (uint32_t i = 0; i < s->operand_count; i++)
-    list_add(w, kernel->operands.data[i].access); /* CMZ_READ and CMZ_ACCESS_READ are one number */
+    list_add(w, kernel->operands.data[i].access /* CMZ_READ and CMZ_ACCESS_READ are one number */ |
+                    cmz_kernel_windows(kernel, i, w->target->levels[0]) << CMZ_ACCESS_WINDOWS);
   out->tiles = list_start(w);
   for (uint32_t l = 0; l < s->level_count; l++) list_add(w, slot_of(w, s->tiles[l]));
   out->kernel_name = add_string(w, kernel->name ? kernel->name : "kernel");
@@ -631,7 +633,12 @@ static cmz_status write_io_buffers(writer *w) {
 cmz_status cmz_tables_build(cmz_context *ctx, const cmz_plan *plan, const cmz_codegen_options *o,
                             cmz_tables *out) {
   memset(out, 0, sizeof *out);
-  writer w = {.ctx = ctx, .arena = ctx->arena, .plan = plan, .module = plan->module, .out = out};
+  writer w = {.ctx = ctx,
+              .arena = ctx->arena,
+              .plan = plan,
+              .module = plan->module,
+              .target = o->target,
+              .out = out};
   w.strings.arena = ctx->arena;
   w.weight_of = CMZ_NEW_ARRAY(ctx->arena, uint32_t, plan->module->constants.count + 1u);
   add_slot(&w, 0, false);

@@ -35,7 +35,7 @@ typedef struct cmz_program_buffer {
 /* Kind: cmz_port_kind; INSIDE: 1 + the rank of the tensors inside, or 0 when that is not known. */
 #define CMZ_PB_VALUE(kind, inside) ((uint32_t)(kind) | (uint32_t)(inside) << 8)
 
-enum { CMZ_ACCESS_READ = 1, CMZ_ACCESS_WRITE = 2 };
+enum { CMZ_ACCESS_READ = 1, CMZ_ACCESS_WRITE = 2, CMZ_ACCESS_WINDOWS = 8 /* from this bit on: how many bindings Vulkan gives it */ };
 typedef enum cmz_program_step_kind { CMZ_PS_KERNEL, CMZ_PS_RUNTIME, CMZ_PS_COPY, CMZ_PS_BIND, CMZ_PS_IF, CMZ_PS_LOOP,
   CMZ_PS_SIZES /* run size instructions [a, a+b): after BIND, and what an op reported */ } cmz_program_step_kind;
 /* Every "list" field is an index into cmz_program.lists. */

@@ -78,6 +78,7 @@ static int choose_device(cmz_model *m, cmz_device *d) {
   uint32_t api = p.words[VK_PROPERTY_API / 4], type = p.words[VK_PROPERTY_TYPE / 4];
   d->version = 10 * (api >> 22 & 127) + (api >> 12 & 1023);
   d->most_range = p.words[VK_PROPERTY_MOST_RANGE / 4];
+  while (d->window_shift < 31 && UINT64_C(2) << d->window_shift <= d->most_range) d->window_shift++;
   d->most_groups = p.words[VK_PROPERTY_MOST_GROUPS / 4];
   d->alignment = p.wide[VK_PROPERTY_ALIGNMENT / 8];
   d->discrete = type == VK_TYPE_DISCRETE;
@@ -298,14 +299,16 @@ static void vulkan_close(cmz_model *m, cmz_device *d) {
 
 static int vulkan_open(cmz_model *m, cmz_device **out) {
   const cmz_program *p = m->program;
-  uint32_t operands = 0, words = 1;
+  uint32_t bindings = 1, words = 1;
   for (uint32_t i = 0; i < p->step_count; i++) {
-    if (p->steps[i].kind != CMZ_PS_KERNEL) continue;
-    uint32_t count = p->steps[i].operand_count;
-    if (count > operands) operands = count;
-    if (1 + count + p->steps[i].param_count > words) words = 1 + count + p->steps[i].param_count;
+    const cmz_program_step *step = &p->steps[i];
+    uint32_t own = 1, own_words = 2 + step->operand_count + step->param_count;
+    if (step->kind != CMZ_PS_KERNEL) continue;
+    for (uint32_t o = 0; o < step->operand_count; o++)
+      own += p->lists[step->access + o] >> CMZ_ACCESS_WINDOWS;
+    if (own > bindings) bindings = own;
+    if (own_words > words) words = own_words;
   }
-  uint32_t bindings = operands + 1;
   size_t bytes = sizeof(cmz_device) + p->kernel_count * sizeof(vk_handle) +
                  bindings * (sizeof(vk_range) + sizeof(vk_write));
   cmz_device *d = cmz_memory_take(m, bytes);

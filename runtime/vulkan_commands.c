@@ -118,11 +118,13 @@ int cmz_vulkan_launch(cmz_model *m, cmz_device *d, const cmz_launch *l) {
   if (value_count(&c) > MOST_VALUES)
     return cmz_fail_run(m, CMZ_RUN_FAILED, "a kernel with %u operands", l->operand_count);
   for (uint32_t i = 0; i < l->operand_count; i++) {
-    if (l->bytes[i] + d->alignment > d->most_range || l->bytes[i] > INT32_MAX)
+    uint64_t reached = cmz_vulkan_reach(d, l->access[i]);
+    if (l->bytes[i] + d->alignment > reached || l->bytes[i] > INT32_MAX)
       return cmz_fail_run(
           m, CMZ_UNAVAILABLE,
-          "a tensor of %llu bytes: this Vulkan device reaches at most %llu through a binding",
-          (unsigned long long)l->bytes[i], (unsigned long long)d->most_range);
+          "a tensor of %llu bytes: this Vulkan device reaches at most %llu through its bindings",
+          (unsigned long long)l->bytes[i],
+          (unsigned long long)(reached > INT32_MAX ? INT32_MAX : reached));
     uint64_t offset;
     if (l->bytes[i] && !cmz_vulkan_find(d, (uint64_t)(uintptr_t)l->operands[i], &offset))
       return cmz_fail_run(m, CMZ_RUN_FAILED, "Vulkan: an operand is not in the device's memory");
@@ -170,33 +172,52 @@ static int touch(cmz_model *m, cmz_device *d, const vk_command *c, const uint64_
   return CMZ_SUCCESS;
 }
 
+/* How many bindings an operand of ACCESS has, and the bytes that they reach together. */
+static uint32_t window_count(uint64_t access) { return (uint32_t)(access >> CMZ_ACCESS_WINDOWS); }
+
+uint64_t cmz_vulkan_reach(const cmz_device *d, uint64_t access) {
+  uint32_t count = window_count(access);
+  return count > 1 ? (uint64_t)count << d->window_shift : d->most_range;
+}
+
+/* Binds END - BEGIN bytes of B at BEGIN to BINDING of SET. */
+static void bind(cmz_device *d, vk_handle set, uint32_t binding, const vk_block *b, uint64_t begin,
+                 uint64_t end) {
+  if (end > b->bytes) end = b->bytes;
+  d->ranges[binding] = (vk_range){b->buffer, begin, end - begin};
+  d->writes[binding] = (vk_write){.type = VK_S_WRITE,
+                                  .set = set,
+                                  .binding = binding,
+                                  .count = 1,
+                                  .kind = VK_STORAGE_BUFFER,
+                                  .buffers = &d->ranges[binding]};
+}
+
 /* Binds the operands of the kernel C and writes what else it reads, at byte PLACE of the segment's
- * words: tiles, the bytes from where each operand is bound to where it begins, params. */
+ * words, in the order of codegen/emit_vulkan.c. */
 static void bind_operands(cmz_device *d, const vk_segment *s, const vk_command *c, vk_handle set,
                           uint64_t place) {
   const uint64_t *values = s->values + c->first;
   uint64_t *words = (uint64_t *)(void *)(s->words->host + place);
-  words[0] = c->tiles;
-  for (uint32_t i = 0; i <= c->operand_count; i++) {
-    uint64_t offset = place, bytes = d->words_stride;
-    const vk_block *b = s->words;
-    if (i && values[1]) {
-      b = cmz_vulkan_find(d, values[0], &offset);
-      bytes = (values[1] + 3) & ~UINT64_C(3);
-    } /* an operand without elements is bound to the words: nothing of it is used */
-    uint64_t rest = offset % d->alignment, end = offset + bytes;
-    if (end > b->bytes) end = b->bytes;
-    if (i) words[i] = rest, values += 3;
-    d->ranges[i] = (vk_range){b->buffer, offset - rest, end - (offset - rest)};
-    d->writes[i] = (vk_write){.type = VK_S_WRITE,
-                              .set = set,
-                              .binding = i,
-                              .count = 1,
-                              .kind = VK_STORAGE_BUFFER,
-                              .buffers = &d->ranges[i]};
+  uint32_t binding = 0;
+  *words++ = c->tiles;
+  *words++ = d->window_shift;
+  bind(d, set, binding++, s->words, place, place + d->words_stride);
+  for (uint32_t i = 0; i < c->operand_count; i++, values += 3) {
+    uint32_t windows = window_count(values[2]);
+    uint64_t offset = 0, reach = UINT64_C(1) << d->window_shift;
+    const vk_block *b = values[1] ? cmz_vulkan_find(d, values[0], &offset) : NULL;
+    uint64_t rest = offset % d->alignment, begin = offset - rest;
+    uint64_t end = offset + ((values[1] + 3) & ~UINT64_C(3));
+    *words++ = rest;
+    for (uint32_t w = 0; w < windows; w++, begin += reach) {
+      bool last = windows == 1 || begin + reach > end;
+      if (b && begin < end) bind(d, set, binding++, b, begin, last ? end : begin + reach);
+      else bind(d, set, binding++, s->words, place, place + d->words_stride); /* not used */
+    }
   }
-  if (c->param_count) memcpy(words + 1 + c->operand_count, values, c->param_count * sizeof *values);
-  d->sets_write(d->device, c->operand_count + 1, d->writes, 0, NULL);
+  if (c->param_count) memcpy(words, values, c->param_count * sizeof *words);
+  d->sets_write(d->device, binding, d->writes, 0, NULL);
 }
 
 static vk_result record_kernel(cmz_device *d, vk_segment *s, const vk_command *c, uint64_t place) {

@@ -41,7 +41,7 @@ struct cmz_device {
   vk_handle set_layout, layout, command_pool;
   vk_memory_properties memory;
   uint64_t most_range, alignment, words_stride;
-  uint32_t most_groups, bindings, family, version /* times ten */;
+  uint32_t most_groups, bindings, window_shift, family, version /* times ten */;
   bool discrete, processor, lost;
   vk_block *blocks;
   uint64_t next_address;
@@ -81,6 +81,8 @@ int cmz_vulkan_write(cmz_model *m, cmz_device *d, void *to, const void *host, si
 int cmz_vulkan_copy(cmz_model *m, cmz_device *d, void *to, const void *from, size_t bytes);
 
 /* ---- vulkan_commands.c ---- */
+/* The bytes that the bindings of an operand of ACCESS reach. */
+uint64_t cmz_vulkan_reach(const cmz_device *d, uint64_t access);
 int cmz_vulkan_launch(cmz_model *m, cmz_device *d, const cmz_launch *launch);
 int cmz_vulkan_add_copy(cmz_model *m, cmz_device *d, uint64_t to, uint64_t from, uint64_t bytes);
 int cmz_vulkan_wait(cmz_model *m, cmz_device *d);

@@ -36,6 +36,7 @@ typedef struct cmz_cpu_row {
   uint32_t shared_bytes;     /* of a GPU's work-group; 0: work-groups do not work together */
   uint16_t matrix;           /* 1: a GPU whose warps multiply matrices (mma.sync of f16, bf16, int8) */
   uint16_t small;            /* 1: Vulkan's devices that have 8- and 16-bit numbers in memory; 0: these are parts of 32-bit words */
+  uint32_t window_bytes;     /* what one binding of Vulkan reaches on every device, a power of two; 0: no such limit */
   uint16_t spirv;            /* 1: kernels are SPIR-V for Vulkan: memory is reached by element numbers, not by pointers */
 } cmz_cpu_row;
 

@@ -13,7 +13,8 @@
     .name = (title), .arch = "spirv", .llvm_cpu = (title), .llvm_features = "",                    \
     .features = CMZ_IMAGE_VULKAN(version, tiles, has_small), .vector_bytes = 4,                    \
     .vector_registers = 64, .rounding = 1, .l1_bytes = KIB(32), .l2_bytes = KIB(1024),             \
-    .threads = 64, .shared_bytes = (tiles) ? KIB(16) : 0, .small = (has_small), .spirv = 1         \
+    .threads = 64, .shared_bytes = (tiles) ? KIB(16) : 0, .small = (has_small), .spirv = 1,        \
+    .window_bytes = 1u << 27 /* the least maxStorageBufferRange */                                 \
   }
 #define LEVELS(name, version)                                                                      \
   LEVEL(name, version, 0, 0), LEVEL(name "+small", version, 0, 1),                                 \

@@ -127,6 +127,18 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
     fails_with "no 8-bit storage" shimmed SHIM_WITHOUT=storage8 "$RUN" bytes.so --cpu vulkan1.1+small --input "Input3=$INPUT"
   }
   check "what the device lacks is named" lacks_storage
+  large() { # SETTING…: a tensor that takes more than one binding; everything when the device reaches it through one
+    rm -rf out
+    env "$@" "$RUN" large.so --input x=large_x.npy --input i=large_i.npy --output-dir out &&
+      ./compare_npy out/rows.npy large_rows.npy && ./compare_npy out/product.npy large_product.npy
+  }
+  if "$BUILD/venv/bin/python" "$ROOT/tests/vulkan/large_model.py" . 2>large.log; then
+    check "a model with a tensor of 140 MB" "$CMZC" large.onnx --cache-dir "$CACHE" --target vulkan1.1 -o large.so
+    check "a Gather from it and a MatMul by it, through windows" large
+    check "the same in tiles of work-groups" large LD_LIBRARY_PATH="$WORK/shim" SHIM_TYPE=2
+    check "the same where one binding reaches all" large LD_LIBRARY_PATH="$WORK/shim" SHIM_RANGE=4294967295
+    rm -f large.onnx
+  else skip "tensors beyond what a binding reaches" "PyPI's onnx is not there to make the model"; fi
   check "a lost device: said, and the process lives" refused "the device was lost" SHIM_LOSE=3
   recorded_once() {
     rm -f calls.log
@@ -140,6 +152,7 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   }
   silent() {
     ! validated same_results env && ! validated same_results shimmed SHIM_SPLIT=1 || return 1
+    [ ! -e large.so ] || ! validated large || return 1
     for VARIANT in "" +small +tiles +tiles+small; do
       ! VARIANT=vulkan1.1$VARIANT LIBRARY=bytes.so validated same_results env || return 1
     done
