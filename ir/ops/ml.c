@@ -1,6 +1,7 @@
-/* ml.c - numeric operators of ai.onnx.ml: Binarizer, ArrayFeatureExtractor, Scaler, Normalizer.
- * In: tensors of numbers. Out: simpler operators. Always holds: strings are not touched. */
-#include "ops.h"
+/* ml.c - what ai.onnx.ml does to features: Binarizer, ArrayFeatureExtractor, Scaler, Normalizer,
+ * Imputer, OneHotEncoder, FeatureVectorizer, and ZipMap. In: tensors of numbers, for OneHotEncoder
+ * also of strings. Out: simpler operators. Always holds: an element's column stays its column. */
+#include "ml.h"
 
 static cmz_status done(cmz_module *m, cmz_nid n, cmz_vid v) {
   if (!v) return CMZ_E_INTERNAL;
@@ -97,11 +98,146 @@ static cmz_status expand_normalizer(cmz_module *m, cmz_nid n) {
   return done(m, n, cmz_build2(m, n, "Div", x, size));
 }
 
+/* ---- Imputer: the value that stands for a missing one is replaced, by column or everywhere ----
+ */
+
+typedef struct imputation {
+  bool whole; /* 64-bit integers; else floats */
+  int64_t count;
+  const double *values;
+  double replaced;
+} imputation;
+
+static imputation imputation_of(const cmz_module *m, const cmz_node *n) {
+  imputation i = {.whole = cmz_input_type(m, n, 0)->dtype == CMZ_I64};
+  const cmz_attr *list =
+      cmz_node_attr(n, i.whole ? "imputed_value_int64s" : "imputed_value_floats");
+  i.replaced = i.whole ? (double)cmz_node_int(n, "replaced_value_int64", 0)
+                       : cmz_node_float(n, "replaced_value_float", 0);
+  if (!list) return i;
+  double *values = CMZ_NEW_ARRAY(m->arena, double, list->count + 1);
+  for (uint32_t j = 0; j < list->count; j++)
+    values[j] = i.whole ? (double)list->ints[j] : list->floats[j];
+  i.count = list->count;
+  i.values = values;
+  return i;
+}
+
+static cmz_status infer_imputer(cmz_module *m, cmz_nid n) {
+  const cmz_type x = *cmz_input_type(m, cmz_node_get(m, n), 0);
+  imputation i = imputation_of(m, cmz_node_get(m, n));
+  if (x.dtype != CMZ_I64 && !cmz_dtype_is_float(x.dtype))
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "on elements of type %s is not supported",
+                         cmz_dtype_info(x.dtype)->name);
+  if (!i.count || (i.count > 1 && (!x.rank || cmz_dims_differ(m, x.shape[x.rank - 1],
+                                                              cmz_dim_const(m->dims, i.count)))))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "the imputed values are not one for each feature");
+  return cmz_infer_unary(m, n);
+}
+
+static cmz_status expand_imputer(cmz_module *m, cmz_nid n) {
+  imputation i = imputation_of(m, cmz_node_get(m, n));
+  cmz_vid x = cmz_ops_input(m, n, 0);
+  cmz_dtype type = cmz_ops_type(m, x)->dtype;
+  cmz_vid missing =
+      isnan(i.replaced) ? cmz_build1(m, n, "IsNaN", x) : cmz_ml_by(m, n, "Equal", x, i.replaced);
+  cmz_vid values = cmz_build_floats(m, n, type, i.count > 1, &i.count, i.values);
+  return done(m, n, cmz_build3(m, n, "Where", missing, values, x));
+}
+
+/* ---- OneHotEncoder: a new last dimension with a 1 where the category is the element ---- */
+
+static const cmz_attr *categories_of(const cmz_module *m, const cmz_node *n) {
+  bool text = cmz_input_type(m, n, 0)->dtype == CMZ_STRING;
+  return cmz_node_attr(n, text ? "cats_strings" : "cats_int64s");
+}
+
+static cmz_status infer_one_hot(cmz_module *m, cmz_nid n) {
+  const cmz_type x = *cmz_input_type(m, cmz_node_get(m, n), 0);
+  const cmz_attr *categories = categories_of(m, cmz_node_get(m, n));
+  cmz_dim shape[CMZ_MAX_RANK + 1];
+  if (!categories || !categories->count)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "there are no categories of the input's type");
+  if (!cmz_node_int(cmz_node_get(m, n), "zeros", 1))
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "zeros = 0 (unknown categories are an error)");
+  if (x.rank >= CMZ_MAX_RANK)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "the rank is too large");
+  for (uint32_t i = 0; i < x.rank; i++) shape[i] = x.shape[i];
+  shape[x.rank] = cmz_dim_const(m->dims, categories->count);
+  cmz_set_output(m, n, 0, CMZ_F32, x.rank + 1, shape);
+  return CMZ_OK;
+}
+
+static cmz_status expand_one_hot(cmz_module *m, cmz_nid n) {
+  const cmz_attr categories = *categories_of(m, cmz_node_get(m, n));
+  cmz_vid x = cmz_ops_input(m, n, 0), keys;
+  cmz_type y = *cmz_ops_type(m, cmz_ops_output(m, n, 0));
+  int64_t count = categories.count;
+  if (cmz_ops_type(m, x)->dtype == CMZ_STRING) {
+    const char **copy =
+        cmz_arena_copy(m->arena, categories.strings, categories.count * sizeof *copy);
+    keys = cmz_value_add_constant(m, cmz_node_get(m, n)->graph, NULL, CMZ_STRING, 1, &count, copy,
+                                  categories.count * sizeof *copy);
+  } else {
+    x = cmz_build_cast(m, n, x, CMZ_I64); /* as the categories are: floats are cut off */
+    keys = cmz_build_i64s(m, n, categories.ints, categories.count);
+  }
+  cmz_dim *shape = cmz_arena_copy(m->arena, y.shape, y.rank * sizeof *shape);
+  shape[y.rank - 1] = cmz_dim_const(m->dims, 1);
+  cmz_vid same = cmz_build2(m, n, "Equal", cmz_build_reshape(m, n, x, shape, y.rank), keys);
+  return done(m, n, cmz_build_cast(m, n, same, CMZ_F32));
+}
+
+/* ---- FeatureVectorizer: columns side by side ---- */
+
+static cmz_status infer_vectorizer(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  uint32_t listed;
+  const int64_t *sizes = cmz_node_ints(node, "inputdimensions", &listed);
+  cmz_dim shape[2] = {0, cmz_dim_const(m->dims, 0)};
+  if (listed && listed != node->input_count)
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "inputdimensions has not one entry for each input");
+  for (uint32_t i = 0; i < node->input_count; i++) {
+    const cmz_type *x = cmz_input_type(m, node, i);
+    if (!x || x->rank != 2)
+      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "inputs that have not two dimensions");
+    if (listed && cmz_dims_differ(m, x->shape[1], cmz_dim_const(m->dims, sizes[i])))
+      return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "inputdimensions that cut or fill an input");
+    if (!shape[0]) shape[0] = x->shape[0];
+    shape[1] = cmz_dim_add(m->dims, shape[1], x->shape[1]);
+  }
+  cmz_set_output(m, n, 0, CMZ_F32, 2, shape);
+  return CMZ_OK;
+}
+
+static cmz_status expand_vectorizer(cmz_module *m, cmz_nid n) {
+  uint32_t count = cmz_node_get(m, n)->input_count;
+  cmz_vid *parts = CMZ_NEW_ARRAY(m->arena, cmz_vid, count);
+  for (uint32_t i = 0; i < count; i++)
+    if (!(parts[i] = cmz_build_cast(m, n, cmz_ops_input(m, n, i), CMZ_F32))) return CMZ_E_INTERNAL;
+  cmz_attr axis = cmz_attr_int("axis", 1);
+  return done(m, n, cmz_build_with(m, n, "Concat", count, parts, 1, &axis));
+}
+
+/* ---- ZipMap: a map for each row. There are no maps here: the values stay a tensor, whose columns
+ * are the keys in the order of the class labels ---- */
+
+static cmz_status infer_zip(cmz_module *m, cmz_nid n) {
+  cmz_vid v = cmz_ops_output(m, n, 0);
+  if (v && cmz_value_get(m, v)->uses.count)
+    return cmz_node_fail(m, n, CMZ_E_UNSUPPORTED, "maps that the model goes on to use");
+  return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
+}
+
+static cmz_status expand_zip(cmz_module *m, cmz_nid n) {
+  return done(m, n, cmz_build1(m, n, "Identity", cmz_ops_input(m, n, 0)));
+}
+
 #define ML(NAME, INPUTS, FUNCTION, ATTRIBUTES)                                                     \
   {                                                                                                \
-    .domain = "ai.onnx.ml", .name = NAME, .min_inputs = INPUTS, .max_inputs = INPUTS,              \
-    .min_outputs = 1, .max_outputs = 1, .since = 1, .infer = infer_##FUNCTION,                     \
-    .expand = expand_##FUNCTION, .attributes = ATTRIBUTES                                          \
+    .domain = "ai.onnx.ml", .name = NAME, .min_inputs = INPUTS == 255 ? 1 : INPUTS,                \
+    .max_inputs = INPUTS, .min_outputs = 1, .max_outputs = 1, .since = 1,                          \
+    .infer = infer_##FUNCTION, .expand = expand_##FUNCTION, .attributes = ATTRIBUTES               \
   }
 
 const cmz_op cmz_ops_ml[] = {
@@ -109,5 +245,11 @@ const cmz_op cmz_ops_ml[] = {
     ML("ArrayFeatureExtractor", 2, extractor, NULL),
     ML("Scaler", 1, scaler, "offset:F scale:F"),
     ML("Normalizer", 1, normalizer, "norm:s"),
+    ML("Imputer", 1, imputer,
+       "imputed_value_floats:F imputed_value_int64s:I replaced_value_float:f "
+       "replaced_value_int64:i"),
+    ML("OneHotEncoder", 1, one_hot, "cats_int64s:I cats_strings:S zeros:i"),
+    ML("FeatureVectorizer", 255, vectorizer, "inputdimensions:I"),
+    ML("ZipMap", 1, zip, "classlabels_int64s:I classlabels_strings:S"),
     {.name = NULL},
 };

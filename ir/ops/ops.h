@@ -14,7 +14,7 @@
   X(pointwise) X(binary) X(activation) X(logical) X(cast) X(legacy)                                \
   X(shape) X(slice) X(movement) X(generate)                                                        \
   X(reduce) X(softmax) X(attention) X(linear_attention) X(loss) X(einsum) X(grid) X(region) X(normalization) X(contraction) X(convolution) X(pooling) X(resize)         \
-  X(gather) X(scatter) X(recurrent) X(quantize) X(decode) X(integer) X(determinant) X(control) X(sequence) X(strings) X(gradient) X(runtime_ops) X(signal) X(random) X(training) X(col2im) X(ml)
+  X(gather) X(scatter) X(recurrent) X(quantize) X(decode) X(integer) X(determinant) X(control) X(sequence) X(strings) X(gradient) X(runtime_ops) X(signal) X(random) X(training) X(col2im) X(ml) X(ml_tree) X(ml_linear)
 
 #define CMZ_OP_FAMILY_EXTERN(family) extern const cmz_op cmz_ops_##family[];
 CMZ_OP_FAMILIES(CMZ_OP_FAMILY_EXTERN)

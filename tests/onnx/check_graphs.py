@@ -13,6 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import ml_graphs
+
 TYPES = {np.dtype("float32"): TensorProto.FLOAT, np.dtype("float64"): TensorProto.DOUBLE, np.dtype("int64"): TensorProto.INT64}
 RANDOM = np.random.default_rng(7)
 
@@ -154,7 +156,7 @@ def main():
     build, work = sys.argv[1], pathlib.Path(sys.argv[2])
     work.mkdir(parents=True, exist_ok=True)
     good = bad = 0
-    for make in GRAPHS:
+    for make in GRAPHS + ml_graphs.GRAPHS:
         compiled, feeds, standard = make()
         onnx.save(compiled, work / f"{make.__name__}.onnx")
         names = [o.name for o in compiled.graph.output]
