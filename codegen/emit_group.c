@@ -75,14 +75,13 @@ static cmz_expr find_reduce(const emitter *e) {
   return 0;
 }
 
-/* Whether some load below X is contiguous along AXIS. */
-static bool along(emitter *e, cmz_expr x, uint16_t axis) {
+bool cmz_emit_group_along(emitter *e, cmz_expr x, uint16_t axis) {
   const cmz_expr_node *n = &e->k->exprs.data[x];
   int64_t stride;
   if (n->op == CMZ_X_LOAD && cmz_emit_stride(e, n->args[0], axis, &stride) && stride == 1)
     return true;
   for (int i = 0; i < 3; i++)
-    if (n->args[i] && n->op != CMZ_X_LOAD && along(e, n->args[i], axis)) return true;
+    if (n->args[i] && n->op != CMZ_X_LOAD && cmz_emit_group_along(e, n->args[i], axis)) return true;
   return false;
 }
 
@@ -95,8 +94,8 @@ static void describe_factor(emitter *e, const contraction *c, factor *f, cmz_exp
     f->axes[f->axis_count++] = axis;
     f->positions *= e->s->axes[axis].tile;
   }
-  f->along_reduction = along(e, x, c->node->axes[c->node->axis_count - 1]) &&
-                       !(f->axis_count && along(e, x, f->axes[f->axis_count - 1]));
+  f->along_reduction = cmz_emit_group_along(e, x, c->node->axes[c->node->axis_count - 1]) &&
+                       !(f->axis_count && cmz_emit_group_along(e, x, f->axes[f->axis_count - 1]));
 }
 
 /* How far instance I lies from the thread's first in F's positions. */
@@ -144,9 +143,6 @@ void cmz_emit_group_prepare(emitter *e) {
   contraction *c = CMZ_NEW(e->arena, contraction);
   e->group = c;
   c->store = &e->k->stores.data[0];
-  c->reduce = find_reduce(e);
-  c->node = &e->k->exprs.data[c->reduce];
-  c->type = cmz_emit_type(e, c->reduce);
   memcpy(c->axes, c->store->axes, sizeof c->axes);
   for (uint32_t i = 1; i < c->store->axis_count; i++)
     for (uint32_t j = i; j > 0 && e->s->axes[c->axes[j]].order < e->s->axes[c->axes[j - 1]].order;
@@ -155,10 +151,14 @@ void cmz_emit_group_prepare(emitter *e) {
       c->axes[j] = c->axes[j - 1];
       c->axes[j - 1] = t;
     }
-  const cmz_expr_node *body = &e->k->exprs.data[c->node->args[0]];
-  for (uint32_t i = 0; i < 2; i++) describe_factor(e, c, &c->factors[i], body->args[i]);
   for (uint32_t i = 0; i < c->store->axis_count; i++)
     c->coordinate[c->axes[i]] = cmz_b_i64(&e->b, 0);
+  if (cmz_emit_attention_prepare(e, c)) return;
+  c->reduce = find_reduce(e);
+  c->node = &e->k->exprs.data[c->reduce];
+  c->type = cmz_emit_type(e, c->reduce);
+  const cmz_expr_node *body = &e->k->exprs.data[c->node->args[0]];
+  for (uint32_t i = 0; i < 2; i++) describe_factor(e, c, &c->factors[i], body->args[i]);
   if (e->s->fragments) cmz_emit_tensor_prepare(e, c);
   else prepare_scalars(e, c);
 }
@@ -385,7 +385,8 @@ void cmz_emit_group_tile(emitter *e, const MlirValue *low) {
   contraction *c = e->group;
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, c->instances);
   for (uint32_t i = 0; i < c->store->axis_count; i++) c->low[c->axes[i]] = low[c->axes[i]];
-  if (e->s->fragments) cmz_emit_tensor_steps(e, c, accs);
+  if (c->attention) cmz_emit_attention_steps(e, c, accs);
+  else if (e->s->fragments) cmz_emit_tensor_steps(e, c, accs);
   else reduce_steps(e, c, accs);
   for (uint32_t i = 0; i < c->store->axis_count && !e->failed; i++) {
     uint16_t axis = c->axes[i];

@@ -19,6 +19,7 @@ typedef struct factor {
 } factor;
 
 typedef struct contraction {
+  struct attention *attention; /* NULL: a plain sum of products */
   const cmz_store *store;
   cmz_expr reduce;
   const cmz_expr_node *node;
@@ -50,6 +51,15 @@ MlirValue cmz_emit_group_element(emitter *e, const factor *f, MlirType type, Mli
 void cmz_emit_group_conjoin(cmz_builder *b, MlirValue *all, MlirValue one);
 /* How many iterations there are; *KNOWN: -1 when that is not known yet. */
 MlirValue cmz_emit_group_iterations(emitter *e, const contraction *c, int64_t *known);
+
+/* Whether some load below X is contiguous along AXIS. */
+bool cmz_emit_group_along(emitter *e, cmz_expr x, uint16_t axis);
+
+/* ---- emit_attention.c: kernels that are attention ---- */
+/* False: the kernel is not. */
+bool cmz_emit_attention_prepare(emitter *e, contraction *c);
+/* The attended values of the tile at the emitter's position in ACCS, an instance each. */
+void cmz_emit_attention_steps(emitter *e, const contraction *c, MlirValue *accs);
 
 /* ---- emit_tensor.c: schedules with `fragments` ---- */
 void cmz_emit_tensor_prepare(emitter *e, contraction *c);

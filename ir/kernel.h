@@ -202,6 +202,20 @@ bool cmz_x_quad(const cmz_kernel *k, cmz_expr reduce, cmz_quad *quad);
  * stride 1 along it is the caller's to check. */
 bool cmz_x_quad_axis(const cmz_kernel *k, const cmz_quad *quad, uint16_t axis);
 
+/* A kernel that sums up softmax(scores) * values over keys (kernel_attention.c). Everything is at axis KEYS, which SUM binds. */
+typedef struct cmz_attention {
+  cmz_expr sum;        /* REDUCE: of probability times VALUE */
+  cmz_expr score;      /* what is exponentiated, before the row's maximum is taken off */
+  cmz_expr product;    /* REDUCE: the one in SCORE, of QUERY times KEY */
+  cmz_expr query, key, value;
+  cmz_expr bias;       /* a term of SCORE: a key where it is -infinity is not taken, whatever SCORE is; 0: none */
+  uint16_t keys;
+  bool zero;           /* a row whose powers sum up to zero is zero, not NaN */
+  bool not_nan;        /* probabilities that are NaN are zero */
+} cmz_attention;
+/* Whether K is such a kernel, with nothing but f32 in between. */
+bool cmz_kernel_attention(const cmz_kernel *k, cmz_attention *a);
+
 /* Text form (also the input of the hash), parse back, structural hash of description and schedule. */
 void cmz_kernel_print(const cmz_kernel *k, cmz_text *text);
 cmz_status cmz_kernel_parse(cmz_context *ctx, cmz_arena *arena, const char *text, cmz_kernel **kernel);

@@ -322,6 +322,7 @@ static void unfuse_views(fuser *f, cmz_gid g) {
 cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m) {
   cmz_arena *arena = cmz_arena_create(m->ctx);
   fuser f = {.m = m};
+  cmz_status status = CMZ_OK;
   f.fused = CMZ_NEW_ARRAY(m->arena, bool, m->values.count);
   f.bound = CMZ_NEW_ARRAY(arena, bool, m->values.count);
   f.places = CMZ_NEW_ARRAY(arena, place, m->nodes.count);
@@ -337,8 +338,9 @@ cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m) {
     if (!cmz_pass_graph_alive(m, g)) continue;
     fuse_graph(&f, g);
     unfuse_views(&f, g);
+    if (status == CMZ_OK) status = cmz_fuse_attention(run, m, g, f.bound, f.fused);
   }
   run->fused = f.fused;
   cmz_arena_destroy(arena);
-  return CMZ_OK;
+  return status;
 }

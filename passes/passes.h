@@ -67,6 +67,8 @@ cmz_status cmz_pass_plan(cmz_pass_run *run, cmz_module *m);        /* describes 
 /* The schedule of a described kernel for a CPU row (schedule.c): a pure function of its arguments. */
 /* The same for a level with threads: every tile is one thread's, neighbouring tiles lie side by side in memory. */
 cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *out);
+/* A kernel that is attention, by work-groups: a tile of queries each, all keys in steps. False: it is not, or no tile fits; S is as before. */
+bool cmz_schedule_attention(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s);
 cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *cpu, int optimise, cmz_schedule *out);
 
 #endif

@@ -327,6 +327,6 @@ cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_ke
     if (!shares_reduction(k, a)) out->axes[a].tile = 1;
   }
   order_axes(k, out);
-  choose_group(k, gpu, out);
+  if (!cmz_schedule_attention(k, gpu, out)) choose_group(k, gpu, out);
   return CMZ_OK;
 }

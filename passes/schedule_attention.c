@@ -1,0 +1,114 @@
+/* schedule_attention.c - how attention in one kernel is spread over a GPU's work-groups.
+ * In: a kernel that kernel_attention.c knows, a GPU's level. Out: a schedule in which a work-group
+ * takes a tile of queries (axes that only the queries' factor uses) with all columns of the values,
+ * and walks over the keys in steps. Always holds: rows are powers of two in all; what is staged
+ * fits the group's memory. */
+#include "../ir/kernel.h"
+#include "passes.h"
+
+enum {
+  ACROSS = 16, /* threads side by side along keys and columns */
+  MOST_COLUMNS = 256,
+  MOST_DEPTH = 256,
+  LEAST_ROWS = 4,  /* below, keys are read for too little: a vector times matrices */
+  MOST_UNROLL = 4, /* rows a thread */
+  MOST_ROW_AXES = 5,
+  UNKNOWN_EXTENT = 64,
+  ENOUGH_GROUPS = 64
+};
+
+typedef struct roles {
+  cmz_attention is;
+  uint32_t row_count;
+  uint16_t rows[MOST_ROW_AXES]; /* innermost first */
+  uint16_t column;
+  int64_t columns, depth;
+  int64_t row_product, batches;
+} roles;
+
+static int64_t extent_of(const cmz_kernel *k, uint16_t axis) {
+  int64_t extent;
+  return cmz_x_is_int(k, k->axes.data[axis].extent, &extent)
+             ? CMZ_MIN(CMZ_MAX(extent, 1), INT32_MAX)
+             : UNKNOWN_EXTENT;
+}
+
+static int64_t limited_product(int64_t a, int64_t b) { return CMZ_MIN(a * b, INT32_MAX); }
+
+static bool find_roles(const cmz_kernel *k, roles *r) {
+  uint32_t columns = 0;
+  *r = (roles){.row_product = 1, .batches = 1};
+  if (!cmz_kernel_attention(k, &r->is)) return false;
+  const cmz_store *store = &k->stores.data[0];
+  for (uint32_t i = store->axis_count; i-- > 0;) {
+    uint16_t axis = store->axes[i];
+    if (k->axes.data[axis].kind != CMZ_AXIS_PARALLEL) return false;
+    bool score = cmz_x_uses_axis(k, r->is.score, axis), key = cmz_x_uses_axis(k, r->is.key, axis),
+         value = cmz_x_uses_axis(k, r->is.value, axis);
+    if (value && !score) {
+      r->column = axis;
+      columns++;
+    } else if (cmz_x_uses_axis(k, r->is.query, axis) && !key && !value) {
+      if (r->row_count == MOST_ROW_AXES) return false;
+      r->rows[r->row_count++] = axis;
+      r->row_product = limited_product(r->row_product, extent_of(k, axis));
+    } else {
+      r->batches = limited_product(r->batches, extent_of(k, axis));
+    }
+  }
+  uint16_t depth = cmz_x_get(k, r->is.product)->axes[0];
+  return columns == 1 && r->row_count > 0 && r->row_product >= LEAST_ROWS &&
+         cmz_x_is_int(k, k->axes.data[r->column].extent, &r->columns) &&
+         cmz_x_is_int(k, k->axes.data[depth].extent, &r->depth) && r->columns <= MOST_COLUMNS &&
+         r->depth <= MOST_DEPTH && r->columns > 0 && r->depth > 0;
+}
+
+static uint32_t whole_columns(const roles *r) {
+  return (uint32_t)((r->columns + ACROSS - 1) / ACROSS * ACROSS);
+}
+
+/* What emit_attention.c stages: queries, keys, values, powers, and what rows exchange. */
+static uint32_t staged_bytes(const roles *r, uint32_t rows, uint32_t step) {
+  uint32_t depth = (uint32_t)r->depth + 1, columns = whole_columns(r) + 1;
+  return 4 * (rows * depth + step * (depth + columns) + rows * (step + 1) + rows * (ACROSS + 1));
+}
+
+/* Gives ROWS to the axes, innermost first, and THREADS to what they get. */
+static void tile_rows(const cmz_kernel *k, const roles *r, uint32_t rows, uint32_t threads,
+                      cmz_schedule *s) {
+  for (uint32_t i = 0; i < r->row_count; i++) {
+    cmz_axis_schedule *a = &s->axes[r->rows[i]];
+    uint32_t tile = 1;
+    while (tile < rows && (i + 1 == r->row_count || tile < extent_of(k, r->rows[i]))) tile *= 2;
+    a->tile = tile;
+    a->threads = (uint16_t)CMZ_MIN(tile, threads);
+    a->unroll = (uint16_t)(tile / a->threads);
+    rows /= tile;
+    threads /= a->threads;
+  }
+}
+
+bool cmz_schedule_attention(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s) {
+  roles r;
+  uint32_t high = gpu->threads / ACROSS, unroll = MOST_UNROLL, step = 2 * ACROSS;
+  if (!gpu->shared_bytes || gpu->threads % 32 != 0 || (high & (high - 1)) || !find_roles(k, &r))
+    return false;
+  while (unroll > 1 && (high * unroll / 2 >= r.row_product ||
+                        staged_bytes(&r, high * unroll, ACROSS) > gpu->shared_bytes ||
+                        r.row_product / (high * unroll) * r.batches < ENOUGH_GROUPS))
+    unroll /= 2;
+  if (staged_bytes(&r, high * unroll, step) > gpu->shared_bytes) step = ACROSS;
+  if (staged_bytes(&r, high * unroll, step) > gpu->shared_bytes) return false;
+  const cmz_store *store = &k->stores.data[0];
+  for (uint32_t i = 0; i < store->axis_count; i++)
+    s->axes[store->axes[i]] = (cmz_axis_schedule){
+        .tile = 1, .unroll = 1, .lanes = 1, .order = s->axes[store->axes[i]].order};
+  tile_rows(k, &r, high * unroll, high, s);
+  cmz_axis_schedule *column = &s->axes[r.column];
+  column->tile = whole_columns(&r);
+  column->threads = ACROSS;
+  column->unroll = (uint16_t)(column->tile / ACROSS);
+  s->group = gpu->threads;
+  s->step = (uint16_t)step;
+  return true;
+}
