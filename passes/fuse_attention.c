@@ -13,6 +13,7 @@ typedef struct path {
   cmz_module *m;
   const bool *bound;
   bool *fused;
+  cmz_nid product; /* of queries and keys */
   uint32_t count;
   cmz_vid added[MOST_ON_PATH];
 } path;
@@ -54,6 +55,7 @@ static bool mark(path *p, cmz_vid v, cmz_nid n, uint32_t depth) {
     return false;
   uint32_t before = p->count;
   if (!add(p, v)) return false;
+  if (product) p->product = producer;
   for (uint32_t i = 0; i < node->input_count && !product; i++)
     found |= mark(p, node->inputs[i], producer, depth + 1);
   if (found && stays_inside(p, v, n)) return true;
@@ -93,6 +95,24 @@ static cmz_status is_computed(const cmz_pass_run *run, path *p, cmz_nid root, bo
   return status;
 }
 
+/* What only moves stored elements before they are multiplied by N is index arithmetic of ROOT's
+ * kernel. */
+static cmz_status absorb_movement(const cmz_pass_run *run, path *p, cmz_nid n, cmz_nid root) {
+  for (uint32_t i = 0; i < cmz_node_get(p->m, n)->input_count; i++) {
+    cmz_vid v = cmz_node_get(p->m, n)->inputs[i];
+    cmz_nid producer = v ? cmz_pass_producer(p->m, v, "Transpose") : 0;
+    bool yes = false;
+    if (!producer || p->fused[v] || p->fused[cmz_node_get(p->m, producer)->inputs[0]] ||
+        cmz_node_get(p->m, producer)->graph != cmz_node_get(p->m, n)->graph ||
+        !stays_inside(p, v, n))
+      continue;
+    p->fused[v] = true;
+    CMZ_TRY(is_computed(run, p, root, &yes));
+    p->fused[v] = yes;
+  }
+  return CMZ_OK;
+}
+
 static cmz_status fuse_one(const cmz_pass_run *run, path *p, cmz_nid n) {
   const cmz_node *node = cmz_node_get(p->m, n);
   bool yes = false;
@@ -103,7 +123,8 @@ static cmz_status fuse_one(const cmz_pass_run *run, path *p, cmz_nid n) {
   cmz_nid root = p->count ? root_of(p, n) : 0;
   if (root) CMZ_TRY(is_computed(run, p, root, &yes));
   for (uint32_t i = 0; i < p->count && !yes; i++) p->fused[p->added[i]] = false;
-  return CMZ_OK;
+  if (yes) CMZ_TRY(absorb_movement(run, p, n, root));
+  return yes ? absorb_movement(run, p, p->product, root) : CMZ_OK;
 }
 
 cmz_status cmz_fuse_attention(const cmz_pass_run *run, cmz_module *m, cmz_gid g, const bool *bound,

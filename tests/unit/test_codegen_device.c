@@ -208,11 +208,59 @@ static void group_symbolic(void) {
   then2("MatMul", x, f32(SHAPE(72, 100)));
 }
 
+/* ---- attention in one kernel ---- */
+
+static cmz_vid attended(cmz_vid q, cmz_vid k, cmz_vid v, cmz_vid mask) {
+  cmz_vid t = then1("Transpose", k);
+  set_ints("perm", (int64_t[]){0, 1, 3, 2}, 4);
+  cmz_vid scores = then2("MatMul", q, t);
+  if (mask) scores = then2("Add", then2("Mul", scores, f32(SHAPE(1))), mask);
+  cmz_vid y = then2("MatMul", then1("Softmax", scores), v);
+  cmz_vid moved = then1("Transpose", y);
+  set_ints("perm", (int64_t[]){0, 2, 1, 3}, 4);
+  return moved;
+}
+static void group_attention(void) { /* head sizes and lengths that fill nothing */
+  attended(f32(SHAPE(2, 3, 21, 24)), f32(SHAPE(2, 3, 37, 24)), f32(SHAPE(2, 3, 37, 41)),
+           given(CMZ_F32, SHAPE(2, 1, 1, 37), -20, 20));
+}
+static void group_attention_open(void) {
+  const char *names[] = {NULL, NULL, "n", NULL};
+  cmz_vid q = given_symbolic(CMZ_F32, SHAPE(1, 2, 70, 16), names, -5, 5),
+          k = given_symbolic(CMZ_F32, SHAPE(1, 2, 70, 16), names, -5, 5),
+          v = given_symbolic(CMZ_F32, SHAPE(1, 2, 70, 32), names, -5, 5);
+  attended(q, k, v, 0);
+}
+static void group_attention_causal(void) { /* two query heads a key head */
+  then("Attention", 3,
+       (cmz_vid[]){f32(SHAPE(1, 4, 19, 16)), f32(SHAPE(1, 2, 33, 16)), f32(SHAPE(1, 2, 33, 24))});
+  set_int("is_causal", 1);
+}
+static void group_attention_masked(void) { /* some rows have no key at all */
+  then("Attention", 4,
+       (cmz_vid[]){f32(SHAPE(1, 3, 40, 8)), f32(SHAPE(1, 3, 4, 8)), f32(SHAPE(1, 3, 4, 8)),
+                   given(CMZ_BOOL, SHAPE(40, 4), 0, 1)});
+}
+
 static const kernel_case GROUP_CASES[] = {
-    CASE(group_matmul),       CASE(group_large),     CASE(group_batch),        CASE(group_short),
-    CASE(group_integer),      CASE(group_conv),      CASE(group_conv_strided), CASE(group_half),
-    CASE(group_half_vectors), CASE(group_half_conv), CASE(group_bfloat),       CASE(group_bytes),
-    CASE(group_transposed),   CASE(group_symbolic),
+    CASE(group_attention),
+    CASE(group_attention_open),
+    CASE(group_attention_causal),
+    CASE(group_attention_masked),
+    CASE(group_matmul),
+    CASE(group_large),
+    CASE(group_batch),
+    CASE(group_short),
+    CASE(group_integer),
+    CASE(group_conv),
+    CASE(group_conv_strided),
+    CASE(group_half),
+    CASE(group_half_vectors),
+    CASE(group_half_conv),
+    CASE(group_bfloat),
+    CASE(group_bytes),
+    CASE(group_transposed),
+    CASE(group_symbolic),
 };
 
 /* Whether warps' matrix instructions are to be used. */

@@ -30,7 +30,7 @@ static cmz_module *parse(cmz_context *ctx, const char *path) {
   return m;
 }
 
-static void check_file(const char *path, int level) {
+static void check_file(const char *path, int level, const char *machine, const char *levels) {
   cmz_context *ctx = cmz_context_create(NULL);
   jmp_buf out_of_memory;
   ctx->out_of_memory = &out_of_memory;
@@ -46,7 +46,7 @@ static void check_file(const char *path, int level) {
   cmz_eval e = {.module = before, .arena = ctx->arena};
   ok(ctx, cmz_eval_graph(&e, entry, inputs, expected, NULL), path, "evaluate");
   cmz_target target;
-  ok(ctx, cmz_target_parse(ctx, NULL, "x86-64-v4,x86-64-v2", NULL, &target), path, "target");
+  ok(ctx, cmz_target_parse(ctx, machine, levels, NULL, &target), path, "target");
   cmz_pass_run run = {.optimise = level, .target = &target, .verify = true, .check_passes = true};
   ok(ctx, cmz_passes_run(&run, m), path, "passes");
   assert_non_null(run.plan);
@@ -68,7 +68,7 @@ static void test_all(void **state) {
     size_t length = strlen(e->d_name);
     if (length < 4 || strcmp(e->d_name + length - 4, ".cmz") != 0) continue;
     snprintf(path, sizeof path, "%s/golden/%s", CMZ_TESTS_DIR, e->d_name);
-    for (int level = 0; level <= 2; level++) check_file(path, level);
+    for (int level = 0; level <= 2; level++) check_file(path, level, NULL, "x86-64-v4,x86-64-v2");
   }
   closedir(dir);
 }
@@ -95,6 +95,40 @@ static void test_beside_product(void **state) {
   cmz_context_destroy(ctx);
 }
 
+static uint32_t kernel_steps(const char *path, const char *machine) {
+  cmz_context *ctx = cmz_context_create(NULL);
+  jmp_buf out_of_memory;
+  ctx->out_of_memory = &out_of_memory;
+  assert_int_equal(setjmp(out_of_memory), 0);
+  cmz_module *m = parse(ctx, path);
+  cmz_target target;
+  ok(ctx, cmz_target_parse(ctx, machine, NULL, NULL, &target), path, "target");
+  cmz_pass_run run = {.optimise = 2, .target = &target};
+  ok(ctx, cmz_passes_run(&run, m), path, "passes");
+  const cmz_block *block = &run.plan->blocks.data[0];
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < block->steps.count; i++)
+    count += block->steps.data[i].kind == CMZ_STEP_KERNEL;
+  cmz_context_destroy(ctx);
+  return count;
+}
+
+/* Attention is one kernel where work-groups compute it, and only where nobody else reads what is in
+ * between; the reference interpreter makes the same of it. */
+static void test_attention(void **state) {
+  (void)state;
+  const char *path = CMZ_TESTS_DIR "/golden/attention.cmz",
+             *near = CMZ_TESTS_DIR "/golden/attention_near.cmz";
+  static const char *const machines[] = {"sm_80", "vulkan1.2"};
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(machines); i++) {
+    assert_int_equal(kernel_steps(path, machines[i]), 1);
+    assert_true(kernel_steps(near, machines[i]) > 2);
+    check_file(path, 2, machines[i], NULL);
+    check_file(near, 2, machines[i], NULL);
+  }
+  assert_true(kernel_steps(path, "vulkan1.1") > 2); /* no memory of work-groups */
+}
+
 /* A name that no pass has is refused before anything runs. */
 static void test_unknown_pass(void **state) {
   (void)state;
@@ -109,8 +143,8 @@ static void test_unknown_pass(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_all),
-                                     cmocka_unit_test(test_beside_product),
-                                     cmocka_unit_test(test_unknown_pass)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_all), cmocka_unit_test(test_beside_product),
+      cmocka_unit_test(test_attention), cmocka_unit_test(test_unknown_pass)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
