@@ -462,8 +462,8 @@ static void emit_tiles(emitter *e) {
   cmz_emit_push(e, loop.body);
   e->tile = loop.index;
   decode_tile(e, grid, count, coordinate, low, high);
-  if (e->s->group && !e->failed) cmz_emit_group_tile(e, low);
-  for (uint32_t i = 0; i < e->k->stores.count && !e->s->group && !e->failed; i++)
+  if (e->s->step && !e->failed) cmz_emit_group_tile(e, low);
+  for (uint32_t i = 0; i < e->k->stores.count && !e->s->step && !e->failed; i++)
     emit_one_store(e, &e->k->stores.data[i], grid, count, coordinate, low, high);
   cmz_emit_pop(e);
   if (!e->failed) cmz_b_loop_close(b, &loop, e->begin, e->end, e->step, NULL, 0, NULL);
@@ -528,7 +528,7 @@ static void emit_kernel(emitter *e, MlirModule module, const char *symbol) {
   MlirBlock entry = b->cpu->spirv     ? cmz_emit_vulkan_function(e, module, symbol)
                     : b->cpu->threads ? cmz_emit_device_function(e, module, symbol)
                                       : emit_host_function(e, module, symbol);
-  if (!e->failed && e->s->group) cmz_emit_group_prepare(e);
+  if (!e->failed && e->s->step) cmz_emit_group_prepare(e);
   if (!e->failed) emit_tiles(e);
   b->block = entry;
   if (!e->failed) cmz_emit_tiles_close(e);

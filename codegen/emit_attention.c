@@ -3,13 +3,13 @@
  * the queries staged once; then a walk over the keys in steps: keys and values are staged, every
  * thread multiplies its part of the scores, rows agree on their greatest so far, what was summed up
  * before is scaled to it, and powers times values are added. Method: Dao et al., "FlashAttention",
- * 2022. Always holds: a row belongs to ACROSS neighbouring threads; all threads of a group meet at
- * every barrier; sums are f32; what does not exist is staged as zero and scored as -infinity. */
+ * 2022. Always holds: a row belongs to a power of two of neighbouring threads; all threads of a
+ * group meet at every barrier; sums are f32; what does not exist is staged as zero and scored as
+ * -infinity. */
 #include "emit_group.h"
 
 #include <math.h>
 
-#define ACROSS 16u  /* threads side by side along keys and columns */
 #define TOGETHER 4u /* elements of a thread staged side by side */
 
 /* What is staged as lines in the group's memory. */
@@ -25,6 +25,8 @@ struct attention {
   cmz_attention is;
   staged queries, keys, values;
   factor powers, exchange;
+  bool alone;                   /* a thread computes a row by itself: nothing is staged */
+  uint32_t across;              /* threads that share a row, side by side along keys and columns */
   uint32_t high;                /* threads along the rows */
   uint32_t rows, step, columns; /* a thread's, of a tile, of a step and of the values */
   int64_t depth;
@@ -40,6 +42,10 @@ typedef struct walk {
 
 static MlirValue *greatest_of(const walk *w) { return w->all + w->sums; }
 static MlirValue *totals_of(const walk *w) { return w->all + w->sums + w->rows; }
+
+static void use_memory(cmz_builder *b, const factor *f) {
+  b->buffer = (cmz_b_buffer){.windows = &f->memory, .count = 1};
+}
 
 /* ---- preparing ---- */
 
@@ -77,8 +83,38 @@ static void place_thread(emitter *e, contraction *c, const attention *a) {
   c->coordinate[c->factors[1].axes[0]] = a->column;
   for (uint32_t n = 0; n < c->instances; n++) {
     c->offsets[0][n] = n / a->columns * a->high;
-    c->offsets[1][n] = n % a->columns * ACROSS;
+    c->offsets[1][n] = n % a->columns * a->across;
   }
+}
+
+static void declare_all(emitter *e, const contraction *c, attention *a, uint16_t depth) {
+  const factor *rows = &c->factors[0], *columns = &c->factors[1];
+  a->queries = (staged){.lines = rows->positions, .width = (uint32_t)a->depth};
+  a->keys = (staged){.lines = e->s->step, .width = (uint32_t)a->depth, .of_keys = true};
+  a->values = (staged){.lines = e->s->step, .width = columns->positions, .of_keys = true};
+  declare_staged(e, &a->queries, a->is.query, depth, rows->axes[rows->axis_count - 1], 0);
+  declare_staged(e, &a->keys, a->is.key, depth, a->is.keys, 1);
+  declare_staged(e, &a->values, a->is.value, columns->axes[0], a->is.keys, 2);
+  declare(e, &a->powers, rows->positions, e->s->step, 3);
+  if (e->b.cpu->spirv) declare(e, &a->exchange, rows->positions, a->across, 4);
+}
+
+/* Whether the tile divides among the threads; sets how many of everything each has. */
+static bool share_tile(emitter *e, contraction *c, attention *a) {
+  const factor *rows = &c->factors[0], *columns = &c->factors[1];
+  uint16_t depth = e->k->exprs.data[a->is.product].axes[0];
+  a->alone = e->s->group == 0;
+  if (columns->axis_count != 1 || !cmz_emit_extent(e, depth, &a->depth)) return false;
+  a->across = CMZ_MAX(e->s->axes[columns->axes[0]].threads, 1u);
+  a->high = a->alone ? 1 : e->s->group / a->across;
+  if ((rows->axis_count == 0) != a->alone || rows->positions % a->high ||
+      columns->positions % a->across || e->s->step % a->across)
+    return false;
+  a->rows = rows->positions / a->high;
+  a->step = e->s->step / a->across;
+  a->columns = columns->positions / a->across;
+  c->instances = a->rows * a->columns;
+  return c->instances <= CMZ_EMIT_MAX_INSTANCES;
 }
 
 bool cmz_emit_attention_prepare(emitter *e, contraction *c) {
@@ -90,29 +126,17 @@ bool cmz_emit_attention_prepare(emitter *e, contraction *c) {
   c->node = &e->k->exprs.data[c->reduce];
   c->type = b->f32;
   find_axes(e, c, &a->is);
-  const factor *rows = &c->factors[0], *columns = &c->factors[1];
-  uint16_t depth = e->k->exprs.data[a->is.product].axes[0];
-  a->high = e->s->group / ACROSS;
-  if (rows->axis_count == 0 || columns->axis_count != 1 || rows->positions % a->high ||
-      columns->positions % ACROSS || e->s->step % ACROSS || !cmz_emit_extent(e, depth, &a->depth)) {
+  if (!share_tile(e, c, a)) {
     cmz_emit_fail(e, "a schedule that does not suit attention");
     return true;
   }
-  a->rows = rows->positions / a->high;
-  a->step = e->s->step / ACROSS;
-  a->columns = columns->positions / ACROSS;
-  c->instances = a->rows * a->columns;
-  a->row = cmz_emit_group_divided(b, e->thread, ACROSS);
-  a->column = cmz_emit_group_remainder(b, e->thread, ACROSS);
+  a->row = a->column = cmz_b_i64(b, 0);
+  if (!a->alone) {
+    a->row = cmz_emit_group_divided(b, e->thread, a->across);
+    a->column = cmz_emit_group_remainder(b, e->thread, a->across);
+    declare_all(e, c, a, e->k->exprs.data[a->is.product].axes[0]);
+  }
   place_thread(e, c, a);
-  a->queries = (staged){.lines = rows->positions, .width = (uint32_t)a->depth};
-  a->keys = (staged){.lines = e->s->step, .width = (uint32_t)a->depth, .of_keys = true};
-  a->values = (staged){.lines = e->s->step, .width = columns->positions, .of_keys = true};
-  declare_staged(e, &a->queries, a->is.query, depth, rows->axes[rows->axis_count - 1], 0);
-  declare_staged(e, &a->keys, a->is.key, depth, a->is.keys, 1);
-  declare_staged(e, &a->values, a->is.value, columns->axes[0], a->is.keys, 2);
-  declare(e, &a->powers, rows->positions, e->s->step, 3);
-  if (b->cpu->spirv) declare(e, &a->exchange, rows->positions, ACROSS, 4);
   return true;
 }
 
@@ -154,7 +178,7 @@ static void stage_element(emitter *e, const contraction *c, const staged *s, Mli
   MlirValue v = cmz_emit_group_element(e, &s->memory, c->type, condition);
   if (e->failed) return;
   MlirValue place = cmz_b_add(b, cmz_b_mul(b, line, cmz_b_i64(b, s->memory.pitch)), at);
-  b->memory = s->memory.memory;
+  use_memory(b, &s->memory);
   cmz_b_store(b, v, cmz_b_address(b, c->type, s->memory.base, place), NULL);
 }
 
@@ -185,7 +209,7 @@ typedef struct lines {
 
 static MlirValue line_load(emitter *e, const lines *l, MlirValue from, uint32_t line, uint32_t i) {
   cmz_builder *b = &e->b;
-  b->memory = l->memory->memory;
+  use_memory(b, l->memory);
   MlirValue at =
       cmz_b_address_const(b, b->f32, from, (int64_t)line * l->apart + (int64_t)i * l->next);
   return cmz_b_load(b, b->f32, at, NULL, false);
@@ -229,18 +253,61 @@ static MlirValue times(cmz_builder *b, MlirValue v, uint32_t by) {
   return cmz_b_mul(b, v, cmz_b_i64(b, by));
 }
 
+/* SCORES of a thread alone: its row's products with the keys that are bound. */
+static void multiply_keys_alone(emitter *e, const attention *a, MlirValue *scores) {
+  cmz_builder *b = &e->b;
+  uint16_t depth = e->k->exprs.data[a->is.product].axes[0];
+  uint32_t together = 4;
+  while (a->depth % together != 0) together /= 2;
+  MlirValue *initial = CMZ_NEW_ARRAY(e->arena, MlirValue, a->step);
+  memcpy(initial, scores, a->step * sizeof *initial);
+  cmz_b_loop loop;
+  cmz_b_loop_open(b, e->arena, initial, a->step, &loop);
+  memcpy(scores, loop.carried, a->step * sizeof *scores);
+  cmz_emit_push(e, loop.body);
+  axis_state *along = cmz_emit_bind(e, depth, loop.index, 0, together, 1);
+  for (uint32_t i = 0; i < together && !e->failed; i++) {
+    along->offset = i;
+    MlirValue query = cmz_emit_value(e, a->is.query);
+    for (uint32_t j = 0; j < a->step && !e->failed; j++) {
+      e->axes[a->is.keys].offset = j;
+      MlirValue key = cmz_emit_value(e, a->is.key);
+      if (!e->failed) scores[j] = cmz_b_fma(b, query, key, scores[j]);
+    }
+  }
+  along->bound = false;
+  cmz_emit_pop(e);
+  if (!e->failed)
+    cmz_b_loop_close(b, &loop, cmz_b_i64(b, 0), cmz_b_i64(b, a->depth), cmz_b_i64(b, together),
+                     initial, a->step, scores);
+}
+
+/* SUMS of a thread alone: the values of the keys that are bound, times POWERS. */
+static void multiply_values_alone(emitter *e, const contraction *c, const MlirValue *powers,
+                                  MlirValue *sums) {
+  const attention *a = c->attention;
+  for (uint32_t j = 0; j < a->step; j++) {
+    e->axes[a->is.keys].offset = j;
+    for (uint32_t n = 0; n < a->columns && !e->failed; n++) {
+      e->axes[c->factors[1].axes[0]].offset = n;
+      MlirValue v = cmz_emit_value(e, a->is.value);
+      if (!e->failed) sums[n] = cmz_b_fma(&e->b, powers[j], v, sums[n]);
+    }
+  }
+  e->axes[c->factors[1].axes[0]].offset = 0;
+}
+
 static void multiply_keys(emitter *e, const attention *a, MlirValue *scores) {
   const factor *q = &a->queries.memory, *k = &a->keys.memory;
   lines left = {q, times(&e->b, a->row, q->pitch), a->rows, a->high * q->pitch, 1};
-  lines right = {k, times(&e->b, a->column, k->pitch), a->step, ACROSS * k->pitch, 1};
-  for (uint32_t i = 0; i < a->rows * a->step; i++) scores[i] = cmz_b_const(&e->b, e->b.f32, 0);
+  lines right = {k, times(&e->b, a->column, k->pitch), a->step, a->across * k->pitch, 1};
   multiply(e, &left, &right, (uint32_t)a->depth, scores);
 }
 
 static void multiply_values(emitter *e, const attention *a, MlirValue *sums) {
   const factor *p = &a->powers, *v = &a->values.memory;
   lines left = {p, times(&e->b, a->row, p->pitch), a->rows, a->high * p->pitch, 1};
-  lines right = {v, a->column, a->columns, ACROSS, v->pitch};
+  lines right = {v, a->column, a->columns, a->across, v->pitch};
   multiply(e, &left, &right, e->s->step, sums);
 }
 
@@ -255,7 +322,11 @@ static void bind_own(emitter *e, const contraction *c, MlirValue first) {
     cmz_emit_bind(e, axis, cmz_b_add(&e->b, c->low[axis], c->coordinate[axis]), 0,
                   e->s->axes[axis].tile, 1);
   }
-  cmz_emit_bind(e, a->is.keys, cmz_b_add(&e->b, first, a->column), 0, e->s->step, 1);
+  axis_state *keys =
+      cmz_emit_bind(e, a->is.keys, cmz_b_add(&e->b, first, a->column), 0, e->s->step, 1);
+  if (!a->alone) return;
+  keys->clamped = true; /* what lies past the end is read as the last, and not taken */
+  keys->last = cmz_b_sub(&e->b, keys_end(e, a), cmz_b_i64(&e->b, 1));
 }
 
 /* Joins to *CONDITION that the present instance of AXIS, in tiles of TILE, exists. */
@@ -303,7 +374,7 @@ static void finish_scores(emitter *e, const contraction *c, MlirValue *scores) {
       e->axes[rows->axes[i]].offset = rest % e->s->axes[rows->axes[i]].tile;
       check_end(e, rows->axes[i], e->s->axes[rows->axes[i]].tile, &condition);
     }
-    e->axes[a->is.keys].offset = n % a->step * ACROSS;
+    e->axes[a->is.keys].offset = n % a->step * a->across;
     check_end(e, a->is.keys, e->s->step, &condition);
     if (!e->failed) scores[n] = score_here(e, a, scores[n], condition);
   }
@@ -325,15 +396,16 @@ static MlirValue shuffled(cmz_builder *b, MlirValue v, uint32_t distance) {
 static void join_rows(emitter *e, const attention *a, bool greatest, MlirValue *values) {
   cmz_builder *b = &e->b;
   const factor *x = &a->exchange;
+  if (a->across == 1) return;
   if (!b->cpu->spirv) {
     for (uint32_t i = 0; i < a->rows; i++)
-      for (uint32_t distance = ACROSS / 2; distance; distance /= 2)
+      for (uint32_t distance = a->across / 2; distance; distance /= 2)
         values[i] = joined(b, greatest, values[i], shuffled(b, values[i], distance));
     return;
   }
   MlirValue own = cmz_b_address(b, b->f32, x->base, times(b, a->row, x->pitch));
   MlirValue mine = cmz_b_address(b, b->f32, own, a->column);
-  b->memory = x->memory;
+  use_memory(b, x);
   for (uint32_t i = 0; i < a->rows; i++)
     cmz_b_store(b, values[i], cmz_b_address_const(b, b->f32, mine, (int64_t)i * a->high * x->pitch),
                 NULL);
@@ -341,7 +413,7 @@ static void join_rows(emitter *e, const attention *a, bool greatest, MlirValue *
   lines l = {x, own, a->rows, a->high * x->pitch, 1};
   for (uint32_t i = 0; i < a->rows; i++) {
     values[i] = line_load(e, &l, own, i, 0);
-    for (uint32_t t = 1; t < ACROSS; t++)
+    for (uint32_t t = 1; t < a->across; t++)
       values[i] = joined(b, greatest, values[i], line_load(e, &l, own, i, t));
   }
 }
@@ -383,30 +455,42 @@ static void store_powers(emitter *e, const attention *a, const MlirValue *powers
   const factor *p = &a->powers;
   MlirValue own = cmz_b_add(b, times(b, a->row, p->pitch), a->column);
   MlirValue at = cmz_b_address(b, b->f32, p->base, own);
-  b->memory = p->memory;
+  use_memory(b, p);
   for (uint32_t n = 0; n < a->rows * a->step; n++)
     cmz_b_store(b, powers[n],
                 cmz_b_address_const(b, b->f32, at,
                                     (int64_t)(n / a->step) * a->high * p->pitch +
-                                        (int64_t)(n % a->step) * ACROSS),
+                                        (int64_t)(n % a->step) * a->across),
                 NULL);
 }
 
 /* ---- the walk ---- */
 
+/* Stages the step; all threads are past the one before. */
+static void stage_step(emitter *e, const contraction *c, MlirValue first) {
+  cmz_emit_group_barrier(e);
+  stage(e, c, &c->attention->keys, first);
+  if (!e->failed) stage(e, c, &c->attention->values, first);
+  cmz_emit_group_barrier(e);
+}
+
 static void one_step(emitter *e, const contraction *c, MlirValue first, walk *w) {
   const attention *a = c->attention;
   MlirValue *scores = CMZ_NEW_ARRAY(e->arena, MlirValue, a->rows * a->step);
-  cmz_emit_group_barrier(e); /* nobody reads the step before any more */
-  stage(e, c, &a->keys, first);
-  if (!e->failed) stage(e, c, &a->values, first);
-  cmz_emit_group_barrier(e);
+  if (!a->alone) stage_step(e, c, first);
   if (e->failed) return;
   bind_own(e, c, first);
-  multiply_keys(e, a, scores);
-  finish_scores(e, c, scores);
+  for (uint32_t i = 0; i < a->rows * a->step; i++) scores[i] = cmz_b_const(&e->b, e->b.f32, 0);
+  if (a->alone) multiply_keys_alone(e, a, scores);
+  else multiply_keys(e, a, scores);
+  if (!e->failed) finish_scores(e, c, scores);
   if (e->failed) return;
   take_powers(e, a, scores, w);
+  if (a->alone) {
+    multiply_values_alone(e, c, scores, w->all);
+    e->axes[a->is.keys].clamped = false;
+    return;
+  }
   store_powers(e, a, scores);
   cmz_emit_group_barrier(e);
   multiply_values(e, a, w->all);
@@ -443,8 +527,10 @@ void cmz_emit_attention_steps(emitter *e, const contraction *c, MlirValue *accs)
   for (uint32_t i = 0; i < count; i++) initial[i] = cmz_b_const(b, b->f32, 0);
   for (uint32_t i = 0; i < a->rows; i++) initial[w.sums + i] = cmz_b_float(b, b->f32, -INFINITY);
   if (e->failed) return;
-  cmz_emit_group_barrier(e); /* nobody reads the tile before any more */
-  stage(e, c, &a->queries, zero);
+  if (!a->alone) {
+    cmz_emit_group_barrier(e); /* nobody reads the tile before any more */
+    stage(e, c, &a->queries, zero);
+  }
   cmz_b_loop loop;
   cmz_b_loop_open(b, e->arena, initial, count, &loop);
   memcpy(w.all, loop.carried, count * sizeof *w.all);

@@ -112,7 +112,8 @@ typedef struct cmz_schedule {
   uint16_t reduce_lanes;            /* lanes for reductions over a contiguous innermost axis in scalar context */
   uint16_t reduce_unroll;
   /* A work-group of so many threads computes a grid tile together (0: one thread does): what the contraction multiplies is staged in
-   * the group's memory, STEP iterations of the reduction at a time. All tiles, threads and STEP are powers of two. */
+   * the group's memory, STEP iterations of the reduction at a time. All tiles, threads and STEP are powers of two. Attention: STEP
+   * keys at a time, the values' columns in one tile of any size; without `group` a thread computes its rows alone. */
   uint16_t group, step;
   uint16_t fragments; /* cmz_dtype: factors are staged in this type and multiplied by matrix instructions of warps; 0: by scalars */
 } cmz_schedule;

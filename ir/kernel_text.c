@@ -118,7 +118,7 @@ void cmz_schedule_print(const cmz_schedule *s, cmz_text *text) {
     if (s->group) cmz_text_add(text, "/%u", a->threads);
   }
   cmz_text_add(text, " reduce %u/%u", s->reduce_lanes, s->reduce_unroll);
-  if (s->group) cmz_text_add(text, " group %u/%u/%u", s->group, s->step, s->fragments);
+  if (s->step) cmz_text_add(text, " group %u/%u/%u", s->group, s->step, s->fragments);
   cmz_text_add(text, "\n");
 }
 

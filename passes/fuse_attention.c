@@ -1,6 +1,6 @@
 /* fuse_attention.c - attention as one kernel: the product of probabilities and values takes in the
  * softmax and the product of queries and keys before it, so that no score is ever stored.
- * In: a graph with fusion decided, targets whose work-groups share memory. Out: `fused` of the
+ * In: a graph with fusion decided, a GPU's levels. Out: `fused` of the
  * values in between. Always holds: it is done where the description that results is one that every
  * level's schedule computes by running maxima and sums; otherwise nothing changes. */
 #include "fuse.h"
@@ -89,7 +89,7 @@ static cmz_status is_computed(const cmz_pass_run *run, path *p, cmz_nid root, bo
   for (uint32_t l = 0; l < run->target->level_count && *yes && status == CMZ_OK; l++) {
     cmz_schedule s;
     status = cmz_schedule_choose_device(p->m->ctx, arena, d.kernel, run->target->levels[l], &s);
-    *yes = s.group != 0;
+    *yes = s.step != 0;
   }
   cmz_arena_destroy(arena);
   return status;
@@ -132,7 +132,7 @@ cmz_status cmz_fuse_attention(const cmz_pass_run *run, cmz_module *m, cmz_gid g,
   const cmz_graph *graph = cmz_graph_get(m, g);
   if (!run->target || run->target->level_count == 0) return CMZ_OK;
   for (uint32_t l = 0; l < run->target->level_count; l++)
-    if (!run->target->levels[l]->threads || !run->target->levels[l]->shared_bytes) return CMZ_OK;
+    if (!run->target->levels[l]->threads) return CMZ_OK;
   for (uint32_t i = 0; i < graph->nodes.count; i++) {
     cmz_nid n = graph->nodes.data[i];
     const cmz_node *node = cmz_node_get(m, n);

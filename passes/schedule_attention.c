@@ -1,13 +1,15 @@
 /* schedule_attention.c - how attention in one kernel is spread over a GPU's work-groups.
  * In: a kernel that kernel_attention.c knows, a GPU's level. Out: a schedule in which a work-group
  * takes a tile of queries (axes that only the queries' factor uses) with all columns of the values,
- * and walks over the keys in steps. Always holds: rows are powers of two in all; what is staged
- * fits the group's memory. */
+ * and walks over the keys in steps; on a GPU without memory of work-groups a thread does so. Always
+ * holds: rows are powers of two in all; what is staged fits the group's memory. */
 #include "../ir/kernel.h"
 #include "passes.h"
 
 enum {
-  ACROSS = 16, /* threads side by side along keys and columns */
+  MOST_ACROSS = 16, /* threads side by side along keys and columns */
+  LEAST_ACROSS = 8,
+  MOST_ALONE = 256, /* columns times keys of a thread */
   MOST_COLUMNS = 256,
   MOST_DEPTH = 256,
   LEAST_ROWS = 4,  /* below, keys are read for too little: a vector times matrices */
@@ -63,14 +65,37 @@ static bool find_roles(const cmz_kernel *k, roles *r) {
          r->depth <= MOST_DEPTH && r->columns > 0 && r->depth > 0;
 }
 
-static uint32_t whole_columns(const roles *r) {
-  return (uint32_t)((r->columns + ACROSS - 1) / ACROSS * ACROSS);
+/* How threads share a tile. */
+typedef struct sharing {
+  uint32_t across, high; /* threads along keys and columns, along rows */
+  uint32_t unroll;       /* rows a thread */
+  uint32_t step;         /* keys */
+} sharing;
+
+static uint32_t whole_columns(const roles *r, uint32_t across) {
+  return ((uint32_t)r->columns + across - 1) / across * across;
 }
 
 /* What emit_attention.c stages: queries, keys, values, powers, and what rows exchange. */
-static uint32_t staged_bytes(const roles *r, uint32_t rows, uint32_t step) {
-  uint32_t depth = (uint32_t)r->depth + 1, columns = whole_columns(r) + 1;
-  return 4 * (rows * depth + step * (depth + columns) + rows * (step + 1) + rows * (ACROSS + 1));
+static bool fits(const roles *r, const sharing *s, const cmz_cpu_row *gpu) {
+  uint32_t depth = (uint32_t)r->depth + 1, columns = whole_columns(r, s->across) + 1,
+           rows = s->high * s->unroll;
+  return 4 * (rows * (depth + s->step + 1 + s->across + 1) + s->step * (depth + columns)) <=
+         gpu->shared_bytes;
+}
+
+/* The largest tile that fits and leaves every part of the GPU something to do. */
+static bool choose_sharing(const roles *r, const cmz_cpu_row *gpu, sharing *s) {
+  for (uint32_t across = MOST_ACROSS; across >= LEAST_ACROSS; across /= 2) {
+    *s = (sharing){across, gpu->threads / across, MOST_UNROLL, across};
+    while (s->unroll > 1 && (s->high * s->unroll / 2 >= r->row_product || !fits(r, s, gpu) ||
+                             r->row_product / (s->high * s->unroll) * r->batches < ENOUGH_GROUPS))
+      s->unroll /= 2;
+    s->step = 2 * across;
+    if (!fits(r, s, gpu)) s->step = across;
+    if (fits(r, s, gpu) && r->columns / across <= MOST_COLUMNS / MOST_ACROSS) return true;
+  }
+  return false;
 }
 
 /* Gives ROWS to the axes, innermost first, and THREADS to what they get. */
@@ -90,25 +115,26 @@ static void tile_rows(const cmz_kernel *k, const roles *r, uint32_t rows, uint32
 
 bool cmz_schedule_attention(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s) {
   roles r;
-  uint32_t high = gpu->threads / ACROSS, unroll = MOST_UNROLL, step = 2 * ACROSS;
-  if (!gpu->shared_bytes || gpu->threads % 32 != 0 || (high & (high - 1)) || !find_roles(k, &r))
-    return false;
-  while (unroll > 1 && (high * unroll / 2 >= r.row_product ||
-                        staged_bytes(&r, high * unroll, ACROSS) > gpu->shared_bytes ||
-                        r.row_product / (high * unroll) * r.batches < ENOUGH_GROUPS))
-    unroll /= 2;
-  if (staged_bytes(&r, high * unroll, step) > gpu->shared_bytes) step = ACROSS;
-  if (staged_bytes(&r, high * unroll, step) > gpu->shared_bytes) return false;
+  sharing how = {1, 1, 1, 4};
+  if (!find_roles(k, &r)) return false;
+  if (gpu->shared_bytes) {
+    if (gpu->threads % 32 != 0 || (gpu->threads & (gpu->threads - 1)) ||
+        !choose_sharing(&r, gpu, &how))
+      return false;
+  } else { /* nothing can be shared: a row is one thread's */
+    if (r.columns > MOST_ALONE) return false;
+    while (how.step > 1 && how.step * r.columns > MOST_ALONE) how.step /= 2;
+  }
   const cmz_store *store = &k->stores.data[0];
   for (uint32_t i = 0; i < store->axis_count; i++)
     s->axes[store->axes[i]] = (cmz_axis_schedule){
         .tile = 1, .unroll = 1, .lanes = 1, .order = s->axes[store->axes[i]].order};
-  tile_rows(k, &r, high * unroll, high, s);
+  if (gpu->shared_bytes) tile_rows(k, &r, how.high * how.unroll, how.high, s);
   cmz_axis_schedule *column = &s->axes[r.column];
-  column->tile = whole_columns(&r);
-  column->threads = ACROSS;
-  column->unroll = (uint16_t)(column->tile / ACROSS);
-  s->group = gpu->threads;
-  s->step = (uint16_t)step;
+  column->tile = whole_columns(&r, how.across);
+  column->threads = (uint16_t)how.across;
+  column->unroll = (uint16_t)(column->tile / how.across);
+  s->group = gpu->shared_bytes ? gpu->threads : 0;
+  s->step = (uint16_t)how.step;
   return true;
 }
