@@ -195,7 +195,7 @@ MlirValue cmz_emit_reduce(emitter *e, cmz_expr x);
 MlirValue cmz_emit_combine(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirValue x, MlirValue y);
 
 /* ---- emit_quad.c ---- */
-/* A sum of products of bytes that is taken four at a time along AXIS, in lanes of the vector axis VECTOR. */
+/* A sum of products of bytes that is taken four at a time along AXIS (of bf16 numbers: two), in lanes of the vector axis VECTOR. */
 typedef struct emit_quad {
   cmz_quad quad;
   uint16_t axis;
@@ -204,15 +204,15 @@ typedef struct emit_quad {
 } emit_quad;
 /* Whether REDUCE X is one at the present binding. */
 bool cmz_emit_find_quad(emitter *e, cmz_expr x, emit_quad *q);
-/* Whether eight products can be taken at once, OUTER being the axis around the quad's, by 2 x 8 by 8 x 2 matrices: two rows (instances of an
+/* Whether two quads can be taken at once, OUTER being the axis around the quad's, by 2 x 8 by 8 x 2 matrices (of bf16, 2 x 4 by 4 x 2): two rows (instances of an
  * axis that the factor across the lanes does not use) and pairs of columns. Two accumulators then hold columns 0, 1 and 2, 3 of both rows. */
 bool cmz_emit_has_matrices(emitter *e, const emit_quad *q, uint16_t outer);
 /* The present instance's row, an i64 of 4 * QUADS bytes; the columns at OUTER's present offset and, with 2 QUADS, the next, as both operands. */
 MlirValue cmz_emit_matrix_row(emitter *e, const emit_quad *q, uint32_t quads);
 void cmz_emit_matrix_columns(emitter *e, const emit_quad *q, uint16_t outer, uint32_t quads, MlirValue *columns);
-void cmz_emit_matrix_step(emitter *e, const MlirValue *rows, const MlirValue *columns, MlirValue *first, MlirValue *second);
-/* Accumulators of two rows, from those of two pairs of columns. */
-void cmz_emit_matrix_finish(emitter *e, MlirValue *first, MlirValue *second);
+void cmz_emit_matrix_step(emitter *e, const emit_quad *q, const MlirValue *rows, const MlirValue *columns, MlirValue *first, MlirValue *second);
+/* Accumulators of two rows from those of two pairs of columns, and the other way round. */
+void cmz_emit_matrix_exchange(emitter *e, MlirValue *first, MlirValue *second);
 /* ---- emit_amx.c: also by tiles of 16 rows by 16 columns, 64 products each ---- */
 bool cmz_emit_has_tiles(emitter *e, const emit_quad *q);
 /* Before any tile is used; gives memory for four of them. */
@@ -224,7 +224,8 @@ void cmz_emit_tile_load(emitter *e, uint32_t tile, const emit_quad *q, int facto
 /* Tile SUM += tile ROWS of the factor that lanes share * tile COLUMNS of the other. */
 void cmz_emit_tile_product(emitter *e, const emit_quad *q, uint32_t sum, uint32_t rows, uint32_t columns);
 void cmz_emit_tile_store(emitter *e, uint32_t tile, MlirValue buffer);
-MlirValue cmz_emit_tile_row(emitter *e, uint32_t tile, uint32_t row, MlirValue buffer);
+/* A row of sums, of ELEMENT (32 bits). */
+MlirValue cmz_emit_tile_row(emitter *e, MlirType element, uint32_t tile, uint32_t row, MlirValue buffer);
 /* Adds the four products at the present instance to ACC; the quad's axis is bound to 0. */
 void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc);
 

@@ -1,7 +1,7 @@
-/* emit_amx.c - x86-64's tiles (AMX): products of matrices of bytes in eight registers of 16 rows of
- * 64 bytes. In: a sum by fours (emit_quad.c) whose rows lie apart by a constant. Out: instructions
- * on numbered tiles. Always holds: a function that uses tiles configures them once at its entry,
- * all of them whole, and releases them before it returns. */
+/* emit_amx.c - x86-64's tiles (AMX): products of matrices of bytes, and of bf16 numbers, in eight
+ * registers of 16 rows of 64 bytes. In: a sum by fours (emit_quad.c) whose rows lie apart by a
+ * constant. Out: instructions on numbered tiles. Always holds: a function that uses tiles
+ * configures them once at its entry, all of them whole, and releases them before it returns. */
 #include "emit.h"
 
 #include "mlir-c/BuiltinAttributes.h"
@@ -16,8 +16,9 @@ static void call(cmz_builder *b, const char *name, uint32_t count, const MlirVal
 
 bool cmz_emit_has_tiles(emitter *e, const emit_quad *q) {
   const axis_state *a = &e->axes[q->vector];
-  bool fits = e->b.cpu->int8_dot == CMZ_DOT_AMX && a->lanes == 16 && !a->masked &&
-              q->across[0] != q->across[1];
+  const cmz_cpu_row *cpu = e->b.cpu;
+  bool has = q->quad.count == 4 ? cpu->int8_dot == CMZ_DOT_AMX : cpu->bf16_dot == CMZ_PAIRS_AMX;
+  bool fits = has && a->lanes == 16 && !a->masked && q->across[0] != q->across[1];
   for (int i = 0; i < 2; i++) fits &= !q->quad.factors[i].condition && !q->quad.factors[i].flip;
   return fits;
 }
@@ -78,7 +79,8 @@ void cmz_emit_tile_product(emitter *e, const emit_quad *q, uint32_t sum, uint32_
                                           {"llvm.x86.tdpbsud", "llvm.x86.tdpbssd"}};
   int row = q->across[0] ? 1 : 0;
   MlirValue operands[3] = {number(e, sum), number(e, rows), number(e, columns)};
-  call(&e->b, names[q->quad.factors[row].is_signed][q->quad.factors[!row].is_signed], 3, operands);
+  const char *bytes = names[q->quad.factors[row].is_signed][q->quad.factors[!row].is_signed];
+  call(&e->b, q->quad.count == 4 ? bytes : "llvm.x86.tdpbf16ps", 3, operands);
 }
 
 void cmz_emit_tile_store(emitter *e, uint32_t tile, MlirValue buffer) {
@@ -88,10 +90,11 @@ void cmz_emit_tile_store(emitter *e, uint32_t tile, MlirValue buffer) {
   call(b, "llvm.x86.tilestored64", 3, operands);
 }
 
-MlirValue cmz_emit_tile_row(emitter *e, uint32_t tile, uint32_t row, MlirValue buffer) {
+MlirValue cmz_emit_tile_row(emitter *e, MlirType element, uint32_t tile, uint32_t row,
+                            MlirValue buffer) {
   cmz_builder *b = &e->b;
   int64_t at = (int64_t)tile * TILE_BYTES + (int64_t)row * 64;
-  return cmz_b_load(b, cmz_b_vector(b->i32, 16), cmz_b_address_const(b, b->i8, buffer, at), NULL,
+  return cmz_b_load(b, cmz_b_vector(element, 16), cmz_b_address_const(b, b->i8, buffer, at), NULL,
                     false);
 }
 

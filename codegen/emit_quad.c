@@ -1,7 +1,9 @@
-/* emit_quad.c - sums of products of bytes, four products a lane (kernel_quad.c says which).
+/* emit_quad.c - sums of products of bytes, four products a lane, and of bf16 numbers, two a lane
+ * (kernel_quad.c says which).
  * In: one step of a REDUCE whose quad axis is bound to 0. Out: the accumulator with four products
- * added, by what the CPU's row says that it has (cmz_dot): no way saturates or overflows. Always
- * holds: the sum is exact modulo 2^32, the same on every CPU. */
+ * added, by what the CPU's row says that it has (cmz_dot, cmz_pairs). Always holds: a sum of bytes
+ * is exact modulo 2^32, the same on every CPU; one of bf16 numbers has exact products, whose
+ * additions round as the instructions do. */
 #include "emit.h"
 
 #include "mlir-c/BuiltinTypes.h"
@@ -10,13 +12,15 @@ enum { SALT_BYTES = 1, SALT_EVEN, SALT_ODD, SALT_ROW, SALT_COLUMNS };
 
 /* ---- what is a quad here ---- */
 
-static bool fits_lanes(emitter *e, const cmz_quad_factor *f, uint32_t vector, bool *uses) {
+static bool fits_lanes(emitter *e, const cmz_quad *quad, int factor, uint32_t vector, bool *uses) {
+  const cmz_quad_factor *f = &quad->factors[factor];
   cmz_expr index = e->k->exprs.data[f->load].args[0];
   int64_t stride;
   if (f->condition &&
       (cmz_emit_vector_axis(e, f->condition) >= 0 || cmz_emit_vector_axis(e, f->otherwise) >= 0))
     return false;
-  if (!cmz_emit_stride(e, index, vector, &stride) || (stride != 0 && stride != 4)) return false;
+  if (!cmz_emit_stride(e, index, vector, &stride) || (stride != 0 && stride != quad->count))
+    return false;
   *uses = stride != 0;
   return !(f->condition && *uses);
 }
@@ -26,8 +30,7 @@ bool cmz_emit_find_quad(emitter *e, cmz_expr x, emit_quad *q) {
   int32_t vector = cmz_emit_vector_axis(e, x);
   if (e->lane >= 0 || e->guarded || vector < 0 || !cmz_x_quad(e->k, x, &q->quad)) return false;
   for (int i = 0; i < 2; i++) {
-    const cmz_quad_factor *f = &q->quad.factors[i];
-    if (!fits_lanes(e, f, (uint32_t)vector, &q->across[i])) return false;
+    if (!fits_lanes(e, &q->quad, i, (uint32_t)vector, &q->across[i])) return false;
   }
   if (!q->across[0] && !q->across[1]) return false;
   for (uint32_t i = n->axis_count; i-- > 0;) {
@@ -58,9 +61,10 @@ static MlirValue bits_like(emitter *e, MlirValue v, MlirType element, uint32_t l
                                 0);
 }
 
-/* The byte OTHERWISE four times. */
+/* The byte OTHERWISE four times; of floats, which are zero there, two of them. */
 static MlirValue repeated(emitter *e, cmz_expr otherwise) {
   cmz_builder *b = &e->b;
+  if (e->k->exprs.data[otherwise].dtype == CMZ_F32) return cmz_b_int(b, b->i32, 0);
   MlirValue v = cmz_emit_value(e, otherwise);
   v = cmz_b_2(b, "arith.andi", v, cmz_b_int(b, b->i32, 255));
   return cmz_b_mul(b, v, cmz_b_int(b, b->i32, 0x01010101));
@@ -239,30 +243,99 @@ static bool four_products(emitter *e, const emit_quad *q, MlirValue *acc) {
   return true;
 }
 
-void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
-  static way *const ways[][2] = {
+/* ---- products of pairs of bf16 numbers ---- */
+
+static MlirType bf16(emitter *e) { return mlirBF16TypeGet(e->b.mlir); }
+
+/* The even or odd ones of each pair as f32: they are its upper half. */
+static MlirValue half_of(emitter *e, const emit_quad *q, int factor, bool odd) {
+  cmz_builder *b = &e->b;
+  MlirValue v;
+  uint64_t key = salted(e, q->quad.factors[factor].load, odd ? SALT_ODD : SALT_EVEN);
+  if (cmz_emit_find(e, key, &v)) return v;
+  v = bytes_of(e, q, factor);
+  if (e->failed) return v;
+  MlirType t = cmz_b_type(v);
+  v = odd ? cmz_b_2(b, "arith.andi", v, cmz_b_int(b, t, INT64_C(-65536)))
+          : cmz_b_2(b, "arith.shli", v, cmz_b_int(b, t, 16));
+  v = cmz_b_bitcast(b, v, b->f32);
+  cmz_emit_remember(e, key, e->depth, v);
+  return v;
+}
+
+static bool two_products(emitter *e, const emit_quad *q, MlirValue *acc) {
+  for (int odd = 0; odd < 2 && !e->failed; odd++) {
+    MlirValue x = half_of(e, q, 0, odd != 0), y = half_of(e, q, 1, odd != 0);
+    if (!e->failed) *acc = cmz_b_fma(&e->b, x, y, *acc);
+  }
+  return true;
+}
+
+static bool pair_dot(emitter *e, const emit_quad *q, const char *name, MlirValue *acc) {
+  cmz_builder *b = &e->b;
+  uint32_t lanes = e->axes[q->vector].lanes;
+  if (name == NULL) return false;
+  MlirValue x = bytes_of(e, q, 0), y = bytes_of(e, q, 1);
+  if (e->failed) return true;
+  MlirValue operands[3] = {*acc, bits_like(e, x, bf16(e), lanes * 2),
+                           bits_like(e, y, bf16(e), lanes * 2)};
+  *acc = cmz_b_intrinsic(b, name, 3, operands, cmz_b_type(*acc));
+  return true;
+}
+
+static bool vdpbf16(emitter *e, const emit_quad *q, MlirValue *acc) {
+  return pair_dot(e, q,
+                  by_lanes(e->axes[q->vector].lanes, "llvm.x86.avx512bf16.dpbf16ps.128",
+                           "llvm.x86.avx512bf16.dpbf16ps.256", "llvm.x86.avx512bf16.dpbf16ps.512"),
+                  acc);
+}
+
+static bool bfdot(emitter *e, const emit_quad *q, MlirValue *acc) {
+  uint32_t lanes = e->axes[q->vector].lanes;
+  return pair_dot(e, q, lanes == 2 || lanes == 4 ? "llvm.aarch64.neon.bfdot" : NULL, acc);
+}
+
+/* The rows of the tables of ways, the best first. */
+typedef way *const ways_row[2];
+
+static way *const *ways_of(const cmz_cpu_row *cpu, bool pairs) {
+  static ways_row bytes[] = {
       [CMZ_DOT_NONE] = {four_products}, [CMZ_DOT_PMADDWD] = {pmaddwd},
       [CMZ_DOT_VNNI] = {vnni, pmaddwd}, [CMZ_DOT_AMX] = {vnni, pmaddwd},
       [CMZ_DOT_SMULL] = {smull},        [CMZ_DOT_SDOT] = {sdot, smull},
       [CMZ_DOT_SMMLA] = {sdot, smull},
   };
-  way *const *row = ways[e->b.cpu->int8_dot];
-  for (int i = 0; i < 2 && row[i] != NULL; i++)
-    if (row[i](e, q, acc)) return;
-  four_products(e, q, acc);
+  static ways_row halves[] = {
+      [CMZ_PAIRS_NONE] = {two_products},
+      [CMZ_PAIRS_VDPBF16] = {vdpbf16},
+      [CMZ_PAIRS_AMX] = {vdpbf16},
+      [CMZ_PAIRS_BFMMLA] = {bfdot},
+  };
+  return pairs ? halves[cpu->bf16_dot] : bytes[cpu->int8_dot];
 }
 
-/* ---- eight products at once: AArch64's smmla ---- */
+void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
+  bool pairs = q->quad.count == 2;
+  way *const *row = ways_of(e->b.cpu, pairs);
+  for (int i = 0; i < 2 && row[i] != NULL; i++)
+    if (row[i](e, q, acc)) return;
+  if (pairs) two_products(e, q, acc);
+  else four_products(e, q, acc);
+}
+
+/* ---- two quads at once: AArch64's smmla and bfmmla ---- */
 
 static int row_factor(const emit_quad *q) { return q->across[0] ? 1 : 0; }
 
 bool cmz_emit_has_matrices(emitter *e, const emit_quad *q, uint16_t outer) {
   int64_t stride;
-  return e->b.cpu->int8_dot == CMZ_DOT_SMMLA && e->axes[q->vector].lanes == 4 && both_signed(q) &&
-         q->across[0] != q->across[1] &&
+  const cmz_cpu_row *cpu = e->b.cpu;
+  bool has = q->quad.count == 4 ? cpu->int8_dot == CMZ_DOT_SMMLA && both_signed(q)
+                                : cpu->bf16_dot == CMZ_PAIRS_BFMMLA;
+  return has && e->axes[q->vector].lanes == 4 && q->across[0] != q->across[1] &&
          cmz_emit_stride(e, e->k->exprs.data[q->quad.factors[row_factor(q)].load].args[0], outer,
                          &stride) &&
-         stride == 4;
+         stride == q->quad.count;
 }
 
 MlirValue cmz_emit_matrix_row(emitter *e, const emit_quad *q, uint32_t quads) {
@@ -286,6 +359,11 @@ MlirValue cmz_emit_matrix_row(emitter *e, const emit_quad *q, uint32_t quads) {
   return v;
 }
 
+/* 16 bytes as the instruction's operand. */
+static MlirValue matrix_bits(emitter *e, const emit_quad *q, MlirValue v) {
+  return q->quad.count == 4 ? bits_like(e, v, e->b.i8, 16) : bits_like(e, v, bf16(e), 8);
+}
+
 void cmz_emit_matrix_columns(emitter *e, const emit_quad *q, uint16_t outer, uint32_t quads,
                              MlirValue *columns) {
   static const int32_t zips[2][4] = {{0, 4, 1, 5}, {2, 6, 3, 7}};
@@ -302,24 +380,25 @@ void cmz_emit_matrix_columns(emitter *e, const emit_quad *q, uint16_t outer, uin
     e->axes[outer].offset--;
   }
   for (uint32_t i = 0; i < 2 && !e->failed; i++) {
-    columns[i] = bits_like(e, cmz_b_shuffle(b, low, high, zips[i], 4), b->i8, 16);
+    columns[i] = matrix_bits(e, q, cmz_b_shuffle(b, low, high, zips[i], 4));
     cmz_emit_remember(e, key + i, e->depth, columns[i]);
   }
 }
 
-void cmz_emit_matrix_step(emitter *e, const MlirValue *rows, const MlirValue *columns,
-                          MlirValue *first, MlirValue *second) {
+void cmz_emit_matrix_step(emitter *e, const emit_quad *q, const MlirValue *rows,
+                          const MlirValue *columns, MlirValue *first, MlirValue *second) {
   cmz_builder *b = &e->b;
+  const char *name = q->quad.count == 4 ? "llvm.aarch64.neon.smmla" : "llvm.aarch64.neon.bfmmla";
   MlirValue x = cmz_b_const(b, cmz_b_vector(b->i64, 2), 0);
   for (uint32_t i = 0; i < 2; i++) x = cmz_b_insert(b, x, rows[i], i);
-  x = bits_like(e, x, b->i8, 16);
+  x = matrix_bits(e, q, x);
   MlirValue *accs[2] = {first, second};
   for (uint32_t i = 0; i < 2; i++)
-    *accs[i] = cmz_b_intrinsic(b, "llvm.aarch64.neon.smmla", 3,
-                               (MlirValue[]){*accs[i], x, columns[i]}, cmz_b_type(*accs[i]));
+    *accs[i] =
+        cmz_b_intrinsic(b, name, 3, (MlirValue[]){*accs[i], x, columns[i]}, cmz_b_type(*accs[i]));
 }
 
-void cmz_emit_matrix_finish(emitter *e, MlirValue *first, MlirValue *second) {
+void cmz_emit_matrix_exchange(emitter *e, MlirValue *first, MlirValue *second) {
   static const int32_t halves[2][4] = {{0, 1, 4, 5}, {2, 3, 6, 7}};
   MlirValue x = *first, y = *second;
   *first = cmz_b_shuffle(&e->b, x, y, halves[0], 4);

@@ -310,7 +310,8 @@ static void reduce_matrices(emitter *e, const reduction *r, MlirValue *accs, uin
     }
     if (nothing == 2 || e->failed) continue;
     cmz_emit_matrix_columns(e, &r->quad, outer, quads, columns);
-    if (!e->failed) cmz_emit_matrix_step(e, rows, columns, &accs[i], &accs[i + r->row_step]);
+    if (!e->failed)
+      cmz_emit_matrix_step(e, &r->quad, rows, columns, &accs[i], &accs[i + r->row_step]);
   }
   if (r->unrolled_count) choose_instance(e, r, 0);
   e->axes[r->quad.axis].bound = false;
@@ -670,10 +671,11 @@ static void choose_pairs(emitter *e, reduction *r) {
   r->in_pairs = r->rows >= 2;
 }
 
-/* Sums of products of bytes by fours: that axis goes last. */
+/* Sums of products by four bytes: that axis goes last. */
 static void choose_quads(emitter *e, reduction *r) {
-  r->by_fours = r->copies == 1 && r->lanes == 1 && cmz_emit_find_quad(e, r->expr, &r->quad);
+  r->by_fours = r->lanes == 1 && cmz_emit_find_quad(e, r->expr, &r->quad);
   if (!r->by_fours) return;
+  r->copies = 1;
   uint32_t i = 0;
   while (r->axes[i] != r->quad.axis) i++;
   for (; i + 1 < r->axis_count; i++) r->axes[i] = r->axes[i + 1];
@@ -691,13 +693,18 @@ static void choose_skips(emitter *e, reduction *r) {
   cmz_emit_guards(e, r->node->args[0], &r->skips);
 }
 
-static void finish(emitter *e, const reduction *r, MlirValue *accs) {
-  uint32_t width = r->argument ? 2 : 1;
+/* With rows in pairs: from rows to pairs of columns, or back. */
+static void exchange_pairs(emitter *e, const reduction *r, MlirValue *accs) {
   for (uint32_t i = 0; i < r->instances && r->in_pairs; i++) {
     uint32_t row = i / r->row_step % r->rows;
     if (row % 2 == 0 && row + 1 < r->rows)
-      cmz_emit_matrix_finish(e, &accs[i], &accs[i + r->row_step]);
+      cmz_emit_matrix_exchange(e, &accs[i], &accs[i + r->row_step]);
   }
+}
+
+static void finish(emitter *e, const reduction *r, MlirValue *accs) {
+  uint32_t width = r->argument ? 2 : 1;
+  exchange_pairs(e, r, accs);
   for (uint32_t i = 0; i < r->instances && !e->failed; i++) {
     MlirValue v = accs[i * width + width - 1];
     for (uint32_t c = 1; c < r->copies; c++)
@@ -737,6 +744,7 @@ static void start_sum(emitter *e, const reduction *r, MlirValue *accs) {
     MlirValue v = cmz_emit_value(e, r->node->args[1]);
     if (!e->failed) accs[i] = cmz_b_broadcast(&e->b, v, cmz_b_lanes(cmz_b_type(accs[i])));
   }
+  if (!e->failed) exchange_pairs(e, r, accs);
   if (r->unrolled_count) choose_instance(e, r, 0);
 }
 
@@ -801,7 +809,7 @@ static uint32_t instance_at(const reduction *r, uint32_t row, uint32_t column) {
   return row * r->row_step + column * (r->row_step == 1 ? r->rows : 1);
 }
 
-/* One step of 64 products: tiles 4 and 5 are rows, 6 and 7 columns, 0 to 3 sums. */
+/* One step of 64 bytes a row: tiles 4 and 5 are rows, 6 and 7 columns, 0 to 3 sums. */
 static void multiply_tiles(emitter *e, const reduction *r, int64_t row_bytes,
                            int64_t column_bytes) {
   int rows = r->quad.across[0] ? 1 : 0;
@@ -819,7 +827,7 @@ static void multiply_tiles(emitter *e, const reduction *r, int64_t row_bytes,
   choose_instance(e, r, 0);
 }
 
-/* Sums of bytes over one axis in tiles; what is left of it by fours. False: not so here. */
+/* Sums by fours over one axis in tiles; what is left of it without. False: not so here. */
 static bool reduce_tiles(emitter *e, reduction *r, MlirValue *accs) {
   int64_t extent, row_bytes, column_bytes;
   if (!r->by_fours || r->axis_count != 2 || !cmz_emit_has_tiles(e, &r->quad) ||
@@ -833,8 +841,11 @@ static bool reduce_tiles(emitter *e, reduction *r, MlirValue *accs) {
       !cmz_emit_stride(e, e->k->exprs.data[f[shared].load].args[0], row_axis, &row_bytes) ||
       !cmz_emit_stride(e, e->k->exprs.data[f[!shared].load].args[0], r->axes[0], &column_bytes))
     return false;
+  row_bytes *= 4 / r->quad.quad.count;
+  column_bytes *= 4 / r->quad.quad.count;
   cmz_builder *b = &e->b;
   cmz_b_loop loop;
+  MlirType element = cmz_emit_type(e, r->expr);
   MlirValue buffer = cmz_emit_tiles_open(e);
   uint32_t high = r->rows / 16, wide = r->instances / r->rows;
   for (uint32_t i = 0; i < high * wide; i++) cmz_emit_tile_zero(e, i / wide * 2 + i % wide);
@@ -852,7 +863,7 @@ static bool reduce_tiles(emitter *e, reduction *r, MlirValue *accs) {
     cmz_emit_tile_store(e, i / wide * 2 + i % wide, buffer);
   for (uint32_t i = 0; i < r->rows; i++)
     for (uint32_t j = 0; j < wide; j++)
-      accs[instance_at(r, i, j)] = cmz_emit_tile_row(e, i / 16 * 2 + j, i % 16, buffer);
+      accs[instance_at(r, i, j)] = cmz_emit_tile_row(e, element, i / 16 * 2 + j, i % 16, buffer);
   if (main < extent) reduce_constant(e, r, 0, accs, main, extent, 1, 1);
   e->axes[r->axes[0]].bound = false;
   return true;

@@ -349,7 +349,10 @@ MlirValue cmz_b_encode(cmz_builder *b, cmz_dtype stored, MlirValue value) {
     if (b->cpu->f16_convert)
       return cmz_b_bitcast(b, cmz_b_cast(b, "arith.truncf", value, b->f16), b->i16);
     return narrow_f16(b, value);
-  case CMZ_BF16:
+  case CMZ_BF16: /* (AVX-512's takes denormals for zero) */
+    if (b->cpu->bf16_dot == CMZ_PAIRS_BFMMLA)
+      return cmz_b_bitcast(b, cmz_b_cast(b, "arith.truncf", value, mlirBF16TypeGet(b->mlir)),
+                           b->i16);
     return narrow_bf16(b, value);
   case CMZ_I8:
   case CMZ_U8:

@@ -194,12 +194,13 @@ void cmz_kernel_split_blocked_reductions(cmz_kernel *k);
 void cmz_kernel_split_packed_reductions(cmz_kernel *k);
 
 /* A factor of a sum of products of bytes: LOAD where CONDITION holds (0: always), OTHERWISE (a byte too) elsewhere; FLIP: of signed
- * bytes, plus 128; of unsigned ones, minus 128. IS_SIGNED: the bytes so made. */
+ * bytes, plus 128; of unsigned ones, minus 128. IS_SIGNED: the bytes so made. Of bf16 numbers: OTHERWISE is zero. */
 typedef struct cmz_quad_factor { cmz_expr load, condition, otherwise; bool flip, is_signed; } cmz_quad_factor;
-typedef struct cmz_quad { cmz_quad_factor factors[2]; } cmz_quad;
-/* REDUCE as an i32 sum of products of bytes (kernel_quad.c). */
+/* COUNT elements make the four bytes of a lane: 4 bytes, or 2 bf16 numbers. */
+typedef struct cmz_quad { cmz_quad_factor factors[2]; uint8_t count; } cmz_quad;
+/* REDUCE as an i32 sum of products of bytes, or an f32 sum of products of bf16 numbers (kernel_quad.c). */
 bool cmz_x_quad(const cmz_kernel *k, cmz_expr reduce, cmz_quad *quad);
-/* Whether AXIS, one of its own, may be taken four bytes at a time: four iterations that no condition tells apart. That both loads have
+/* Whether AXIS, one of its own, may be taken four bytes at a time: `count` iterations that no condition tells apart. That both loads have
  * stride 1 along it is the caller's to check. */
 bool cmz_x_quad_axis(const cmz_kernel *k, const cmz_quad *quad, uint16_t axis);
 

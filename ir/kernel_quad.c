@@ -1,7 +1,8 @@
-/* kernel_quad.c - sums of products of bytes, four at a time: what dot-product instructions compute.
+/* kernel_quad.c - sums of products of bytes, four at a time, and of bf16 numbers, two at a time:
+ * what dot-product instructions compute.
  * In: a REDUCE. Out: its two factors as bytes in memory, when it is one. Found from the expression
  * alone; whether the four bytes lie together is for the caller to ask, axis by axis. Always holds:
- * what matches is equal to the expression. */
+ * what matches is equal to the expression, sums of floats but for the order of their terms. */
 #include "kernel.h"
 
 /* Signed bytes plus 128 are unsigned ones, and unsigned ones minus 128 signed: flipping the highest
@@ -39,18 +40,36 @@ static bool match_factor(const cmz_kernel *k, cmz_expr e, cmz_quad_factor *f) {
   return match_bytes(k, e, f);
 }
 
+static bool match_half(const cmz_kernel *k, cmz_expr e, cmz_quad_factor *f) {
+  *f = (cmz_quad_factor){.load = e};
+  const cmz_expr_node *n = cmz_x_get(k, e);
+  if (n->op == CMZ_X_SELECT) {
+    const cmz_expr_node *y = cmz_x_get(k, n->args[2]);
+    f->condition = n->args[0];
+    f->otherwise = n->args[2];
+    if (y->op != CMZ_X_CONST_FLOAT || y->f != 0) return false;
+    n = cmz_x_get(k, f->load = n->args[1]);
+  }
+  if (n->op != CMZ_X_LOAD || n->dtype != CMZ_F32) return false;
+  const cmz_operand *operand = &k->operands.data[n->i];
+  return operand->dtype == CMZ_BF16 && !(operand->access & CMZ_WRITE);
+}
+
 bool cmz_x_quad(const cmz_kernel *k, cmz_expr reduce, cmz_quad *quad) {
   const cmz_expr_node *n = cmz_x_get(k, reduce);
-  if (n->op != CMZ_X_REDUCE || n->reduce_op != CMZ_REDUCE_SUM || n->dtype != CMZ_I32) return false;
+  if (n->op != CMZ_X_REDUCE || n->reduce_op != CMZ_REDUCE_SUM) return false;
   const cmz_expr_node *product = cmz_x_get(k, n->args[0]);
-  if (product->op != CMZ_X_MUL) return false;
-  return match_factor(k, product->args[0], &quad->factors[0]) &&
-         match_factor(k, product->args[1], &quad->factors[1]);
+  if (product->op != CMZ_X_MUL || (n->dtype != CMZ_I32 && n->dtype != CMZ_F32)) return false;
+  bool (*match)(const cmz_kernel *, cmz_expr, cmz_quad_factor *) =
+      n->dtype == CMZ_I32 ? match_factor : match_half;
+  quad->count = n->dtype == CMZ_I32 ? 4 : 2;
+  return match(k, product->args[0], &quad->factors[0]) &&
+         match(k, product->args[1], &quad->factors[1]);
 }
 
 bool cmz_x_quad_axis(const cmz_kernel *k, const cmz_quad *quad, uint16_t axis) {
   int64_t extent;
-  if (!cmz_x_is_int(k, k->axes.data[axis].extent, &extent) || extent != 4) return false;
+  if (!cmz_x_is_int(k, k->axes.data[axis].extent, &extent) || extent != quad->count) return false;
   for (int i = 0; i < 2; i++) {
     const cmz_quad_factor *f = &quad->factors[i];
     if (f->condition &&

@@ -22,6 +22,7 @@ const cmz_pass cmz_passes[] = {
     {"fuse", 0, cmz_pass_fuse, "decide which values are never stored"},
     {"precision", 0, cmz_pass_precision,
      "16 bits for what is stored, with --precision f16 or bf16"},
+    {"pairs", 1, cmz_pass_pairs, "bf16 weights by twos where the CPU adds two products at once"},
     {"plan", 0, cmz_pass_plan, "kernels, schedules, steps and memory"},
     {NULL, 0, NULL, NULL},
 };

@@ -62,6 +62,7 @@ cmz_status cmz_pass_clean(cmz_pass_run *run, cmz_module *m);       /* dead code 
 cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m);      /* blocked channels, packed weights */
 cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m);        /* decides which values are never stored */
 cmz_status cmz_pass_precision(cmz_pass_run *run, cmz_module *m);   /* f16 or bf16 for stored values */
+cmz_status cmz_pass_pairs(cmz_pass_run *run, cmz_module *m);       /* bf16 weights by twos of the sum */
 cmz_status cmz_pass_plan(cmz_pass_run *run, cmz_module *m);        /* describes kernels, schedules them, plans steps and memory */
 
 /* The schedule of a described kernel for a CPU row (schedule.c): a pure function of its arguments. */

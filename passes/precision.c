@@ -97,14 +97,6 @@ static cmz_status narrow_constant(narrowing *w, cmz_vid v) {
   return CMZ_OK;
 }
 
-/* Whether any other value names constant C, which may then not change. */
-static bool is_shared(const cmz_module *m, cmz_vid v) {
-  cmz_cid c = cmz_value_get(m, v)->constant;
-  for (cmz_vid o = 1; o < m->values.count; o++)
-    if (o != v && cmz_value_get(m, o)->constant == c && !cmz_value_get(m, o)->removed) return true;
-  return false;
-}
-
 cmz_status cmz_pass_precision(cmz_pass_run *run, cmz_module *m) {
   if (run->precision != CMZ_F16 && run->precision != CMZ_BF16) return CMZ_OK;
   cmz_arena *arena = cmz_arena_create(m->ctx);
@@ -117,7 +109,7 @@ cmz_status cmz_pass_precision(cmz_pass_run *run, cmz_module *m) {
   for (cmz_vid v = 1; v < m->values.count && status == CMZ_OK; v++) {
     if (!is_narrowed(&w, v)) continue;
     if (cmz_value_get(m, v)->constant != 0) {
-      if (is_shared(m, v)) continue;
+      if (cmz_pass_shares_constant(m, v)) continue;
       status = narrow_constant(&w, v);
     }
     cmz_value *value = cmz_value_get(m, v);

@@ -39,7 +39,7 @@ typedef struct analysis {
   CMZ_VEC(cmz_expr) reduces;
   CMZ_VEC(load_info) loads;
   bool wide;    /* a 64-bit value type is computed in */
-  int64_t unit; /* stride of what is contiguous: 4 where bytes are taken by fours, else 1 */
+  int64_t unit; /* stride of what is contiguous: of the elements taken together (cmz_quad), or 1 */
 } analysis;
 
 static bool is_value_type(uint8_t dtype) { return dtype != CMZ_I64; }
@@ -275,10 +275,12 @@ static uint16_t choose_block_axis(analysis *a, const cmz_store *st, uint16_t lan
   return UINT16_MAX;
 }
 
-/* The axis of CONTRACTION along which products of bytes are summed by fours; UINT16_MAX: none. */
-static uint16_t quad_axis(cmz_kernel *k, cmz_expr contraction) {
+/* The axis of CONTRACTION along which products are summed by four bytes, and what they are;
+ * UINT16_MAX: none. */
+static uint16_t find_quad(cmz_kernel *k, cmz_expr contraction, cmz_quad *found) {
   cmz_quad quad;
   if (!cmz_x_quad(k, contraction, &quad)) return UINT16_MAX;
+  *found = quad;
   const cmz_expr_node n = *cmz_x_get(k, contraction);
   for (uint32_t i = n.axis_count; i-- > 0;) {
     int64_t strides[2] = {0, 0};
@@ -291,13 +293,18 @@ static uint16_t quad_axis(cmz_kernel *k, cmz_expr contraction) {
   return UINT16_MAX;
 }
 
+static uint16_t quad_axis(cmz_kernel *k, cmz_expr contraction) {
+  return find_quad(k, contraction, &(cmz_quad){0});
+}
+
 /* Loads inside the contraction only: the epilogue's do not decide its register tile. */
 static void contraction_loads(const analysis *whole, cmz_expr contraction, analysis *out) {
   *out = (analysis){.k = whole->k, .arena = whole->arena, .unit = 1};
   out->seen = CMZ_NEW_ARRAY(out->arena, uint8_t, out->k->exprs.count + 1);
   cmz_expr product = find_product(out->k, cmz_x_get(out->k, contraction)->args[0]);
   collect(out, product);
-  if (quad_axis(out->k, contraction) != UINT16_MAX) out->unit = 4;
+  cmz_quad quad;
+  if (find_quad(out->k, contraction, &quad) != UINT16_MAX) out->unit = quad.count;
 }
 
 /* The axes that matter to a contraction; found from the description alone. */
@@ -333,7 +340,7 @@ static uint32_t divisor_up_to(int64_t count, uint32_t limit) {
  * takes a register too. */
 static bool has_other_padding(cmz_kernel *k, cmz_expr contraction) {
   cmz_quad quad;
-  if (quad_axis(k, contraction) == UINT16_MAX || !cmz_x_quad(k, contraction, &quad)) return false;
+  if (find_quad(k, contraction, &quad) == UINT16_MAX || quad.count != 4) return false;
   int64_t value;
   for (int i = 0; i < 2; i++)
     if (quad.factors[i].condition &&
@@ -377,14 +384,30 @@ static bool is_tiny(const analysis *a, const cmz_store *st, const shape *sh) {
   return work <= CMZ_TINY_MULTIPLIES;
 }
 
-/* Whether CONTRACTION is of bytes along one axis without guards, which tiles of 16 rows can
+/* Whether CONTRACTION is by four bytes along one axis without guards, which tiles of 16 rows can
  * compute. */
 static bool fits_tiles(cmz_kernel *k, cmz_expr contraction) {
   cmz_quad quad;
-  if (quad_axis(k, contraction) == UINT16_MAX || !cmz_x_quad(k, contraction, &quad)) return false;
+  if (find_quad(k, contraction, &quad) == UINT16_MAX) return false;
   for (int i = 0; i < 2; i++)
     if (quad.factors[i].condition || quad.factors[i].flip) return false;
   return cmz_x_get(k, contraction)->axis_count == 2;
+}
+
+/* What CPU multiplies whole at once of CONTRACTION. */
+typedef struct matrix_ways {
+  bool pairs_of_rows; /* of two rows, whose columns come in two forms */
+  bool tiles;         /* of 16 rows */
+} matrix_ways;
+
+static matrix_ways matrix_ways_of(const cmz_cpu_row *cpu, cmz_kernel *k, cmz_expr contraction) {
+  cmz_quad quad;
+  if (find_quad(k, contraction, &quad) == UINT16_MAX) return (matrix_ways){0};
+  bool bytes = quad.count == 4;
+  return (matrix_ways){
+      .pairs_of_rows = bytes ? cpu->int8_dot == CMZ_DOT_SMMLA : cpu->bf16_dot == CMZ_PAIRS_BFMMLA,
+      .tiles = (bytes ? cpu->int8_dot == CMZ_DOT_AMX : cpu->bf16_dot == CMZ_PAIRS_AMX) &&
+               fits_tiles(k, contraction)};
 }
 
 static void schedule_contraction(analysis *a, const cmz_store *st, const shape *sh, const tiling *t,
@@ -423,18 +446,15 @@ static void schedule_contraction(analysis *a, const cmz_store *st, const shape *
     rows = s->axes[t->row].tile;
     known = true;
   }
-  bool matrices = /* of two rows, whose columns come in two forms */
-      c->cpu->int8_dot == CMZ_DOT_SMMLA && quad_axis(a->k, sh->contraction) != UINT16_MAX;
-  uint32_t beside = matrices ? 2 * across + 4 : across + 2;
+  matrix_ways ways = matrix_ways_of(c->cpu, a->k, sh->contraction);
+  uint32_t beside = ways.pairs_of_rows ? 2 * across + 4 : across + 2;
   if (has_other_padding(a->k, sh->contraction)) beside += 2;
   uint32_t limit = (registers - beside) / across; /* accumulators beside the operands' registers */
   uint32_t most = slides(a, sh->contraction, t->row) ? MOST_SLIDING_ROWS : MOST_ROWS;
   if (one) most = CMZ_MIN(most, MOST_TINY_ROWS);
   uint16_t unroll = choose_unroll(rows, CMZ_MIN(limit, most), known);
-  if (!one && c->cpu->int8_dot == CMZ_DOT_AMX && lanes == 16 && rows >= 16 &&
-      fits_tiles(a->k, sh->contraction))
-    unroll = rows >= 32 ? 32 : 16;
-  s->axes[t->row].unroll = matrices && unroll > 2 ? unroll / 2 * 2 : unroll;
+  if (!one && ways.tiles && lanes == 16 && rows >= 16) unroll = rows >= 32 ? 32 : 16;
+  s->axes[t->row].unroll = ways.pairs_of_rows && unroll > 2 ? unroll / 2 * 2 : unroll;
 }
 
 /* Whether AXIS chooses a part of something loaded in E: by a shift or a comparison, not through the

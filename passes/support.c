@@ -187,3 +187,10 @@ bool cmz_pass_static_shape(const cmz_module *m, cmz_vid v) {
   int64_t shape[CMZ_MAX_RANK];
   return cmz_value_static_shape(m, v, shape);
 }
+
+bool cmz_pass_shares_constant(const cmz_module *m, cmz_vid v) {
+  cmz_cid c = cmz_value_get(m, v)->constant;
+  for (cmz_vid o = 1; o < m->values.count; o++)
+    if (o != v && cmz_value_get(m, o)->constant == c && !cmz_value_get(m, o)->removed) return true;
+  return false;
+}

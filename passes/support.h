@@ -22,6 +22,8 @@ bool cmz_pass_is_op(const cmz_node *n, const char *op);
 void cmz_pass_substitute(cmz_module *m, const cmz_dim *replacement);
 /* V's constant as an array; false when V is not constant. */
 bool cmz_pass_constant_array(const cmz_module *m, cmz_vid v, cmz_array *out);
+/* Whether any other value names V's constant, whose content may then not change. */
+bool cmz_pass_shares_constant(const cmz_module *m, cmz_vid v);
 /* A new constant value in graph G with the array's content (not copied). */
 cmz_vid cmz_pass_add_array(cmz_module *m, cmz_gid g, const char *name, const cmz_array *a);
 /* Replaces output OUTPUT of N by a constant; false when it could not. */

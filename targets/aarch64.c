@@ -19,6 +19,7 @@
 #define KIB(n) ((n)*1024u)
 #define DOT(bits)                                                                                  \
   ((bits)&CMZ_ARM(I8MM) ? CMZ_DOT_SMMLA : (bits)&CMZ_ARM(ASIMDDP) ? CMZ_DOT_SDOT : CMZ_DOT_SMULL)
+#define PAIRS(bits) ((bits)&CMZ_ARM(BF16) ? CMZ_PAIRS_BFMMLA : CMZ_PAIRS_NONE)
 #define NO_SVE "-sve,-sve2"
 #define NO_SHA3 "-sha3" /* LLVM would use its three-way exclusive or; no bit stands for it */
 /* name, LLVM's CPU, LLVM's features, feature bits, L1, L2. */
@@ -26,8 +27,8 @@
   {                                                                                                \
     .name = (cpu), .arch = "aarch64", .llvm_cpu = (llvm), .llvm_features = (text),                 \
     .features = (bits), .vector_bytes = 16, .vector_registers = 32, .fma = 1, .masked = 0,         \
-    .int8_dot = DOT(bits), .f16_convert = 1, .by_element = 1, .saturating = 1, .rounding = 1, .l1_bytes = KIB(l1),  \
-    .l2_bytes = KIB(l2)                                                                            \
+    .int8_dot = DOT(bits), .bf16_dot = PAIRS(bits), .f16_convert = 1, .by_element = 1,             \
+    .saturating = 1, .rounding = 1, .l1_bytes = KIB(l1), .l2_bytes = KIB(l2)                       \
   }
 #define CPU(cpu, text, bits, l1, l2) ROW(cpu, cpu, text, bits, l1, l2)
 
@@ -63,7 +64,7 @@ const cmz_cpu_extension cmz_aarch64_extensions[] = {
     EXTENSION("dotprod", "+dotprod", CMZ_ARM(ASIMDDP), .int8_dot = CMZ_DOT_SDOT),
     EXTENSION("i8mm", "+i8mm,+dotprod", CMZ_ARM(I8MM) | CMZ_ARM(ASIMDDP),
               .int8_dot = CMZ_DOT_SMMLA),
-    EXTENSION("bf16", "+bf16", CMZ_ARM(BF16)),
+    EXTENSION("bf16", "+bf16", CMZ_ARM(BF16), .bf16_dot = CMZ_PAIRS_BFMMLA),
     {.name = NULL},
 };
 

@@ -16,6 +16,14 @@ typedef enum cmz_dot {
   CMZ_DOT_SMMLA,   /* 2 x 8 by 8 x 2 matrices */
 } cmz_dot;
 
+/* How a CPU sums products of pairs of bf16 numbers in f32; none rounds the products, all but CMZ_PAIRS_NONE take denormals for zero. */
+typedef enum cmz_pairs {
+  CMZ_PAIRS_NONE,
+  CMZ_PAIRS_VDPBF16, /* x86-64's AVX-512 BF16 */
+  CMZ_PAIRS_AMX,     /* the same, and tiles of 16 by 16 sums of 32 */
+  CMZ_PAIRS_BFMMLA,  /* AArch64: BFDOT, and 2 x 4 by 4 x 2 matrices */
+} cmz_pairs;
+
 typedef struct cmz_cpu_row {
   const char *name;          /* "x86-64-v3" */
   const char *arch;          /* "x86_64" */
@@ -27,6 +35,7 @@ typedef struct cmz_cpu_row {
   uint16_t fma;              /* 1: fused multiply-add */
   uint16_t masked;           /* 1: cheap masked loads and stores */
   uint16_t int8_dot;         /* cmz_dot */
+  uint16_t bf16_dot;         /* cmz_pairs */
   uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
   uint16_t by_element;       /* 1: vectors are multiplied by one lane of another: neighbours that are factors are loaded and converted together */
   uint16_t saturating;       /* 1: vectors of floats become integers with saturation in one instruction */
@@ -53,7 +62,7 @@ typedef struct cmz_cpu_extension {
   const char *name, *arch;
   const char *llvm_features; /* "+dotprod" */
   uint64_t features;
-  uint16_t fma, f16_convert, int8_dot; /* the row's fields become at least these */
+  uint16_t fma, f16_convert, int8_dot, bf16_dot; /* the row's fields become at least these */
 } cmz_cpu_extension;
 
 /* What object files look like; each but ELF belongs to one system. */

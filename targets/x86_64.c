@@ -32,13 +32,17 @@
 #define ALDER (SKYLAKE | CRYPTO256 | CMZ_CPU(GFNI) | CMZ_CPU(AVXVNNI))
 
 #define KIB(n) ((n)*1024u)
+#define PAIRS(bits)                                                                                \
+  ((bits)&CMZ_CPU(AMXBF16)      ? CMZ_PAIRS_AMX                                                    \
+   : (bits)&CMZ_CPU(AVX512BF16) ? CMZ_PAIRS_VDPBF16                                                \
+                                : CMZ_PAIRS_NONE)
 /* name, features, vector bytes, registers, fma, masked, int8 dot, f16 convert, L1, L2; LLVM's CPU
  * name is the same. */
 #define ROW(cpu, bits, bytes, registers, has_fma, has_mask, dot, f16, l1, l2)                      \
   {                                                                                                \
     .name = (cpu), .arch = "x86_64", .llvm_cpu = (cpu), .llvm_features = "", .features = (bits),   \
     .vector_bytes = (bytes), .vector_registers = (registers), .fma = (has_fma),                    \
-    .masked = (has_mask), .int8_dot = (dot), .f16_convert = (f16),                                 \
+    .masked = (has_mask), .int8_dot = (dot), .bf16_dot = PAIRS(bits), .f16_convert = (f16),        \
     .rounding = ((bits)&CMZ_CPU(SSE41)) != 0, .l1_bytes = KIB(l1), .l2_bytes = KIB(l2)             \
   }
 
@@ -70,7 +74,8 @@ const cmz_cpu_extension cmz_x86_64_extensions[] = {
     EXTENSION("f16c", CMZ_CPU(F16C) | CMZ_CPU(AVX), .f16_convert = 1),
     EXTENSION("avxvnni", CMZ_CPU(AVXVNNI) | CMZ_CPU(AVX2), .int8_dot = 2),
     EXTENSION("avx512vnni", CMZ_CPU(AVX512VNNI) | CMZ_CPU(AVX512F), .int8_dot = 2),
-    EXTENSION("avx512bf16", CMZ_CPU(AVX512BF16) | CMZ_CPU(AVX512F), .fma = 0),
+    EXTENSION("avx512bf16", CMZ_CPU(AVX512BF16) | CMZ_CPU(AVX512F),
+              .bf16_dot = CMZ_PAIRS_VDPBF16),
     {.name = NULL},
 };
 

@@ -109,6 +109,14 @@ for halves in "armv8-a f16" "armv8.2-a+fp16 f16" "armv8.6-a+i8mm+bf16 bf16"; do
   if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $ARM ]; then skip "mnist-8 at $halves" "no qemu-aarch64-static or no $ARM"
   else check "mnist-8 at $halves" same_halves $halves; fi
 done
+if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $ARM ]; then skip "models of 16-bit numbers" "no qemu-aarch64-static or no $ARM"
+elif [ ! -x "$BUILD/venv/bin/python" ]; then skip "models of 16-bit numbers" "no virtual environment with PyPI's onnx"
+else
+  "$BUILD/venv/bin/python" "$ROOT/tests/targets/check_halves.py" "$CMZC" "$CACHE" $ARM >halves.log 2>&1
+  cat halves.log
+  read -r p f s < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' halves.log)
+  PASSED=$((PASSED + ${p:-0})) FAILED=$((FAILED + ${f:-1})) SKIPPED=$((SKIPPED + ${s:-0}))
+fi
 lacks() {
   compile --target cortex-a76 -o a76 || return 1
   qemu-aarch64-static -cpu cortex-a53 -L $ARM ./a76 --random 1 --output-dir lacks-out 2>lacks.log
