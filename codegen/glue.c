@@ -177,8 +177,13 @@ static LLVMValueRef device(const glue *g) {
         word32(g, image->threads), word32(g, 0)};
     images[i] = structure(g, fields, CMZ_COUNT_OF(fields));
   }
+  LLVMValueRef nothing[] = {word32(g, 0), word32(g, 0), null_pointer(g)};
+  LLVMValueRef commons = add_global(g, "cmz.commons", structure(g, nothing, 3), 8);
+  LLVMSetGlobalConstant(commons, false);
+  LLVMSetUnnamedAddress(commons, LLVMNoUnnamedAddr);
   LLVMValueRef fields[] = {driver, word32(g, p->device->image_count), word32(g, 0),
-                           structures_global(g, "cmz.images", images, p->device->image_count)};
+                           structures_global(g, "cmz.images", images, p->device->image_count),
+                           commons};
   return add_global(g, "cmz.device", structure(g, fields, CMZ_COUNT_OF(fields)), 8);
 }
 

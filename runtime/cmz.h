@@ -113,10 +113,28 @@ typedef struct cmz_config {
   void *(*allocate)(void *context, size_t bytes, size_t alignment); /* instead of malloc; both or none */
   void (*release)(void *context, void *memory, size_t bytes);
   void *allocate_context;
-  void *stream;               /* GPU: the caller's CUstream, whose context and device are then used; or VkQueue */
+  void *stream;               /* GPU: the caller's CUstream, whose context and device are then used; or a cmz_vulkan */
   const char *weights_path;   /* --weights external: where the weights file is, when not beside the library */
   const char *cpu;            /* the CPU level to run, by its name ("x86-64-v3"); NULL: the best that this machine can */
 } cmz_config;
+
+/* A Vulkan device of the caller's, which `stream` of a model for Vulkan points to; it is read by create alone. What it names
+ * outlives the instance. Instances on one device and queue share their weights. The queue computes; as Vulkan demands, one thread
+ * uses it at a time, and a run uses it. A run's work comes after the caller's earlier work on the queue, which makes what it wrote
+ * visible to compute shaders and copies; later work waits for compute shaders and copies with a barrier of its own. */
+typedef struct cmz_vulkan {
+  size_t struct_size;         /* sizeof(cmz_vulkan) */
+  void *instance, *physical_device, *device, *queue; /* VkInstance, VkPhysicalDevice, VkDevice, VkQueue */
+  uint32_t queue_family, reserved;
+  const void *features;       /* what `device` was made with, VkDeviceCreateInfo's pNext: VkPhysicalDeviceFeatures2 and others; NULL: nothing */
+  void (*get_instance_proc_addr)(void); /* vkGetInstanceProcAddr; NULL: that of libvulkan.so.1 */
+} cmz_vulkan;
+
+/* What `data` of a tensor in a Vulkan device's memory points to: a buffer for storage and for copies both ways, whose size is a
+ * multiple of 4, and which, in a tensor of the caller's, outlives the instance. */
+typedef struct cmz_vulkan_memory {
+  uint64_t buffer, offset;    /* VkBuffer; bytes */
+} cmz_vulkan_memory;
 
 typedef struct cmz_model cmz_model; /* an instance */
 

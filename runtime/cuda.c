@@ -62,7 +62,7 @@ static int cuda_state(cmz_model *m, cmz_device *d) {
                       name_of(d, d->lost), d->lost);
 }
 
-/* ---- open, close ---- */
+/* ---- the library, a context, the kernels ---- */
 
 static int load_library(cmz_model *m, cmz_device *d) {
   d->library = dlopen("libcuda.so.1", LAZY_LOCAL);
@@ -163,9 +163,67 @@ static void leave(cmz_device *d) {
   d->context_pop(&context);
 }
 
+/* ---- memory ---- */
+
+static void *cuda_take(cmz_device *d, size_t bytes) {
+  cu_address address = 0;
+  if (d->lost || d->context_push(d->context)) return NULL;
+  cu_result code = d->memory_take(&address, bytes);
+  leave(d);
+  if (is_lost(code)) d->lost = code;
+  return code ? NULL : (void *)(uintptr_t)address;
+}
+
+static void cuda_give(cmz_device *d, void *memory, size_t bytes) {
+  (void)bytes;
+  if (d->context_push(d->context)) return;
+  d->deferred = d->lost ? 0 : cmz_cuda_flush(d); /* kernels may still need it */
+  d->stream_wait(d->stream);
+  d->memory_give((cu_address)(uintptr_t)memory);
+  leave(d);
+}
+
+/* Weights that all instances with one context read. */
+struct cuda_weights {
+  cmz_shared shared;
+  void *context;
+  cu_address address;
+};
+
+static void *cuda_take_weights(cmz_device *d, size_t bytes, bool *fresh) {
+  const cmz_program *p = d->model->program;
+  for (cmz_shared *s = p->device->commons->entries; s && !d->weights; s = s->next)
+    if (((cuda_weights *)s)->context == d->context) d->weights = (cuda_weights *)s;
+  *fresh = !d->weights;
+  if (d->weights) {
+    d->weights->shared.users++;
+    return (void *)(uintptr_t)d->weights->address;
+  }
+  void *memory = cuda_take(d, bytes);
+  cuda_weights *w = memory ? cmz_block_take(CMZ_MEMORY_ALIGNMENT, sizeof *w) : NULL;
+  if (memory && !w) cuda_give(d, memory, bytes);
+  if (!w) return NULL;
+  *w = (cuda_weights){.context = d->context, .address = (cu_address)(uintptr_t)memory};
+  cmz_shared_add(p, &w->shared);
+  d->weights = w;
+  return memory;
+}
+
+/* Leaves the weights; the last instance gives their memory back, when CURRENT says that the context
+ * is. */
+static void leave_weights(cmz_device *d, bool current) {
+  if (!d->weights || !cmz_shared_leave(d->model->program, &d->weights->shared)) return;
+  if (current) d->memory_give(d->weights->address);
+  cmz_block_give(d->weights);
+}
+
+/* ---- open, close ---- */
+
 static void cuda_close(cmz_model *m, cmz_device *d) {
-  if (d->context && d->context_push(d->context) == 0) {
-    if (d->stream) d->stream_wait(d->stream);
+  bool current = d->context && d->context_push(d->context) == 0;
+  if (current && d->stream) d->stream_wait(d->stream);
+  leave_weights(d, current);
+  if (current) {
     cmz_cuda_graphs_free(d);
     if (d->owns_stream) d->stream_destroy(d->stream);
     if (d->module) d->module_unload(d->module);
@@ -214,25 +272,7 @@ static int cuda_open(cmz_model *m, cmz_device **out) {
   return rc;
 }
 
-/* ---- memory ---- */
-
-static void *cuda_take(cmz_device *d, size_t bytes) {
-  cu_address address = 0;
-  if (d->lost || d->context_push(d->context)) return NULL;
-  cu_result code = d->memory_take(&address, bytes);
-  leave(d);
-  if (is_lost(code)) d->lost = code;
-  return code ? NULL : (void *)(uintptr_t)address;
-}
-
-static void cuda_give(cmz_device *d, void *memory, size_t bytes) {
-  (void)bytes;
-  if (d->context_push(d->context)) return;
-  d->deferred = d->lost ? 0 : cmz_cuda_flush(d); /* kernels may still need it */
-  d->stream_wait(d->stream);
-  d->memory_give((cu_address)(uintptr_t)memory);
-  leave(d);
-}
+/* ---- tensors of the caller's ---- */
 
 static bool cuda_owns(cmz_device *d, const void *memory) {
   uint32_t type = 0;
@@ -297,6 +337,7 @@ const cmz_device_driver cmz_cuda_driver = {.open = cuda_open,
                                            .close = cuda_close,
                                            .take = cuda_take,
                                            .give = cuda_give,
+                                           .take_weights = cuda_take_weights,
                                            .owns = cuda_owns,
                                            .read = cuda_read,
                                            .write = cuda_write,

@@ -97,8 +97,10 @@ typedef struct cuda_segment {
 } cuda_segment;
 enum { CUDA_MOST_SEGMENTS = 64 };
 
+typedef struct cuda_weights cuda_weights;
 struct cmz_device {
   cmz_model *model;
+  cuda_weights *weights;
   void *library, *context, *module, *stream;
   int ordinal;
   bool owns_stream, retained, has_graphs;

@@ -67,15 +67,15 @@ static size_t place_weights(const cmz_model *m, const void **table, char *base) 
   return at;
 }
 
-int cmz_data_open(cmz_model *m) {
+static int place_all(cmz_model *m) {
   const cmz_program *p = m->program;
-  int rc = driver(m)->open(m, &m->device);
-  if (rc) return rc;
-  m->device_weights_bytes = place_weights(m, NULL, NULL);
-  m->device_weights = driver(m)->take(m->device, m->device_weights_bytes + 1);
-  if (!m->device_weights) return cmz_data_none(m, (int64_t)m->device_weights_bytes, "the weights");
-  place_weights(m, (const void **)m->pointers, m->device_weights);
-  for (uint32_t b = 0; !rc && b < p->buffer_count; b++) {
+  size_t bytes = place_weights(m, NULL, NULL);
+  bool fresh = false;
+  void *memory = driver(m)->take_weights(m->device, bytes + 1, &fresh);
+  if (!memory) return cmz_data_none(m, (int64_t)bytes, "the weights");
+  place_weights(m, (const void **)m->pointers, memory);
+  int rc = CMZ_SUCCESS;
+  for (uint32_t b = 0; fresh && !rc && b < p->buffer_count; b++) {
     const cmz_program_buffer *buffer = &p->buffers[b];
     if (buffer->kind == CMZ_PB_CONSTANT)
       rc = cmz_data_write(m, m->pointers[b], m->weights[buffer->index],
@@ -84,9 +84,27 @@ int cmz_data_open(cmz_model *m) {
   return rc ? rc : driver(m)->wait(m, m->device);
 }
 
-void cmz_data_close(cmz_model *m) {
-  if (!m->device) return;
-  if (m->device_weights) driver(m)->give(m->device, m->device_weights, m->device_weights_bytes + 1);
+static void close_device(cmz_model *m) {
   driver(m)->close(m, m->device);
   m->device = NULL;
+}
+
+int cmz_data_open(cmz_model *m) {
+  cmz_commons *commons = m->program->device->commons;
+  cmz_lock(&commons->lock);
+  int rc = driver(m)->open(m, &m->device);
+  if (!rc) {
+    rc = place_all(m);
+    if (rc) close_device(m); /* nobody shall find weights that are not there */
+  }
+  cmz_unlock(&commons->lock);
+  return rc;
+}
+
+void cmz_data_close(cmz_model *m) {
+  if (!m->device) return;
+  cmz_commons *commons = m->program->device->commons;
+  cmz_lock(&commons->lock);
+  close_device(m);
+  cmz_unlock(&commons->lock);
 }

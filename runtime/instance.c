@@ -98,6 +98,7 @@ static void cut_tables(cutter *c, cmz_model *m, const cmz_program *p) {
   m->data_dependent = cut(c, outputs, sizeof *m->data_dependent);
   m->staging = cut(c, inputs + outputs, sizeof *m->staging);
   m->staging_bytes = cut(c, inputs + outputs, sizeof *m->staging_bytes);
+  m->described = cut(c, outputs, sizeof *m->described);
   m->profile = cut(c, p->step_count + 1u, sizeof *m->profile);
 }
 

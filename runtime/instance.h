@@ -19,8 +19,6 @@ struct cmz_device;
 struct cmz_model {
   const cmz_program *program; /* NULL in an instance that only carries an error */
   struct cmz_device *device;  /* NULL: data and kernels are the CPU's */
-  void *device_weights;
-  size_t device_weights_bytes;
   const cmz_program_level *level;
   uint32_t level_number; /* of LEVEL, or of the device's image */
   cmz_config config;
@@ -50,6 +48,7 @@ struct cmz_model {
   bool *data_dependent; /* by output: known only after a run */
   void **staging;       /* by input, then output: contiguous copies of strided tensors */
   size_t *staging_bytes;
+  uint64_t (*described)[2]; /* by output: where it lies on a device, as the driver's callers know it */
   int64_t reported;     /* what the last runtime op reported */
   struct cmz_values *values; /* values.c's; NULL when the program has none */
 

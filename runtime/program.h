@@ -73,10 +73,13 @@ typedef struct cmz_program_image {
   uint32_t threads, reserved;  /* of a work-group */
 } cmz_program_image;
 struct cmz_device_driver;
+/* What the instances of a library have in common on devices (device.h); zeroed in the file, and the only thing there that is written to. */
+typedef struct cmz_commons { uint32_t lock, reserved; struct cmz_shared *entries; } cmz_commons;
 typedef struct cmz_program_device {
   const struct cmz_device_driver *driver; /* device.h */
   uint32_t image_count, reserved;
   const cmz_program_image *images;        /* best first */
+  cmz_commons *commons;
 } cmz_program_device;
 
 typedef struct cmz_program {

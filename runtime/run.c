@@ -108,6 +108,17 @@ static bool on_device(const cmz_model *m, const cmz_tensor *t) {
   return m->device && t->memory == CMZ_MEMORY_DEVICE;
 }
 
+static const cmz_device_driver *driver_of(const cmz_model *m) {
+  return m->device ? m->program->device->driver : NULL;
+}
+
+/* Where the data of T lies, as kernels are told. */
+static void *address_of(const cmz_model *m, const cmz_tensor *t) {
+  const cmz_device_driver *driver = driver_of(m);
+  if (!t->data || !on_device(m, t) || !driver->address) return t->data;
+  return driver->address(m->device, t->data);
+}
+
 static bool is_aligned(const void *data) { return (uintptr_t)data % DEVICE_ALIGNMENT == 0; }
 
 /* T, which says that it lies in device memory, can be used by the instance. */
@@ -116,8 +127,8 @@ static int check_device(cmz_model *m, const char *what, const cmz_port *port, co
     return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
                         "%s \"%s\" is not in host memory, and the model is not for a GPU", what,
                         port->name);
-  const cmz_device_driver *driver = m->program->device->driver;
-  if (t->data && driver->owns && !driver->owns(m->device, t->data))
+  const cmz_device_driver *driver = driver_of(m);
+  if (t->data && ((driver->owns && !driver->owns(m->device, t->data)) || !address_of(m, t)))
     return cmz_fail_run(m, CMZ_INVALID_ARGUMENT,
                         "%s \"%s\" is said to be in device memory, but the device does not know it",
                         what, port->name);
@@ -283,7 +294,7 @@ static int place_inputs(cmz_model *m, const cmz_tensor *inputs) {
   const cmz_program *p = m->program;
   for (uint32_t i = 0; i < p->description->input_count; i++) {
     const cmz_tensor *t = &inputs[i];
-    void *data = t->data;
+    void *data = address_of(m, t);
     if (!is_contiguous(t, t->dims)) {
       int rc = stage(m, i, cmz_tensor_bytes(t->element, t->rank, t->dims));
       if (rc) return rc;
@@ -344,10 +355,11 @@ static int place_outputs(cmz_model *m, const cmz_tensor *outputs) {
       return cmz_fail_run(m, CMZ_INVALID_ARGUMENT, "output \"%s\": strides in device memory",
                           port->name);
     }
-    if (t->data && device == (m->device != NULL) && !output_strided(t, port, dims) &&
-        (!device || is_aligned(t->data))) {
+    void *data = address_of(m, t);
+    if (data && device == (m->device != NULL) && !output_strided(t, port, dims) &&
+        (!device || is_aligned(data))) {
       if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
-      m->pointers[b] = t->data;
+      m->pointers[b] = data;
       continue;
     }
     rc = cmz_buffer_reserve(m, b, bytes, false);
@@ -372,6 +384,23 @@ static int fetch_output(cmz_model *m, uint32_t i, const cmz_tensor *t, int64_t b
   return cmz_data_read(m, *data, from, (size_t)bytes);
 }
 
+/* Output I, which lies at DATA, stays in the device's memory: brought to where T says, if it says
+ * so. *OUT becomes the tensor's data. */
+static int leave_output(cmz_model *m, uint32_t i, const cmz_tensor *t, int64_t bytes, void *data,
+                        void **out) {
+  const cmz_device_driver *driver = driver_of(m);
+  void *wanted = address_of(m, t);
+  *out = t->data ? t->data : data;
+  if (!wanted && driver->describe) {
+    driver->describe(m->device, data, m->described[i]);
+    *out = m->described[i];
+  }
+  if (!wanted || wanted == data) return CMZ_SUCCESS;
+  if (t->bytes < (size_t)bytes)
+    return too_small(m, &m->program->description->outputs[i], bytes, t->bytes);
+  return cmz_data_copy(m, wanted, data, (size_t)bytes);
+}
+
 static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
   const cmz_program *p = m->program;
   const cmz_port *port = &p->description->outputs[i];
@@ -382,15 +411,10 @@ static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
   if (bytes < 0)
     return cmz_fail_run(m, CMZ_RUN_FAILED, "output \"%s\" has an impossible size", port->name);
   bool device = on_device(m, t); /* without data: where the instance has it */
-  if (m->device && !device) {
-    int rc = fetch_output(m, i, t, bytes, &data);
-    if (rc) return rc;
-  } else if (device && t->data && t->data != data) {
-    if (t->bytes < (size_t)bytes) return too_small(m, port, bytes, t->bytes);
-    int rc = cmz_data_copy(m, t->data, data, (size_t)bytes);
-    if (rc) return rc;
-    data = t->data;
-  }
+  int rc = !m->device ? CMZ_SUCCESS
+           : device   ? leave_output(m, i, t, bytes, data, &data)
+                      : fetch_output(m, i, t, bytes, &data);
+  if (rc) return rc;
   full.memory = device ? CMZ_MEMORY_DEVICE : CMZ_MEMORY_HOST;
   if (!device && t->data && t->data != data) {
     if (output_strided(t, port, full.dims)) {
@@ -413,7 +437,7 @@ static int finish_output(cmz_model *m, uint32_t i, cmz_tensor *t) {
 static int run(cmz_model *m, const cmz_tensor *inputs, cmz_tensor *outputs) {
   const cmz_description *description = m->program->description;
   const struct cmz_value_functions *values = m->program->values;
-  const cmz_device_driver *driver = m->device ? m->program->device->driver : NULL;
+  const cmz_device_driver *driver = driver_of(m);
   int rc = driver && driver->state ? driver->state(m, m->device) : CMZ_SUCCESS;
   for (uint32_t i = 0; !rc && i < description->input_count; i++) {
     if (description->input_kinds && description->input_kinds[i]) continue;

@@ -39,12 +39,16 @@ typedef struct vk_command_info { VK_HEAD; vk_handle pool; uint32_t level, count;
 typedef struct vk_begin_info { VK_HEAD; uint32_t flags; const void *inheritance; } vk_begin_info;
 typedef struct vk_submit { VK_HEAD; uint32_t wait_count; const void *waits, *wait_stages; uint32_t command_count; const vk_object *commands;
   uint32_t signal_count; const void *signals; } vk_submit;
+typedef struct vk_fence_info { VK_HEAD; uint32_t flags; } vk_fence_info;
 typedef struct vk_barrier { VK_HEAD; uint32_t from, to; } vk_barrier;
 typedef struct vk_copy { uint64_t from, to, bytes; } vk_copy;
 typedef struct vk_features { VK_HEAD; uint32_t features[55]; } vk_features; /* numbers: see VK_FEATURE_… */
 typedef struct vk_storage16 { VK_HEAD; uint32_t storage, uniform, push, in_out; } vk_storage16;
 typedef struct vk_storage8 { VK_HEAD; uint32_t storage, uniform, push; } vk_storage8;
 typedef struct vk_small { VK_HEAD; uint32_t float16, int8; } vk_small;
+/* What a caller may have chained in their place: of Vulkan 1.1's and 1.2's structs of features, as far as used. */
+typedef struct vk_features11 { VK_HEAD; uint32_t storage16; } vk_features11;
+typedef struct vk_features12 { VK_HEAD; uint32_t mirror, indirect, storage8, uniform8, push8, buffer_atomics, shared_atomics, float16, int8; } vk_features12;
 typedef struct vk_extension { char name[256]; uint32_t version; } vk_extension;
 /* Of the 824 bytes of VkPhysicalDeviceProperties. */
 enum { VK_PROPERTY_BYTES = 824, VK_PROPERTY_API = 0, VK_PROPERTY_TYPE = 16, VK_TYPE_DISCRETE = 2, VK_TYPE_PROCESSOR = 4, VK_PROPERTY_NAME = 20, VK_PROPERTY_MOST_RANGE = 324, VK_PROPERTY_MOST_BUFFERS = 372,
@@ -52,7 +56,7 @@ enum { VK_PROPERTY_BYTES = 824, VK_PROPERTY_API = 0, VK_PROPERTY_TYPE = 16, VK_T
 enum { VK_FEATURE_FLOAT64 = 39, VK_FEATURE_INT64 = 40, VK_FEATURE_INT16 = 41 };
 enum { VK_S_APPLICATION = 0, VK_S_INSTANCE = 1, VK_S_QUEUE = 2, VK_S_DEVICE = 3, VK_S_SUBMIT = 4, VK_S_MEMORY = 5, VK_S_BUFFER = 12, VK_S_SHADER = 16,
   VK_S_STAGE = 18, VK_S_PIPELINE = 29, VK_S_LAYOUT = 30, VK_S_SET_LAYOUT = 32, VK_S_POOL = 33, VK_S_SET = 34, VK_S_WRITE = 35, VK_S_COMMAND_POOL = 39,
-  VK_S_COMMANDS = 40, VK_S_BEGIN = 42, VK_S_BARRIER = 46, VK_S_FEATURES = 1000059000, VK_S_SMALL = 1000082000, VK_S_STORAGE16 = 1000083000,
+  VK_S_COMMANDS = 40, VK_S_BEGIN = 42, VK_S_FENCE = 8, VK_S_BARRIER = 46, VK_S_FEATURES11 = 49, VK_S_FEATURES12 = 51, VK_S_FEATURES = 1000059000, VK_S_SMALL = 1000082000, VK_S_STORAGE16 = 1000083000,
   VK_S_STORAGE8 = 1000177000 };
 enum { VK_STORAGE_BUFFER = 7, VK_STAGE_COMPUTE = 0x20, VK_QUEUE_COMPUTE = 2, VK_BUFFER_USES = 0x23, VK_MEMORY_MAPPED = 6, VK_MEMORY_LOCAL = 1,
   VK_MEMORY_CACHED = 8, VK_MEMORY_SPECIAL = 0xf0 /* lazy, protected, AMD's coherent and uncached */, VK_HEAP_LOCAL = 1, VK_LOST = -4,
@@ -71,8 +75,10 @@ enum { VK_STORAGE_BUFFER = 7, VK_STAGE_COMPUTE = 0x20, VK_QUEUE_COMPUTE = 2, VK_
   X(device_create, "vkCreateDevice", vk_result, (vk_object, const vk_device_info *, const void *, vk_object *)) \
   X(device_destroy, "vkDestroyDevice", void, (vk_object, const void *)) \
   X(queue_get, "vkGetDeviceQueue", void, (vk_object, uint32_t, uint32_t, vk_object *)) \
-  X(device_wait, "vkDeviceWaitIdle", vk_result, (vk_object)) \
-  X(queue_wait, "vkQueueWaitIdle", vk_result, (vk_object)) \
+  X(fence_create, "vkCreateFence", vk_result, (vk_object, const vk_fence_info *, const void *, vk_handle *)) \
+  X(fence_destroy, "vkDestroyFence", void, (vk_object, vk_handle, const void *)) \
+  X(fences_reset, "vkResetFences", vk_result, (vk_object, uint32_t, const vk_handle *)) \
+  X(fences_wait, "vkWaitForFences", vk_result, (vk_object, uint32_t, const vk_handle *, uint32_t, uint64_t)) \
   X(submit, "vkQueueSubmit", vk_result, (vk_object, uint32_t, const vk_submit *, vk_handle)) \
   X(buffer_create, "vkCreateBuffer", vk_result, (vk_object, const vk_buffer_info *, const void *, vk_handle *)) \
   X(buffer_destroy, "vkDestroyBuffer", void, (vk_object, vk_handle, const void *)) \

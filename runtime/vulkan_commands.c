@@ -119,7 +119,7 @@ int cmz_vulkan_launch(cmz_model *m, cmz_device *d, const cmz_launch *l) {
     return cmz_fail_run(m, CMZ_RUN_FAILED, "a kernel with %u operands", l->operand_count);
   for (uint32_t i = 0; i < l->operand_count; i++) {
     uint64_t reached = cmz_vulkan_reach(d, l->access[i]);
-    if (l->bytes[i] + d->alignment > reached || l->bytes[i] > INT32_MAX)
+    if (l->bytes[i] + d->gpu->alignment > reached || l->bytes[i] > INT32_MAX)
       return cmz_fail_run(
           m, CMZ_UNAVAILABLE,
           "a tensor of %llu bytes: this Vulkan device reaches at most %llu through its bindings",
@@ -142,7 +142,8 @@ static void barrier(cmz_device *d, vk_segment *s, uint32_t to) {
   vk_barrier all = {.type = VK_S_BARRIER,
                     .from = VK_WRITES,
                     .to = to == VK_PIPE_HOST ? VK_HOST_READS : VK_READS | VK_WRITES};
-  d->barrier(s->commands, VK_PIPE_COMPUTE | VK_PIPE_TRANSFER, to, 0, 1, &all, 0, NULL, 0, NULL);
+  d->gpu->barrier(s->commands, VK_PIPE_COMPUTE | VK_PIPE_TRANSFER, to, 0, 1, &all, 0, NULL, 0,
+                  NULL);
   s->barriers++;
   d->touched_count = 0;
 }
@@ -177,7 +178,7 @@ static uint32_t window_count(uint64_t access) { return (uint32_t)(access >> CMZ_
 
 uint64_t cmz_vulkan_reach(const cmz_device *d, uint64_t access) {
   uint32_t count = window_count(access);
-  return count > 1 ? (uint64_t)count << d->window_shift : d->most_range;
+  return count > 1 ? (uint64_t)count << d->gpu->window_shift : d->gpu->most_range;
 }
 
 /* Binds END - BEGIN bytes of B at BEGIN to BINDING of SET. */
@@ -201,37 +202,38 @@ static void bind_operands(cmz_device *d, const vk_segment *s, const vk_command *
   uint64_t *words = (uint64_t *)(void *)(s->words->host + place);
   uint32_t binding = 0;
   *words++ = c->tiles;
-  *words++ = d->window_shift;
-  bind(d, set, binding++, s->words, place, place + d->words_stride);
+  *words++ = d->gpu->window_shift;
+  bind(d, set, binding++, s->words, place, place + d->gpu->words_stride);
   for (uint32_t i = 0; i < c->operand_count; i++, values += 3) {
     uint32_t windows = window_count(values[2]);
-    uint64_t offset = 0, reach = UINT64_C(1) << d->window_shift;
+    uint64_t offset = 0, reach = UINT64_C(1) << d->gpu->window_shift;
     const vk_block *b = values[1] ? cmz_vulkan_find(d, values[0], &offset) : NULL;
-    uint64_t rest = offset % d->alignment, begin = offset - rest;
+    uint64_t rest = offset % d->gpu->alignment, begin = offset - rest;
     uint64_t end = offset + ((values[1] + 3) & ~UINT64_C(3));
     *words++ = rest;
     for (uint32_t w = 0; w < windows; w++, begin += reach) {
       bool last = windows == 1 || begin + reach > end;
       if (b && begin < end) bind(d, set, binding++, b, begin, last ? end : begin + reach);
-      else bind(d, set, binding++, s->words, place, place + d->words_stride); /* not used */
+      else bind(d, set, binding++, s->words, place, place + d->gpu->words_stride); /* not used */
     }
   }
   if (c->param_count) memcpy(words, values, c->param_count * sizeof *words);
-  d->sets_write(d->device, binding, d->writes, 0, NULL);
+  d->gpu->sets_write(d->gpu->device, binding, d->writes, 0, NULL);
 }
 
 static vk_result record_kernel(cmz_device *d, vk_segment *s, const vk_command *c, uint64_t place) {
-  vk_set_info info = {.type = VK_S_SET, .pool = s->pool, .count = 1, .layouts = &d->set_layout};
+  vk_set_info info = {
+      .type = VK_S_SET, .pool = s->pool, .count = 1, .layouts = &d->gpu->set_layout};
   vk_handle set = 0;
-  vk_result code = d->sets_take(d->device, &info, &set);
+  vk_result code = d->gpu->sets_take(d->gpu->device, &info, &set);
   if (code) return code;
   bind_operands(d, s, c, set, place);
   uint32_t threads = d->model->program->device->images[d->model->level_number].threads,
            groups = (c->tiles - 1) / threads + 1;
-  if (groups > d->most_groups) groups = d->most_groups;
-  d->bind_pipeline(s->commands, VK_BIND_COMPUTE, d->pipelines[c->kernel]);
-  d->bind_sets(s->commands, VK_BIND_COMPUTE, d->layout, 0, 1, &set, 0, NULL);
-  d->dispatch(s->commands, groups, 1, 1);
+  if (groups > d->gpu->most_groups) groups = d->gpu->most_groups;
+  d->gpu->bind_pipeline(s->commands, VK_BIND_COMPUTE, d->gpu->pipelines[c->kernel]);
+  d->gpu->bind_sets(s->commands, VK_BIND_COMPUTE, d->gpu->layout, 0, 1, &set, 0, NULL);
+  d->gpu->dispatch(s->commands, groups, 1, 1);
   return 0;
 }
 
@@ -240,7 +242,7 @@ static void record_copy(cmz_device *d, vk_segment *s, const vk_command *c) {
   vk_copy region = {.bytes = values[1]};
   const vk_block *from = cmz_vulkan_find(d, values[0], &region.from),
                  *to = cmz_vulkan_find(d, values[3], &region.to);
-  d->copy(s->commands, from->buffer, to->buffer, 1, &region);
+  d->gpu->copy(s->commands, from->buffer, to->buffer, 1, &region);
 }
 
 /* Descriptor sets and words for the segment's kernels. */
@@ -251,21 +253,21 @@ static int reserve(cmz_model *m, cmz_device *d, vk_segment *s) {
   vk_result code = 0;
   if (!s->commands) {
     vk_command_info command = {.type = VK_S_COMMANDS, .pool = d->command_pool, .count = 1};
-    code = d->commands_take(d->device, &command, &s->commands);
+    code = d->gpu->commands_take(d->gpu->device, &command, &s->commands);
   }
-  if (!code && s->pool && s->sets >= kernels) code = d->pool_reset(d->device, s->pool, 0);
+  if (!code && s->pool && s->sets >= kernels) code = d->gpu->pool_reset(d->gpu->device, s->pool, 0);
   if (!code && s->sets < kernels) {
-    if (s->pool) d->pool_destroy(d->device, s->pool, NULL);
+    if (s->pool) d->gpu->pool_destroy(d->gpu->device, s->pool, NULL);
     s->pool = s->sets = 0;
-    vk_pool_size size = {VK_STORAGE_BUFFER, sets * d->bindings};
+    vk_pool_size size = {VK_STORAGE_BUFFER, sets * d->gpu->bindings};
     vk_pool_info pool = {.type = VK_S_POOL, .sets = sets, .size_count = 1, .sizes = &size};
-    code = d->pool_create(d->device, &pool, NULL, &s->pool);
+    code = d->gpu->pool_create(d->gpu->device, &pool, NULL, &s->pool);
     if (!code) s->sets = sets;
   }
   if (code) return cmz_vulkan_fail(m, d, code, "preparing the commands");
-  if (kernels && (!s->words || s->words->bytes < kernels * d->words_stride)) {
+  if (kernels && (!s->words || s->words->bytes < kernels * d->gpu->words_stride)) {
     cmz_vulkan_block_free(d, s->words);
-    s->words = cmz_vulkan_block(d, sets * d->words_stride, false);
+    s->words = cmz_vulkan_block(d, sets * d->gpu->words_stride, false);
     if (!s->words)
       return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "the device has no memory that the host can reach");
   }
@@ -275,7 +277,7 @@ static int reserve(cmz_model *m, cmz_device *d, vk_segment *s) {
 static int record(cmz_model *m, cmz_device *d, vk_segment *s) {
   int rc = reserve(m, d, s);
   vk_begin_info info = {.type = VK_S_BEGIN};
-  vk_result code = rc ? 0 : d->begin(s->commands, &info);
+  vk_result code = rc ? 0 : d->gpu->begin(s->commands, &info);
   s->dispatches = s->barriers = 0;
   if (!rc && !code)
     barrier(d, s, VK_PIPE_COMPUTE | VK_PIPE_TRANSFER); /* what earlier submissions wrote */
@@ -284,34 +286,50 @@ static int record(cmz_model *m, cmz_device *d, vk_segment *s) {
     if (depends(d, c, s->values + c->first)) barrier(d, s, VK_PIPE_COMPUTE | VK_PIPE_TRANSFER);
     rc = touch(m, d, c, s->values + c->first);
     if (c->kernel == VK_COPY_COMMAND) record_copy(d, s, c);
-    else code = record_kernel(d, s, c, s->dispatches++ * d->words_stride);
+    else code = record_kernel(d, s, c, s->dispatches++ * d->gpu->words_stride);
   }
   if (rc) return rc;
   if (!code) barrier(d, s, VK_PIPE_HOST);
-  if (!code) code = d->end(s->commands);
+  if (!code) code = d->gpu->end(s->commands);
   s->recorded = code == 0;
   return code ? cmz_vulkan_fail(m, d, code, "recording") : CMZ_SUCCESS;
 }
 
 /* ---- submitting ---- */
 
-int cmz_vulkan_wait(cmz_model *m, cmz_device *d) {
+vk_result cmz_vulkan_settle(cmz_device *d) {
+  if (!d->pending) return 0;
+  d->pending = false;
+  vk_result code = d->gpu->fences_wait(d->gpu->device, 1, &d->fence, 1, UINT64_MAX);
+  return code ? code : d->gpu->fences_reset(d->gpu->device, 1, &d->fence);
+}
+
+/* The recorded segment that is to be submitted. */
+static int close_segment(cmz_model *m, cmz_device *d, vk_segment **out) {
   int rc = CMZ_SUCCESS;
-  if (!d->open) return rc;
   if (d->matching && d->cursor < d->open->count) { /* ends earlier than last time */
     vk_segment *found = find_segment(d, NULL, NULL);
     if (found) d->open = found;
     else rc = new_segment(m, d);
   }
-  vk_segment *s = d->open;
+  vk_segment *s = *out = d->open;
   if (!rc && !d->matching) rc = record(m, d, s);
   d->open = NULL;
   d->staging_used = 0;
   d->expected = (uint32_t)(s - d->segments + 1) % VK_MOST_SEGMENTS;
+  return rc;
+}
+
+/* Submits the open segment. */
+static int flush(cmz_model *m, cmz_device *d) {
+  vk_segment *s;
+  int rc = close_segment(m, d, &s);
   if (rc) return rc;
   vk_submit submit = {.type = VK_S_SUBMIT, .command_count = 1, .commands = &s->commands};
-  vk_result code = d->submit(d->queue, 1, &submit, 0);
-  if (!code) code = d->queue_wait(d->queue);
+  cmz_lock(&d->gpu->queue_lock);
+  vk_result code = d->gpu->submit(d->gpu->queue, 1, &submit, d->fence);
+  cmz_unlock(&d->gpu->queue_lock);
+  d->pending = code == 0;
   d->counts.dispatches += s->dispatches;
   d->counts.barriers += s->barriers;
   d->counts.submissions++;
@@ -319,7 +337,20 @@ int cmz_vulkan_wait(cmz_model *m, cmz_device *d) {
   return code ? cmz_vulkan_fail(m, d, code, "running the model") : CMZ_SUCCESS;
 }
 
+int cmz_vulkan_wait(cmz_model *m, cmz_device *d) {
+  int rc = d->open ? flush(m, d) : CMZ_SUCCESS;
+  vk_result code = rc ? 0 : cmz_vulkan_settle(d);
+  return code ? cmz_vulkan_fail(m, d, code, "running the model") : rc;
+}
+
+/* On a queue of the caller's nobody waits. */
+int cmz_vulkan_end(cmz_model *m, cmz_device *d) {
+  if (!d->gpu->callers) return cmz_vulkan_wait(m, d);
+  return d->open ? flush(m, d) : CMZ_SUCCESS;
+}
+
 void cmz_vulkan_begin(cmz_device *d) {
+  if (cmz_vulkan_settle(d) == VK_LOST) d->lost = true;
   if (d->open && !d->matching) truncate(d->open, 0); /* of a run that failed */
   d->open = NULL;
   d->staging_used = 0;
@@ -332,7 +363,7 @@ void cmz_vulkan_count(const cmz_device *d, cmz_device_counts *counts) { *counts 
 void cmz_vulkan_segments_free(cmz_device *d) {
   for (uint32_t i = 0; i < VK_MOST_SEGMENTS; i++) {
     vk_segment *s = &d->segments[i];
-    if (s->pool) d->pool_destroy(d->device, s->pool, NULL);
+    if (s->pool) d->gpu->pool_destroy(d->gpu->device, s->pool, NULL);
     if (s->log) cmz_memory_give(d->model, s->log, s->log_capacity * sizeof *s->log);
     if (s->values) cmz_memory_give(d->model, s->values, s->value_capacity * sizeof *s->values);
   }

@@ -1,4 +1,4 @@
-/* vulkan_device.h - the state of Vulkan's driver, shared by its files: vulkan.c opens, vulkan_memory.c has blocks and transfers,
+/* vulkan_device.h - the state of Vulkan's driver, shared by its files: vulkan_gpu.c opens, vulkan_memory.c has blocks and transfers,
  * vulkan_commands.c records and submits. Always holds: an address is made up (each block of memory has a range of its own, never
  * used again); work is gathered in a segment, a list of commands that ends where somebody waits; a segment that was recorded before
  * with the same commands is submitted again as it is. */
@@ -15,6 +15,7 @@ typedef struct vk_block {
   vk_handle buffer, memory;
   char *host;     /* NULL: not mapped */
   bool slow_read; /* mapped, but reading it costs the host much */
+  bool foreign;   /* buffer and memory are not the instance's: the weights, and buffers of the caller's */
 } vk_block;
 
 /* A kernel or a copy (VK_COPY_COMMAND). Its values: address, bytes and access of each operand, then the params. */
@@ -34,15 +35,33 @@ typedef struct vk_segment {
   uint64_t used;      /* when, in submissions */
 } vk_segment;
 
-struct cmz_device {
-  cmz_model *model;
+/* An open device: an entry of the program's list. */
+typedef struct vk_gpu {
+  cmz_shared shared;
+  int32_t ordinal;
+  bool callers, named; /* it is the caller's; its image was asked for by name */
+  bool discrete, processor;
   void *library;
+  void *(*find)(vk_object, const char *);
   vk_object instance, physical, device, queue;
-  vk_handle set_layout, layout, command_pool;
+  vk_handle set_layout, layout;
   vk_memory_properties memory;
   uint64_t most_range, alignment, words_stride;
-  uint32_t most_groups, bindings, window_shift, family, version /* times ten */;
-  bool discrete, processor, lost;
+  uint32_t most_groups, bindings, window_shift, family, version /* times ten */, level_number;
+  uint32_t queue_lock;
+  vk_block weights; /* without a buffer: not there yet */
+  vk_handle *pipelines; /* by kernel */
+#define VULKAN_MEMBER(member, name, result, parameters) result(*member) parameters;
+  VULKAN_INSTANCE_FUNCTIONS(VULKAN_MEMBER)
+#undef VULKAN_MEMBER
+} vk_gpu;
+
+struct cmz_device {
+  cmz_model *model;
+  vk_gpu *gpu;
+  vk_handle command_pool, fence;
+  bool lost;
+  bool pending; /* the fence is to be waited for */
   vk_block *blocks;
   uint64_t next_address;
   vk_block *staging;
@@ -57,17 +76,16 @@ struct cmz_device {
   uint32_t touched_count, touched_capacity;
   cmz_device_counts counts;
   uint64_t time; /* submissions so far */
-
-  size_t bytes;
-  vk_handle *pipelines; /* by kernel */
-  vk_range *ranges;
+  vk_range *ranges; /* of the kernel being recorded */
   vk_write *writes;
-#define VULKAN_MEMBER(member, name, result, parameters) result(*member) parameters;
-  VULKAN_INSTANCE_FUNCTIONS(VULKAN_MEMBER)
-#undef VULKAN_MEMBER
 };
 
+/* D: NULL while it is being opened. */
 int cmz_vulkan_fail(cmz_model *m, cmz_device *d, vk_result code, const char *what);
+
+/* ---- vulkan_gpu.c: both under the program's lock ---- */
+int cmz_vulkan_gpu_open(cmz_model *m, vk_gpu **out);
+void cmz_vulkan_gpu_close(const cmz_program *p, vk_gpu *g);
 
 /* ---- vulkan_memory.c ---- */
 /* Memory for kernels' data (LOCAL: near the device, perhaps not mapped) or for what the host writes and reads; NULL when there is none. */
@@ -76,6 +94,9 @@ void cmz_vulkan_block_free(cmz_device *d, vk_block *b);
 const vk_block *cmz_vulkan_find(const cmz_device *d, uint64_t address, uint64_t *offset);
 void *cmz_vulkan_take(cmz_device *d, size_t bytes);
 void cmz_vulkan_give(cmz_device *d, void *memory, size_t bytes);
+void *cmz_vulkan_take_weights(cmz_device *d, size_t bytes, bool *fresh);
+void *cmz_vulkan_address(cmz_device *d, const void *data);
+void cmz_vulkan_describe(cmz_device *d, const void *address, uint64_t words[2]);
 int cmz_vulkan_read(cmz_model *m, cmz_device *d, void *host, const void *from, size_t bytes);
 int cmz_vulkan_write(cmz_model *m, cmz_device *d, void *to, const void *host, size_t bytes);
 int cmz_vulkan_copy(cmz_model *m, cmz_device *d, void *to, const void *from, size_t bytes);
@@ -86,6 +107,9 @@ uint64_t cmz_vulkan_reach(const cmz_device *d, uint64_t access);
 int cmz_vulkan_launch(cmz_model *m, cmz_device *d, const cmz_launch *launch);
 int cmz_vulkan_add_copy(cmz_model *m, cmz_device *d, uint64_t to, uint64_t from, uint64_t bytes);
 int cmz_vulkan_wait(cmz_model *m, cmz_device *d);
+int cmz_vulkan_end(cmz_model *m, cmz_device *d);
+/* Waits for what was submitted and not waited for. */
+vk_result cmz_vulkan_settle(cmz_device *d);
 void cmz_vulkan_begin(cmz_device *d);
 void cmz_vulkan_count(const cmz_device *d, cmz_device_counts *counts);
 void cmz_vulkan_segments_free(cmz_device *d);

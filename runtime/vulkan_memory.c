@@ -13,17 +13,17 @@ void cmz_vulkan_block_free(cmz_device *d, vk_block *b) {
       *at = b->next;
       break;
     }
-  if (b->buffer) d->buffer_destroy(d->device, b->buffer, NULL);
-  if (b->memory) d->memory_give(d->device, b->memory, NULL);
+  if (b->buffer && !b->foreign) d->gpu->buffer_destroy(d->gpu->device, b->buffer, NULL);
+  if (b->memory && !b->foreign) d->gpu->memory_give(d->gpu->device, b->memory, NULL);
   cmz_memory_give(d->model, b, sizeof *b);
 }
 
 /* Whether heap HEAP is the largest that is near the device: all of its memory then can be mapped.
  */
 static bool main_heap(const cmz_device *d, uint32_t heap) {
-  for (uint32_t i = 0; i < d->memory.heap_count; i++)
-    if (d->memory.heaps[i].flags & VK_HEAP_LOCAL &&
-        d->memory.heaps[i].size > d->memory.heaps[heap].size)
+  for (uint32_t i = 0; i < d->gpu->memory.heap_count; i++)
+    if (d->gpu->memory.heaps[i].flags & VK_HEAP_LOCAL &&
+        d->gpu->memory.heaps[i].size > d->gpu->memory.heaps[heap].size)
       return false;
   return true;
 }
@@ -31,11 +31,11 @@ static bool main_heap(const cmz_device *d, uint32_t heap) {
 /* The best of the memory types TYPES, by wishes in order of weight; UINT32_MAX: none will do. */
 static uint32_t memory_type(const cmz_device *d, uint32_t types, bool local) {
   uint32_t best = UINT32_MAX, best_points = 0;
-  for (uint32_t i = 0; i < d->memory.type_count; i++) {
-    uint32_t flags = d->memory.types[i].flags;
+  for (uint32_t i = 0; i < d->gpu->memory.type_count; i++) {
+    uint32_t flags = d->gpu->memory.types[i].flags;
     bool mapped = (~flags & VK_MEMORY_MAPPED) == 0, near = flags & VK_MEMORY_LOCAL;
     if (!(types >> i & 1) || flags & VK_MEMORY_SPECIAL || (!local && !mapped)) continue;
-    if (mapped && near && local && !main_heap(d, d->memory.types[i].heap)) continue;
+    if (mapped && near && local && !main_heap(d, d->gpu->memory.types[i].heap)) continue;
     if (!mapped && !near) continue;
     bool cached = flags & VK_MEMORY_CACHED;
     uint32_t points = local ? 1u + 8 * near + 4 * mapped + 2 * cached : 1u + 2 * cached + !near;
@@ -46,20 +46,30 @@ static uint32_t memory_type(const cmz_device *d, uint32_t types, bool local) {
 
 static vk_result block_memory(cmz_device *d, vk_block *b, bool local) {
   vk_requirements need;
-  d->requirements(d->device, b->buffer, &need);
+  d->gpu->requirements(d->gpu->device, b->buffer, &need);
   uint32_t type = memory_type(d, need.types, local);
   if (type == UINT32_MAX) return -1;
   vk_memory_info info = {.type = VK_S_MEMORY, .size = need.size, .memory_type = type};
-  vk_result code = d->memory_take(d->device, &info, NULL, &b->memory);
+  vk_result code = d->gpu->memory_take(d->gpu->device, &info, NULL, &b->memory);
   if (code) return code;
-  uint32_t flags = d->memory.types[type].flags;
-  code = d->memory_bind(d->device, b->buffer, b->memory, 0);
+  uint32_t flags = d->gpu->memory.types[type].flags;
+  code = d->gpu->memory_bind(d->gpu->device, b->buffer, b->memory, 0);
   if (code || (~flags & VK_MEMORY_MAPPED)) return code;
   void *host = NULL;
-  code = d->memory_map(d->device, b->memory, 0, UINT64_MAX, 0, &host);
+  code = d->gpu->memory_map(d->gpu->device, b->memory, 0, UINT64_MAX, 0, &host);
   b->host = host;
-  b->slow_read = d->discrete && !(flags & VK_MEMORY_CACHED);
+  b->slow_read = d->gpu->discrete && !(flags & VK_MEMORY_CACHED);
   return code;
+}
+
+/* Gives B a range of addresses. */
+static vk_block *insert(cmz_device *d, vk_block *b) {
+  b->address = d->next_address;
+  d->next_address +=
+      ((b->bytes + VK_WORD_ALIGNMENT - 1) & ~(uint64_t)(VK_WORD_ALIGNMENT - 1)) + VK_WORD_ALIGNMENT;
+  b->next = d->blocks;
+  d->blocks = b;
+  return b;
 }
 
 vk_block *cmz_vulkan_block(cmz_device *d, uint64_t bytes, bool local) {
@@ -67,18 +77,14 @@ vk_block *cmz_vulkan_block(cmz_device *d, uint64_t bytes, bool local) {
   if (!b) return NULL;
   *b = (vk_block){.bytes = (bytes + 255) & ~UINT64_C(255)};
   vk_buffer_info info = {.type = VK_S_BUFFER, .size = b->bytes, .usage = VK_BUFFER_USES};
-  vk_result code = d->buffer_create(d->device, &info, NULL, &b->buffer);
+  vk_result code = d->gpu->buffer_create(d->gpu->device, &info, NULL, &b->buffer);
   if (!code) code = block_memory(d, b, local);
   if (code && local && b->buffer && !b->memory) code = block_memory(d, b, false); /* farther away */
   if (code) {
     cmz_vulkan_block_free(d, b);
     return NULL;
   }
-  b->address = d->next_address;
-  d->next_address += b->bytes + VK_WORD_ALIGNMENT;
-  b->next = d->blocks;
-  d->blocks = b;
-  return b;
+  return insert(d, b);
 }
 
 const vk_block *cmz_vulkan_find(const cmz_device *d, uint64_t address, uint64_t *offset) {
@@ -104,6 +110,52 @@ void cmz_vulkan_give(cmz_device *d, void *memory, size_t bytes) {
       cmz_vulkan_block_free(d, b);
       return;
     }
+}
+
+/* A block whose buffer is another's, as BLOCK says. */
+static vk_block *adopt(cmz_device *d, const vk_block *block) {
+  vk_block *b = cmz_memory_take(d->model, sizeof *b);
+  if (!b) return NULL;
+  *b = *block;
+  b->foreign = true;
+  return insert(d, b);
+}
+
+void *cmz_vulkan_take_weights(cmz_device *d, size_t bytes, bool *fresh) {
+  vk_gpu *g = d->gpu;
+  const vk_block *b;
+  *fresh = !g->weights.buffer;
+  if (*fresh) {
+    vk_block *made = cmz_vulkan_block(d, bytes, true);
+    if (!made) return NULL;
+    made->foreign = true; /* the device's from now on */
+    g->weights = *made;
+    b = made;
+  } else {
+    b = adopt(d, &g->weights);
+  }
+  return b ? (void *)(uintptr_t)b->address : NULL;
+}
+
+/* ---- tensors of the caller's ---- */
+
+enum { MOST_BUFFER = 36 }; /* the logarithm of the bytes that such a buffer may have */
+
+void *cmz_vulkan_address(cmz_device *d, const void *data) {
+  const cmz_vulkan_memory *t = data;
+  if (!t->buffer || t->offset >> MOST_BUFFER) return NULL;
+  vk_block *b = d->blocks;
+  while (b && b->buffer != t->buffer) b = b->next;
+  vk_block callers = {.bytes = UINT64_C(1) << MOST_BUFFER, .buffer = t->buffer};
+  if (!b) b = adopt(d, &callers);
+  return b ? (void *)(uintptr_t)(b->address + t->offset) : NULL;
+}
+
+void cmz_vulkan_describe(cmz_device *d, const void *address, uint64_t words[2]) {
+  uint64_t offset;
+  const vk_block *b = cmz_vulkan_find(d, (uint64_t)(uintptr_t)address, &offset);
+  words[0] = b ? b->buffer : 0;
+  words[1] = offset; /* the words of a cmz_vulkan_memory */
 }
 
 /* The block of BYTES bytes at ADDRESS, or NULL and a message. */

@@ -135,6 +135,14 @@ static int run_device(cmz_model *m, uint64_t from, uint64_t to) {
   return rc;
 }
 
+static void in_common(void) {
+  cmz_model *first = create(NULL), *second = create(NULL);
+  check(first && second && host_right(first, 0) && host_right(second, 1), "two instances");
+  if (first) api->destroy(first);
+  check(second && host_right(second, 0), "the weights outlive the first");
+  if (second) api->destroy(second);
+}
+
 static void device_tensors(void) {
   cmz_model *m = create(NULL);
   uint64_t in[2] = {take(in_bytes + 64), take(in_bytes)},
@@ -296,6 +304,7 @@ int main(int argc, char **argv) {
   } else {
     if (!open_driver() || cuDevicePrimaryCtxRetain(&context, 0)) return 2;
     check(memcmp(expected[0], expected[1], out_bytes) != 0, "two inputs, two results");
+    in_common();
     device_tensors();
     streams();
     cuDevicePrimaryCtxRelease_v2(0);

@@ -132,6 +132,13 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
     env "$@" "$RUN" large.so --input x=large_x.npy --input i=large_i.npy --output-dir out &&
       ./compare_npy out/rows.npy large_rows.npy && ./compare_npy out/product.npy large_product.npy
   }
+  check "the check of the C interface builds" gcc -std=gnu11 -O1 -Wall "$ROOT/tests/vulkan/check_api.c" -o check_api
+  check "what instances have in common, a caller's device, queue and buffers" ./check_api ./digits.so
+  in_common() { # 5 kernels, three instances; once these have closed the shim, the caller's device is made by the real loader
+    rm -f common.log
+    shimmed SHIM_LOG=common.log ./check_api ./digits.so && [ "$(grep -c ^cmz_ common.log)" = 5 ]
+  }
+  check "instances on one device share their pipelines" in_common
   if "$BUILD/venv/bin/python" "$ROOT/tests/vulkan/large_model.py" . 2>large.log; then
     check "a model with a tensor of 140 MB" "$CMZC" large.onnx --cache-dir "$CACHE" --target vulkan1.1 -o large.so
     check "a Gather from it and a MatMul by it, through windows" large
@@ -153,6 +160,7 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   silent() {
     ! validated same_results env && ! validated same_results shimmed SHIM_SPLIT=1 || return 1
     [ ! -e large.so ] || ! validated large || return 1
+    ! validated ./check_api ./digits.so || return 1
     for VARIANT in "" +small +tiles +tiles+small; do
       ! VARIANT=vulkan1.1$VARIANT LIBRARY=bytes.so validated same_results env || return 1
     done
