@@ -202,10 +202,22 @@ MlirValue cmz_b_shuffle(cmz_builder *b, MlirValue x, MlirValue y, const int32_t 
                     cmz_b_vector(cmz_b_element(cmz_b_type(x)), lanes), 1, &attr);
 }
 
+/* f32 x * y + z: an f64 holds the product exactly, so that but for the sum's own rounding to f64
+ * (once in some 10^8 times it turns a number into a tie) one rounding is left. */
+static MlirValue soft_fma(cmz_builder *b, MlirValue x, MlirValue y, MlirValue z) {
+  MlirType narrow = cmz_b_type(x), wide = cmz_b_like(narrow, b->f64);
+  MlirValue product =
+      cmz_b_mul(b, cmz_b_cast(b, "arith.extf", x, wide), cmz_b_cast(b, "arith.extf", y, wide));
+  MlirValue sum = cmz_b_add(b, product, cmz_b_cast(b, "arith.extf", z, wide));
+  return cmz_b_cast(b, "arith.truncf", sum, narrow);
+}
+
 MlirValue cmz_b_fma(cmz_builder *b, MlirValue x, MlirValue y, MlirValue z) {
   cmz_b_match(b, &x, &y);
   cmz_b_match(b, &x, &z);
   cmz_b_match(b, &x, &y);
+  if (!b->cpu->fma && b->cpu->soft_fma && cmz_b_bits(cmz_b_type(x)) == 32)
+    return soft_fma(b, x, y, z);
   if (!b->cpu->fma) return cmz_b_2(b, "arith.addf", cmz_b_2(b, "arith.mulf", x, y), z);
   return one_result(b, "llvm.intr.fma", 3, (MlirValue[]){x, y, z}, cmz_b_type(x), 0, NULL);
 }

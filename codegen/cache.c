@@ -40,9 +40,9 @@ void cmz_cache_key(const cmz_kernel *k, const cmz_schedule *s, const cmz_cpu_row
   cmz_text t = {.arena = k->arena};
   cmz_hash128 h = cmz_kernel_hash(k, s);
   add_compiler(&t);
-  cmz_text_add(&t, "%016" PRIx64 "%016" PRIx64 " %s %s %s %s O%d%s %s\n", h.hi, h.lo, cpu->name,
-               cpu->llvm_cpu, cpu->llvm_features, o->target->kernel_os->llvm_triple, o->optimise,
-               o->small ? "s" : "", symbol);
+  cmz_text_add(&t, "%016" PRIx64 "%016" PRIx64 " %s %s%s %s %s O%d%s %s\n", h.hi, h.lo, cpu->name,
+               cpu->llvm_cpu, cpu->soft_fma ? "+softfma" : "", cpu->llvm_features,
+               o->target->kernel_os->llvm_triple, o->optimise, o->small ? "s" : "", symbol);
   h = cmz_hash_bytes(t.data, t.length);
   snprintf(key, 33, "%016" PRIx64 "%016" PRIx64, h.hi, h.lo);
 }

@@ -50,8 +50,9 @@ typedef struct compilation {
 static const char *symbol_of(cmz_arena *arena, const cmz_plan_kernel *k, uint32_t level,
                              const cmz_cpu_row *cpu) {
   cmz_hash128 h = cmz_kernel_hash(k->kernel, &k->schedules[level]);
-  char *s = cmz_arena_printf(arena, "cmz_%s_%016" PRIx64 "_%s",
-                             k->kernel->name ? k->kernel->name : "kernel", h.hi ^ h.lo, cpu->name);
+  char *s = cmz_arena_printf(arena, "cmz_%s_%016" PRIx64 "_%s%s",
+                             k->kernel->name ? k->kernel->name : "kernel", h.hi ^ h.lo, cpu->name,
+                             cpu->soft_fma ? "_softfma" : "");
   for (char *p = s; *p; p++)
     if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9')))
       *p = '_';

@@ -212,6 +212,7 @@ static cmz_status run_passes(cmz_job *job) {
                       .timing_user = job};
   CMZ_TRY(cmz_passes_run(&run, job->module));
   job->plan = run.plan;
+  if (run.target != &job->target) job->target = *run.target;
   return CMZ_OK;
 }
 

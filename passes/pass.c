@@ -10,7 +10,8 @@ const cmz_pass cmz_passes[] = {
     {"pin", 0, cmz_pass_pin, "apply --shape and --dim to the inputs"},
     {"normalize", 0, cmz_pass_normalize, "bring older opsets' operators to the newest form"},
     {"infer", 0, cmz_pass_infer, "types, shapes and symbolic contents of all values"},
-    {"integers", 1, cmz_pass_integers, "quantised convolutions and matrix products as exact integer sums"},
+    {"integers", 1, cmz_pass_integers,
+     "quantised convolutions and matrix products as exact integer sums"},
     {"fold", 0, cmz_pass_fold, "evaluate what is constant; inline decided Ifs"},
     {"canonicalise", 1, cmz_pass_canonicalise, "rewrite rules to a fixpoint"},
     {"expand", 0, cmz_pass_expand, "composite operators into simpler ones"},
@@ -23,6 +24,7 @@ const cmz_pass cmz_passes[] = {
     {"precision", 0, cmz_pass_precision,
      "16 bits for what is stored, with --precision f16 or bf16"},
     {"pairs", 1, cmz_pass_pairs, "bf16 weights by twos where the CPU adds two products at once"},
+    {"rounding", 1, cmz_pass_rounding, "levels without fused multiply-add round as the others do"},
     {"plan", 0, cmz_pass_plan, "kernels, schedules, steps and memory"},
     {NULL, 0, NULL, NULL},
 };

@@ -18,7 +18,7 @@ typedef struct cmz_compression cmz_compression; /* passes/compress/compress.h */
 typedef struct cmz_pass_run {
   int optimise;               /* 0..3; -Os is 2 with small set */
   bool small;
-  const cmz_target *target;
+  const cmz_target *target;   /* passes may put another in its place, whose rows say more of how code is to be */
   const cmz_pin *pins; uint32_t pin_count;
   const cmz_pin_range *ranges; uint32_t range_count;
   cmz_dtype precision;        /* --precision: CMZ_F16 or CMZ_BF16; anything else leaves f32 */
@@ -63,6 +63,7 @@ cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m);      /* blocked ch
 cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m);        /* decides which values are never stored */
 cmz_status cmz_pass_precision(cmz_pass_run *run, cmz_module *m);   /* f16 or bf16 for stored values */
 cmz_status cmz_pass_pairs(cmz_pass_run *run, cmz_module *m);       /* bf16 weights by twos of the sum */
+cmz_status cmz_pass_rounding(cmz_pass_run *run, cmz_module *m);   /* run->target: levels whose roundings are to agree */
 cmz_status cmz_pass_plan(cmz_pass_run *run, cmz_module *m);        /* describes kernels, schedules them, plans steps and memory */
 
 /* The schedule of a described kernel for a CPU row (schedule.c): a pure function of its arguments. */

@@ -161,11 +161,13 @@ static const cmz_cpu_row *extend(cmz_context *ctx, const cmz_cpu_row *row, const
     if (!e) return NULL;
     out->features |= e->features;
     out->fma = CMZ_MAX(out->fma, e->fma);
+    out->soft_fma = CMZ_MAX(out->soft_fma, e->soft_fma);
     out->f16_convert = CMZ_MAX(out->f16_convert, e->f16_convert);
     out->int8_dot = CMZ_MAX(out->int8_dot, e->int8_dot);
     out->bf16_dot = CMZ_MAX(out->bf16_dot, e->bf16_dot);
-    out->llvm_features = cmz_arena_printf(ctx->arena, "%s%s%s", out->llvm_features,
-                                          *out->llvm_features ? "," : "", e->llvm_features);
+    out->llvm_features =
+        cmz_arena_printf(ctx->arena, "%s%s%s", out->llvm_features,
+                         *out->llvm_features && *e->llvm_features ? "," : "", e->llvm_features);
     text += length;
   }
   return out;

@@ -33,6 +33,7 @@ typedef struct cmz_cpu_row {
   uint16_t vector_bytes;     /* of the widest efficient vector: 16, 32, 64 */
   uint16_t vector_registers;
   uint16_t fma;              /* 1: fused multiply-add */
+  uint16_t soft_fma;         /* 1: where there is none, that of f32 is made of f64's multiplication and addition */
   uint16_t masked;           /* 1: cheap masked loads and stores */
   uint16_t int8_dot;         /* cmz_dot */
   uint16_t bf16_dot;         /* cmz_pairs */
@@ -62,7 +63,7 @@ typedef struct cmz_cpu_extension {
   const char *name, *arch;
   const char *llvm_features; /* "+dotprod" */
   uint64_t features;
-  uint16_t fma, f16_convert, int8_dot, bf16_dot; /* the row's fields become at least these */
+  uint16_t fma, soft_fma, f16_convert, int8_dot, bf16_dot; /* the row's fields become at least these */
 } cmz_cpu_extension;
 
 /* What object files look like; each but ELF belongs to one system. */

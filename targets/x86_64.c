@@ -71,6 +71,7 @@ const cmz_cpu_row cmz_x86_64_cpus[] = {
 
 const cmz_cpu_extension cmz_x86_64_extensions[] = {
     EXTENSION("fma", CMZ_CPU(FMA) | CMZ_CPU(AVX), .fma = 1),
+    {.name = "softfma", .arch = "x86_64", .llvm_features = "", .soft_fma = 1},
     EXTENSION("f16c", CMZ_CPU(F16C) | CMZ_CPU(AVX), .f16_convert = 1),
     EXTENSION("avxvnni", CMZ_CPU(AVXVNNI) | CMZ_CPU(AVX2), .int8_dot = 2),
     EXTENSION("avx512vnni", CMZ_CPU(AVX512VNNI) | CMZ_CPU(AVX512F), .int8_dot = 2),

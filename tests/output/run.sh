@@ -65,6 +65,22 @@ three_levels() {
   compile --cpu x86-64-v2,x86-64-v3,x86-64-v4 -o levels.so && "$RUN" levels.so --info | grep -q 'x86-64-v4,x86-64-v3,x86-64-v2'
 }
 check "three CPU levels in one library" three_levels
+rounding_model() { # a convolution and a sigmoid
+  awk 'BEGIN {
+    print "cmz 1 module \"r\" file \"r.onnx\" opset 21 ir 10 graphs 1 values 4\ngraph @1 \"r\" entry {\n  input %1 \"x\" : f32[1, 2, 40, 40]"
+    printf "  constant %%2 \"w\" : f32[2, 2, 3, 3] = ["
+    for (i = 0; i < 36; i++) printf "%s%.9f", i ? ", " : "", sin(i + 1) / 2
+    print "]\n  %3 \"y\" : undefined[*] = \"Conv\"(%1, %2) opset 21 name \"conv\"\n  %4 \"p\" : undefined[*] = \"Sigmoid\"(%3) opset 21 name \"sigmoid\""
+    print "  output %4\n}" }'
+}
+same_bits() { # libraries of several levels round alike where an output is a sigmoid; a level by itself rounds as it likes
+  if ! grep -qw fma /proc/cpuinfo || ! grep -qw avx2 /proc/cpuinfo; then echo "skipped: no fused multiply-add here"; return 0; fi
+  rounding_model >r.cmz && "$CMZC" r.cmz --cache-dir "$CACHE" --cpu x86-64-v2,x86-64-v3 -o r.so && "$CMZC" r.cmz --cache-dir "$CACHE" --cpu x86-64-v2 -o r2.so &&
+    "$RUN" r.so --random 1 --cpu x86-64-v2 --output-dir r.soft && "$RUN" r.so --random 1 --cpu x86-64-v3 --output-dir r.fused &&
+    "$RUN" r2.so --random 1 --output-dir r.plain || return 1
+  cmp r.soft/p.npy r.fused/p.npy && ! cmp -s r.plain/p.npy r.fused/p.npy
+}
+check "the same bits with and without fused multiply-add" same_bits
 
 # ---- results ----
 results() { # COMMAND…: the output file is the expected one to 1e-3
