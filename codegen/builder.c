@@ -269,6 +269,7 @@ void cmz_b_loop_open(cmz_builder *b, cmz_arena *arena, const MlirValue *initial,
     types[i + 1] = cmz_b_type(initial[i]);
     locations[i + 1] = b->location;
   }
+  loop->rolled = false;
   loop->region = mlirRegionCreate();
   loop->body = mlirBlockCreate((intptr_t)count + 1, types, locations);
   mlirRegionAppendOwnedBlock(loop->region, loop->body);
@@ -295,8 +296,15 @@ void cmz_b_loop_close(cmz_builder *b, cmz_b_loop *loop, MlirValue low, MlirValue
     types[i] = cmz_b_type(initial[i]);
   }
   cmz_b_yield(b, loop->body, out, count);
+  MlirNamedAttribute rolled;
+  bool rolls = loop->rolled && b->cpu->threads && !b->cpu->spirv;
+  if (rolls)
+    rolled = cmz_b_attr(
+        b, "loop_annotation",
+        mlirAttributeParseGet(b->mlir, mlirStringRefCreateFromCString(
+                                           "#llvm.loop_annotation<unroll = <disable = true>>")));
   MlirOperation op =
-      cmz_b_op(b, "scf.for", count + 3, operands, count, types, 0, NULL, 1, &loop->region);
+      cmz_b_op(b, "scf.for", count + 3, operands, count, types, rolls, &rolled, 1, &loop->region);
   for (uint32_t i = 0; i < count; i++) out[i] = mlirOperationGetResult(op, (intptr_t)i);
   /* MLIR's SPIR-V sets a loop's results only where an iteration ends: without one they would be
    * undefined. */

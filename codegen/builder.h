@@ -83,7 +83,8 @@ MlirValue cmz_b_min(cmz_builder *b, MlirValue x, MlirValue y, bool is_signed);
 MlirValue cmz_b_max(cmz_builder *b, MlirValue x, MlirValue y, bool is_signed);
 
 /* ---- control ---- */
-typedef struct cmz_b_loop { MlirRegion region; MlirBlock body; MlirValue index; MlirValue *carried; } cmz_b_loop;
+/* ROLLED, set before closing: CUDA's assembler is not to unroll the loop (what is worth it has been unrolled). */
+typedef struct cmz_b_loop { MlirRegion region; MlirBlock body; MlirValue index; MlirValue *carried; bool rolled; } cmz_b_loop;
 /* A loop's body with COUNT carried values of the types of INITIAL; append to loop->body, then close. */
 void cmz_b_loop_open(cmz_builder *b, cmz_arena *arena, const MlirValue *initial, uint32_t count, cmz_b_loop *loop);
 /* Yields OUT at the end of the body, appends the loop to b->block and writes its results to OUT. */

@@ -321,6 +321,7 @@ static void reduce_steps(emitter *e, const contraction *c, MlirValue *accs) {
   for (uint32_t i = 0; i < c->instances; i++) initial[i] = cmz_b_const(b, c->type, 0);
   cmz_b_loop loop;
   cmz_b_loop_open(b, e->arena, initial, c->instances, &loop);
+  loop.rolled = true;
   memcpy(accs, loop.carried, c->instances * sizeof *accs);
   cmz_emit_push(e, loop.body);
   cmz_emit_group_barrier(e); /* nobody reads the step before any more */

@@ -3,24 +3,36 @@
  * factor in the group's memory, filled in turn (cp.async where 16 bytes lie together and are
  * aligned, which is asked at run time; else by elements); fragments by ldmatrix; sums in 32 bits.
  * Layouts: PTX ISA, "mma.m16n8k16" and "ldmatrix": lane / 4 is a row, lane % 4 a pair of columns.
- * Always holds: a step is 64 bytes of a row (32 elements of 16 bits, 64 of 8); all threads meet at
- * every barrier; what does not exist is zero. */
+ * Always holds: a step is 64 bytes of a row (16 elements of tf32, 32 of 16 bits, 64 of 8); all
+ * threads meet at every barrier; what does not exist is zero. */
 #include "emit_group.h"
 
 #include "mlir-c/BuiltinAttributes.h"
 #include "mlir-c/BuiltinTypes.h"
 #include "mlir-c/Dialect/LLVM.h"
 
-enum { WARP = 32, LINE = 64, SKEW = 16, CHUNK = 16 }; /* bytes but for WARP */
+enum { WARP = 32, LINE = 64, CHUNK = 16 }; /* bytes but for WARP */
 #define FEW_UNITS 4u
 
-static uint32_t element_bytes(const emitter *e) {
+static uint32_t element_bytes(const emitter *e) { /* the same for both factors */
   return cmz_dtype_info((cmz_dtype)e->s->fragments)->bits / 8;
 }
+static cmz_dtype type_of(const emitter *e, const factor *f) {
+  return (cmz_dtype)(f == &e->group->factors[0] ? e->s->fragments : e->s->second);
+}
 
-/* Staged by positions, neighbours side by side: ldmatrix transposes (elements of 16 bits only). */
+/* Staged by positions, neighbours side by side: ldmatrix transposes elements of 16 bits, those of
+ * 32 are loaded one by one. */
 static bool transposed(const emitter *e, const factor *f) {
-  return !f->along_reduction && element_bytes(e) == 2;
+  return !f->along_reduction && element_bytes(e) >= 2;
+}
+/* What is used of a line, and what is left free between two, so that the lanes of a load meet
+ * different banks. */
+static uint32_t line_bytes(const emitter *e, const factor *f) {
+  return transposed(e, f) ? f->positions * element_bytes(e) : LINE;
+}
+static uint32_t skew(const emitter *e, const factor *f) {
+  return transposed(e, f) && element_bytes(e) == 4 ? 32 : 16;
 }
 
 static uint32_t buffer_bytes(const emitter *e, const factor *f) {
@@ -52,6 +64,10 @@ static uint32_t warps_of_rows(uint32_t rows, uint32_t columns, uint32_t warps) {
 static MlirValue lane_line(emitter *e, const factor *f, bool rows, MlirValue lane,
                            MlirValue first) {
   cmz_builder *b = &e->b;
+  if (transposed(e, f) && element_bytes(e) == 4) /* row lane / 4, k lane % 4 */
+    return cmz_b_add(
+        b, scaled(b, cmz_emit_group_remainder(b, lane, 4), f->pitch),
+        scaled(b, cmz_b_add(b, first, cmz_emit_group_divided(b, lane, 4)), element_bytes(e)));
   MlirValue low = cmz_emit_group_remainder(b, lane, 8),
             second = cmz_emit_group_remainder(b, cmz_emit_group_divided(b, lane, 8), 2),
             third = cmz_emit_group_divided(b, lane, 16);
@@ -99,7 +115,7 @@ void cmz_emit_tensor_prepare(emitter *e, contraction *c) {
   first[1 - c->rows] = scaled(b, cmz_emit_group_remainder(b, warp, warps / across), width);
   for (uint32_t i = 0; i < 2; i++) {
     factor *f = &c->factors[i];
-    f->pitch = (transposed(e, f) ? f->positions * 2 : LINE) + SKEW;
+    f->pitch = line_bytes(e, f) + skew(e, f);
     cmz_emit_group_declare(e, f, b->i8, 2 * buffer_bytes(e, f), i);
     f->lines = lane_line(e, f, i == c->rows, lane, first[i]);
   }
@@ -141,9 +157,8 @@ static void one_unit(emitter *e, const contraction *c, const factor *f, uint32_t
                      MlirValue first, MlirValue total, MlirValue buffer, uint32_t unit,
                      unit_function *each, uint32_t i, MlirValue more) {
   cmz_builder *b = &e->b;
-  bool t = transposed(e, f);
-  uint32_t length = (t ? f->positions * 2 : LINE) / unit, group = e->s->group,
-           across = CMZ_MIN(length, group), along = length / across;
+  uint32_t length = line_bytes(e, f) / unit, group = e->s->group, across = CMZ_MIN(length, group),
+           along = length / across;
   emit_position saved;
   cmz_emit_save(e, depth, &saved);
   MlirValue near = cmz_b_add(b, cmz_emit_group_remainder(b, e->thread, across),
@@ -161,8 +176,7 @@ static void each_unit(emitter *e, const contraction *c, const factor *f, uint32_
                       MlirValue first, MlirValue total, MlirValue buffer, uint32_t unit,
                       unit_function *each) {
   cmz_builder *b = &e->b;
-  bool t = transposed(e, f);
-  uint32_t length = (t ? f->positions * 2 : LINE) / unit, lines = t ? e->s->step : f->positions,
+  uint32_t length = line_bytes(e, f) / unit, lines = transposed(e, f) ? e->s->step : f->positions,
            group = e->s->group, count = length * lines / group, along = CMZ_MAX(length / group, 1u);
   uint32_t together = CMZ_MAX(FEW_UNITS, along);
   MlirValue none = {NULL};
@@ -205,18 +219,23 @@ static void stage_word(emitter *e, const contraction *c, const factor *f, uint32
                        MlirValue first, MlirValue total, MlirValue buffer, MlirValue near,
                        MlirValue far) {
   cmz_builder *b = &e->b;
-  cmz_dtype type = (cmz_dtype)e->s->fragments;
   uint32_t bytes = element_bytes(e), per = 4 / bytes;
   MlirValue word = {NULL};
   for (uint32_t i = 0; i < per && !e->failed; i++) {
     MlirValue condition = bind_unit(e, c, f, depth, first, total, near, far, per, i);
     MlirValue v = cmz_emit_group_element(e, f, c->type, condition);
     if (e->failed) return;
-    v = cmz_b_cast(b, "arith.extui", cmz_b_encode(b, type, v), b->i32);
+    v = cmz_b_encode(b, type_of(e, f), v);
+    v = per == 1 ? cmz_b_bitcast(b, v, b->i32) : cmz_b_cast(b, "arith.extui", v, b->i32);
     if (i) v = cmz_b_2(b, "arith.shli", v, cmz_b_int(b, b->i32, (int64_t)i * bytes * 8));
     word = i ? cmz_b_2(b, "arith.ori", word, v) : v;
   }
   cmz_b_store(b, word, shared_address(e, f, buffer, far, scaled(b, near, 4)), NULL);
+}
+
+static bool is_zero(const emitter *e, cmz_expr x) {
+  const cmz_expr_node *n = &e->k->exprs.data[x];
+  return (n->op == CMZ_X_CONST_FLOAT && n->f == 0) || (n->op == CMZ_X_CONST_INT && n->i == 0);
 }
 
 /* F as a load, perhaps guarded, of elements that lie 16 bytes together; the load, or 0. */
@@ -228,18 +247,16 @@ static cmz_expr chunked(emitter *e, const contraction *c, const factor *f, cmz_e
   uint16_t axis =
       transposed(e, f) ? f->axes[f->axis_count - 1] : c->node->axes[c->node->axis_count - 1];
   *condition = 0;
-  if (n->op == CMZ_X_SELECT && e->k->exprs.data[n->args[2]].op == CMZ_X_CONST_FLOAT &&
-      e->k->exprs.data[n->args[2]].f == 0) {
+  if (n->op == CMZ_X_SELECT && is_zero(e, n->args[2])) {
     *condition = n->args[0];
     load = n->args[1];
     if (e->info[*condition].has_load || axis_set_has(&e->info[*condition].free, axis)) return 0;
   }
   n = &e->k->exprs.data[load];
-  if (n->op != CMZ_X_LOAD || e->k->operands.data[n->i].dtype != (cmz_dtype)e->s->fragments)
-    return 0;
+  if (n->op != CMZ_X_LOAD || e->k->operands.data[n->i].dtype != type_of(e, f)) return 0;
   if (!cmz_emit_extent(e, axis, &extent) || extent % per != 0) return 0;
   if (transposed(e, f) && e->s->axes[axis].tile % per != 0) return 0;
-  uint32_t chunks = buffer_bytes(e, f) / f->pitch * (f->pitch - SKEW) / CHUNK;
+  uint32_t chunks = buffer_bytes(e, f) / f->pitch * line_bytes(e, f) / CHUNK;
   if (chunks % e->s->group != 0) return 0;
   return cmz_emit_contiguous(e, n->args[0], axis, per) ? load : 0;
 }
@@ -319,45 +336,70 @@ static MlirType four_of(cmz_builder *b, MlirType type) {
   return mlirLLVMStructTypeLiteralGet(b->mlir, 4, types, false);
 }
 
-/* The four 8x8 matrices at tile TILE (of 16 positions) and K (of 32 bytes). */
-static void load_matrices(emitter *e, const factor *f, MlirValue lines, uint32_t tile, uint32_t k,
-                          MlirValue *out) {
+/* Words (row, k), (row + 8, k), (row, k + 4), (row + 8, k + 4), or for columns (k), (k + 4), then
+ * the next 8 columns, from lines of positions, rounded to tf32 (PTX ISA, "mma.m16n8k8"). */
+static void load_words(emitter *e, const factor *f, bool rows, MlirValue lines, uint32_t tile,
+                       uint32_t k, MlirValue *out) {
   cmz_builder *b = &e->b;
-  bool t = transposed(e, f);
+  for (uint32_t i = 0; i < 4; i++) {
+    uint32_t position = tile * 16 + (rows ? i % 2 : i / 2) * 8,
+             iteration = k * 8 + (rows ? i / 2 : i % 2) * 4;
+    int64_t offset = (int64_t)iteration * f->pitch + position * 4;
+    out[i] = cmz_b_load(b, b->i32, cmz_b_address_const(b, b->i8, lines, offset), NULL, false);
+  }
+}
+
+/* The four 8x8 matrices (of 16-byte rows) at tile TILE (of 16 positions) and K (of 32 bytes). */
+static void load_matrices(emitter *e, const factor *f, bool rows, MlirValue lines, uint32_t tile,
+                          uint32_t k, MlirValue *out) {
+  cmz_builder *b = &e->b;
+  bool t = transposed(e, f), words = element_bytes(e) == 4;
   int64_t offset = t ? (int64_t)tile * 32 + (int64_t)k * 16 * f->pitch
                      : (int64_t)tile * 16 * f->pitch + (int64_t)k * 32;
-  MlirValue at = cmz_b_address_const(b, b->i8, lines, offset);
-  extract_all(b,
-              cmz_b_intrinsic(b,
-                              t ? "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16"
-                                : "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16",
-                              1, &at, four_of(b, b->i32)),
-              b->i32, out);
+  if (t && words) load_words(e, f, rows, lines, tile, k, out);
+  else {
+    MlirValue at = cmz_b_address_const(b, b->i8, lines, offset);
+    extract_all(b,
+                cmz_b_intrinsic(b,
+                                t ? "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16"
+                                  : "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16",
+                                1, &at, four_of(b, b->i32)),
+                b->i32, out);
+  }
+  for (uint32_t i = 0; words && i < 4; i++) {
+    MlirValue v = cmz_b_bitcast(b, out[i], b->f32);
+    out[i] = cmz_b_intrinsic(b, "llvm.nvvm.f2tf32.rna", 1, &v, b->i32);
+  }
 }
 
 static void multiply(emitter *e, const contraction *c, const MlirValue *rows,
                      const MlirValue *columns, MlirValue *accs) {
   static const struct {
-    cmz_dtype type;
+    cmz_dtype rows, columns;
     const char *name;
-  } forms[] = {{CMZ_F16, "llvm.nvvm.mma.m16n8k16.row.col.f32.f32"},
-               {CMZ_BF16, "llvm.nvvm.mma.m16n8k16.row.col.bf16"},
-               {CMZ_I8, "llvm.nvvm.mma.m16n8k32.row.col.s8"},
-               {CMZ_U8, "llvm.nvvm.mma.m16n8k32.row.col.u8"}};
+  } forms[] = {{CMZ_F16, CMZ_F16, "llvm.nvvm.mma.m16n8k16.row.col.f32.f32"},
+               {CMZ_BF16, CMZ_BF16, "llvm.nvvm.mma.m16n8k16.row.col.bf16"},
+               {CMZ_F32, CMZ_F32, "llvm.nvvm.mma.m16n8k8.row.col.tf32"},
+               {CMZ_I8, CMZ_I8, "llvm.nvvm.mma.m16n8k32.row.col.s8"},
+               {CMZ_I8, CMZ_U8, "llvm.nvvm.mma.m16n8k32.row.col.s8.u8"},
+               {CMZ_U8, CMZ_I8, "llvm.nvvm.mma.m16n8k32.row.col.u8.s8"},
+               {CMZ_U8, CMZ_U8, "llvm.nvvm.mma.m16n8k32.row.col.u8"}};
   cmz_builder *b = &e->b;
   MlirValue operands[10];
   const char *name = NULL;
+  cmz_dtype of_rows = type_of(e, &c->factors[c->rows]),
+            of_columns = type_of(e, &c->factors[1 - c->rows]);
   for (size_t i = 0; i < CMZ_COUNT_OF(forms); i++)
-    if (forms[i].type == (cmz_dtype)e->s->fragments) name = forms[i].name;
+    if (forms[i].rows == of_rows && forms[i].columns == of_columns) name = forms[i].name;
   if (!name) {
-    cmz_emit_fail(e, "fragments of a type that is not multiplied");
+    cmz_emit_fail(e, "fragments of types that are not multiplied");
     return;
   }
   memcpy(operands, rows, 4 * sizeof *operands);
   memcpy(operands + 4, columns, 2 * sizeof *operands);
   memcpy(operands + 6, accs, 4 * sizeof *operands);
   MlirType halves = cmz_b_vector(b->f16, 2);
-  for (uint32_t i = 0; i < 6 && e->s->fragments == CMZ_F16; i++)
+  for (uint32_t i = 0; i < 6 && of_rows == CMZ_F16; i++)
     operands[i] = mlirOperationGetResult(
         cmz_b_op(b, "llvm.bitcast", 1, &operands[i], 1, &halves, 0, NULL, 0, NULL), 0);
   extract_all(b, cmz_b_intrinsic(b, name, 10, operands, four_of(b, c->type)), c->type, accs);
@@ -374,9 +416,9 @@ static void compute(emitter *e, const contraction *c, MlirValue number, MlirValu
   for (uint32_t k = 0; k < LINE / 32 && !e->failed; k++) {
     MlirValue rows[CMZ_EMIT_MAX_INSTANCES], columns[CMZ_EMIT_MAX_INSTANCES];
     for (uint32_t i = 0; i < c->tiles[0]; i++)
-      load_matrices(e, &c->factors[c->rows], lines[c->rows], i, k, &rows[i * 4]);
+      load_matrices(e, &c->factors[c->rows], true, lines[c->rows], i, k, &rows[i * 4]);
     for (uint32_t i = 0; i < c->tiles[1] / 2; i++)
-      load_matrices(e, &c->factors[1 - c->rows], lines[1 - c->rows], i, k, &columns[i * 4]);
+      load_matrices(e, &c->factors[1 - c->rows], false, lines[1 - c->rows], i, k, &columns[i * 4]);
     for (uint32_t i = 0; i < c->tiles[0] * c->tiles[1] && !e->failed; i++)
       multiply(e, c, &rows[i / c->tiles[1] * 4], &columns[i % c->tiles[1] * 2], &accs[i * 4]);
   }
@@ -394,6 +436,7 @@ void cmz_emit_tensor_steps(emitter *e, const contraction *c, MlirValue *accs) {
   stage(e, c, depth, zero, total, zero);
   cmz_b_loop loop;
   cmz_b_loop_open(b, e->arena, initial, c->instances, &loop);
+  loop.rolled = true;
   memcpy(accs, loop.carried, c->instances * sizeof *accs);
   cmz_emit_push(e, loop.body);
   wait_for_copies(e);

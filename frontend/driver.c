@@ -202,6 +202,7 @@ static cmz_status run_passes(cmz_job *job) {
                       .ranges = o->ranges.data,
                       .range_count = o->ranges.count,
                       .precision = precision(job),
+                      .tf32 = o->tf32,
                       .compression = job->compression,
                       .stop_after = o->stop_after,
                       .print_after = o->print_after,

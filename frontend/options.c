@@ -103,15 +103,18 @@ static cmz_status set_precision(cmz_options *o, const cmz_option_row *row, const
   static const struct {
     const char *word;
     cmz_dtype dtype;
-  } rows[] = {{"f32", CMZ_F32}, {"f16", CMZ_F16}, {"bf16", CMZ_BF16}};
+    bool tf32;
+  } rows[] = {{"f32", CMZ_F32, false},
+              {"tf32", CMZ_F32, true},
+              {"f16", CMZ_F16, false},
+              {"bf16", CMZ_BF16, false}};
   for (size_t i = 0; i < CMZ_COUNT_OF(rows); i++)
     if (!strcmp(argument, rows[i].word)) {
       o->precision = rows[i].dtype;
+      o->tf32 = rows[i].tf32;
       return CMZ_OK;
     }
-  if (!strcmp(argument, "tf32"))
-    return usage(o, row->word, NULL, "--precision %s is not supported yet", argument);
-  return usage(o, row->word, "f32, f16 or bf16", "unknown precision \"%s\"", argument);
+  return usage(o, row->word, "f32, tf32, f16 or bf16", "unknown precision \"%s\"", argument);
 }
 
 static cmz_status set_weights(cmz_options *o, const cmz_option_row *row, const char *argument) {

@@ -27,6 +27,7 @@ typedef struct cmz_options {
   int level; /* -1: not given */
   bool small;
   cmz_dtype precision; /* CMZ_UNDEFINED: not given */
+  bool tf32;           /* with f32: matrix units may round factors */
   const char *target, *host, *cpu, *cache_dir;
   bool no_cache;
   CMZ_VEC(cmz_pin) pins;

@@ -115,7 +115,8 @@ typedef struct cmz_schedule {
    * the group's memory, STEP iterations of the reduction at a time. All tiles, threads and STEP are powers of two. Attention: STEP
    * keys at a time, the values' columns in one tile of any size; without `group` a thread computes its rows alone. */
   uint16_t group, step;
-  uint16_t fragments; /* cmz_dtype: factors are staged in this type and multiplied by matrix instructions of warps; 0: by scalars */
+  /* cmz_dtype: factors are staged in these types, one each, and multiplied by matrix instructions of warps (f32 as tf32); 0: by scalars */
+  uint16_t fragments, second;
 } cmz_schedule;
 
 typedef struct cmz_kernel {

@@ -118,7 +118,7 @@ void cmz_schedule_print(const cmz_schedule *s, cmz_text *text) {
     if (s->group) cmz_text_add(text, "/%u", a->threads);
   }
   cmz_text_add(text, " reduce %u/%u", s->reduce_lanes, s->reduce_unroll);
-  if (s->step) cmz_text_add(text, " group %u/%u/%u", s->group, s->step, s->fragments);
+  if (s->step) cmz_text_add(text, " group %u/%u/%u/%u", s->group, s->step, s->fragments, s->second);
   cmz_text_add(text, "\n");
 }
 
@@ -363,7 +363,8 @@ cmz_status cmz_schedule_parse(cmz_context *ctx, cmz_arena *arena, const char *te
     unsigned tile, axis_unroll, axis_lanes, order, threads = 0;
     char w[48], extra;
     word(&p, w);
-    int found = sscanf(w, "%u/%u/%u/%u/%u%c", &tile, &axis_unroll, &axis_lanes, &order, &threads, &extra);
+    int found =
+        sscanf(w, "%u/%u/%u/%u/%u%c", &tile, &axis_unroll, &axis_lanes, &order, &threads, &extra);
     if (found != 4 && found != 5) return parse_error(ctx, "schedule", 1);
     s.axes[i] = (cmz_axis_schedule){tile, (uint16_t)axis_unroll, (uint16_t)axis_lanes,
                                     (uint8_t)order, (uint16_t)threads};
@@ -376,12 +377,13 @@ cmz_status cmz_schedule_parse(cmz_context *ctx, cmz_arena *arena, const char *te
   s.reduce_unroll = (uint16_t)unroll;
   if (take(&p, "group")) {
     word(&p, w);
-    unsigned fragments;
-    if (sscanf(w, "%u/%u/%u", &lanes, &unroll, &fragments) != 3)
+    unsigned fragments, second;
+    if (sscanf(w, "%u/%u/%u/%u", &lanes, &unroll, &fragments, &second) != 4)
       return parse_error(ctx, "schedule", 1);
     s.group = (uint16_t)lanes;
     s.step = (uint16_t)unroll;
     s.fragments = (uint16_t)fragments;
+    s.second = (uint16_t)second;
   }
   *schedule = s;
   return CMZ_OK;

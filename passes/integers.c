@@ -10,11 +10,14 @@
 #define FEWEST_CHANNELS 10 /* that fill a block of 16 well enough */
 #define MOST_EXACT 514     /* products of bytes whose sum is below 2^24 */
 
+/* As what the target sums data bytes: matrix units of GPUs take them as they are. */
+typedef enum byte_sign { AS_UNSIGNED, AS_SIGNED, AS_THEY_ARE } byte_sign;
+
 typedef struct operands {
   cmz_vid x, zero_point; /* 8-bit data, its zero point (0: none) */
   cmz_vid w, w_zero_point;
   bool transposed; /* W is [N, K] */
-  bool is_signed;  /* the target sums products of signed bytes */
+  byte_sign sign;
 } operands;
 
 static const cmz_type *type_of(const cmz_module *m, cmz_vid v) {
@@ -138,8 +141,10 @@ static cmz_vid integer_sum(cmz_module *m, cmz_nid n, const operands *o, bool con
   cmz_attr *attrs = CMZ_NEW_ARRAY(m->arena, cmz_attr, count + 1u);
   if (count) memcpy(attrs, node.attrs, count * sizeof *attrs);
   attrs[count] = cmz_attr_int("signed", 1);
+  bool is_signed =
+      o->sign == AS_SIGNED || (o->sign == AS_THEY_ARE && type_of(m, o->x)->dtype == CMZ_I8);
   return cmz_build_with(m, n, convolution ? "IntegerConv" : "IntegerMatMul", o->zero_point ? 4 : 3,
-                        inputs, count + o->is_signed, attrs);
+                        inputs, count + is_signed, attrs);
 }
 
 /* VALUES, one per channel, as a constant that broadcasts against an output of RANK with channels in
@@ -174,14 +179,14 @@ static cmz_status finish(cmz_module *m, cmz_nid n, cmz_vid v) {
 
 /* ---- ConvInteger, MatMulInteger ---- */
 
-static cmz_status rewrite_integer(cmz_module *m, cmz_nid n, bool convolution, bool is_signed) {
+static cmz_status rewrite_integer(cmz_module *m, cmz_nid n, bool convolution, byte_sign sign) {
   const cmz_node *node = cmz_node_get(m, n);
   operands o = {cmz_node_input(node, 0),
                 cmz_node_input(node, 2),
                 cmz_node_input(node, 1),
                 cmz_node_input(node, 3),
                 false,
-                is_signed};
+                sign};
   weight_sums w;
   cmz_vid sum = integer_sum(m, n, &o, convolution, &w);
   return sum == 0 ? CMZ_OK : finish(m, n, sum);
@@ -190,9 +195,9 @@ static cmz_status rewrite_integer(cmz_module *m, cmz_nid n, bool convolution, bo
 /* ---- QLinearConv, QLinearMatMul ---- */
 
 /* Rounded to even, moved by the output's zero point, saturated: QuantizeLinear of scale 1. */
-static cmz_status rewrite_qlinear(cmz_module *m, cmz_nid n, bool convolution, bool is_signed) {
+static cmz_status rewrite_qlinear(cmz_module *m, cmz_nid n, bool convolution, byte_sign sign) {
   const cmz_node node = *cmz_node_get(m, n);
-  operands o = {node.inputs[0], node.inputs[2], node.inputs[3], node.inputs[5], false, is_signed};
+  operands o = {node.inputs[0], node.inputs[2], node.inputs[3], node.inputs[5], false, sign};
   const cmz_type *wt = type_of(m, o.w);
   int64_t channels;
   if (wt->rank < 2 || !cmz_dim_is_const(m->dims, wt->shape[convolution ? 0 : 1], &channels))
@@ -253,7 +258,7 @@ static bool gemm_is_product(const cmz_node *n) {
          cmz_node_float(n, "beta", 1) == 1;
 }
 
-static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution, bool is_signed) {
+static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution, byte_sign sign) {
   const cmz_node node = *cmz_node_get(m, n);
   dequantised x, w;
   bool gemm = cmz_pass_is_op(&node, "Gemm");
@@ -262,8 +267,8 @@ static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution, bool 
       type_of(m, w.data)->rank < 2 || (convolution && !sums_channels(m, &node, w.data)))
     return CMZ_OK;
   operands o = {
-      x.data,   x.zero_point, w.data, w.zero_point, gemm && cmz_node_int(&node, "transB", 0) != 0,
-      is_signed};
+      x.data, x.zero_point, w.data, w.zero_point, gemm && cmz_node_int(&node, "transB", 0) != 0,
+      sign};
   uint32_t w_axis = convolution || o.transposed ? 0 : 1;
   int64_t channels;
   if (!cmz_dim_is_const(m->dims, type_of(m, w.data)->shape[w_axis], &channels) ||
@@ -293,7 +298,7 @@ static cmz_status rewrite_real(cmz_module *m, cmz_nid n, bool convolution, bool 
 
 static const struct rewrite {
   const char *op;
-  cmz_status (*apply)(cmz_module *m, cmz_nid n, bool convolution, bool is_signed);
+  cmz_status (*apply)(cmz_module *m, cmz_nid n, bool convolution, byte_sign sign);
   bool convolution;
 } rewrites[] = {
     {"ConvInteger", rewrite_integer, true}, {"MatMulInteger", rewrite_integer, false},
@@ -303,8 +308,11 @@ static const struct rewrite {
 };
 
 cmz_status cmz_pass_integers(cmz_pass_run *run, cmz_module *m) {
-  bool is_signed = run->target && run->target->level_count > 0 &&
-                   run->target->levels[0]->int8_dot >= CMZ_DOT_SMULL;
+  const cmz_cpu_row *level =
+      run->target && run->target->level_count > 0 ? run->target->levels[0] : NULL;
+  byte_sign sign = level && level->matrix                      ? AS_THEY_ARE
+                   : level && level->int8_dot >= CMZ_DOT_SMULL ? AS_SIGNED
+                                                               : AS_UNSIGNED;
   for (cmz_gid g = 1; g < m->graphs.count; g++) {
     if (!cmz_pass_graph_alive(m, g)) continue;
     bool changed = false;
@@ -313,7 +321,7 @@ cmz_status cmz_pass_integers(cmz_pass_run *run, cmz_module *m) {
       for (size_t r = 0; r < CMZ_COUNT_OF(rewrites); r++) {
         if (cmz_node_get(m, n)->removed || !cmz_pass_is_op(cmz_node_get(m, n), rewrites[r].op))
           continue;
-        CMZ_TRY(rewrites[r].apply(m, n, rewrites[r].convolution, is_signed));
+        CMZ_TRY(rewrites[r].apply(m, n, rewrites[r].convolution, sign));
         changed |= cmz_node_get(m, n)->removed;
       }
     }

@@ -22,6 +22,7 @@ typedef struct cmz_pass_run {
   const cmz_pin *pins; uint32_t pin_count;
   const cmz_pin_range *ranges; uint32_t range_count;
   cmz_dtype precision;        /* --precision: CMZ_F16 or CMZ_BF16; anything else leaves f32 */
+  bool tf32;                  /* --precision tf32: matrix units may round factors in f32 to 10 bits of mantissa */
   cmz_compression *compression; /* NULL: none */
   const char *stop_after;     /* name of a pass, or NULL */
   const char *print_after;    /* name, "all" or NULL; text goes to `print` */
@@ -67,10 +68,14 @@ cmz_status cmz_pass_rounding(cmz_pass_run *run, cmz_module *m);   /* run->target
 cmz_status cmz_pass_plan(cmz_pass_run *run, cmz_module *m);        /* describes kernels, schedules them, plans steps and memory */
 
 /* The schedule of a described kernel for a CPU row (schedule.c): a pure function of its arguments. */
-/* The same for a level with threads: every tile is one thread's, neighbouring tiles lie side by side in memory. */
-cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *out);
 /* A kernel that is attention, by work-groups: a tile of queries each, all keys in steps. False: it is not, or no tile fits; S is as before. */
 bool cmz_schedule_attention(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s);
 cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *cpu, int optimise, cmz_schedule *out);
+/* Before choosing one for a GPU: axes that both factors of a contraction use, one of them by group (grouped convolutions), become two: the
+ * group and what is in it. */
+void cmz_schedule_split_groups(cmz_kernel *k);
+/* The same for a level with threads: every tile is one thread's, neighbouring tiles lie side by side in memory; or a work-group's, for
+ * contractions. TF32: factors in f32 may be multiplied as tf32. */
+cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, cmz_schedule *out);
 
 #endif

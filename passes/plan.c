@@ -232,8 +232,9 @@ static cmz_status choose_schedules(cmz_planner *p, cmz_kernel *k, cmz_schedule *
   cmz_schedule *s = CMZ_NEW_ARRAY(p->arena, cmz_schedule, target->level_count);
   for (uint32_t l = 0; l < target->level_count; l++) {
     const cmz_cpu_row *level = target->levels[l];
-    CMZ_TRY(level->threads ? cmz_schedule_choose_device(ctx, p->arena, k, level, &s[l])
-                           : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
+    CMZ_TRY(level->threads
+                ? cmz_schedule_choose_device(ctx, p->arena, k, level, p->run->tf32, &s[l])
+                : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
   }
   *out = s;
   return CMZ_OK;
@@ -247,6 +248,7 @@ static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   cmz_kernel_merge_axes(d.kernel);
   bool blocked = has_layouts(m, &d);
   if (blocked || decodes(m, &d)) split_panels(d.kernel, blocked);
+  if (p->run->target->gpu) cmz_schedule_split_groups(d.kernel);
   cmz_schedule *s;
   CMZ_TRY(choose_schedules(p, d.kernel, &s));
   cmz_step step = {.kind = CMZ_STEP_KERNEL,

@@ -18,6 +18,11 @@ static bool in_every_store(const cmz_kernel *k, uint16_t axis) {
   return true;
 }
 
+static bool is_one(const cmz_kernel *k, uint16_t axis) {
+  int64_t extent;
+  return cmz_x_is_int(k, k->axes.data[axis].extent, &extent) && extent == 1;
+}
+
 /* Whether some reduction of the kernel does not use AXIS although the store around it does: its
  * result is shared along the axis. */
 static bool shares_reduction(cmz_kernel *k, uint16_t axis) {
@@ -74,18 +79,57 @@ typedef struct side {
   uint32_t product; /* of the tiles */
 } side;
 
-/* The type in which matrix instructions may read X with nothing lost; 0: none. */
-static cmz_dtype exact_type(const cmz_kernel *k, cmz_expr x) {
+/* The 16-bit type in which X is loaded, zero elsewhere; 0: it is something else. */
+static cmz_dtype half_type(const cmz_kernel *k, cmz_expr x) {
   const cmz_expr_node *n = cmz_x_get(k, x);
   if (n->op == CMZ_X_SELECT) {
     const cmz_expr_node *no = cmz_x_get(k, n->args[2]);
-    bool zero =
-        (no->op == CMZ_X_CONST_FLOAT && no->f == 0) || (no->op == CMZ_X_CONST_INT && no->i == 0);
-    return zero ? exact_type(k, n->args[1]) : 0;
+    return no->op == CMZ_X_CONST_FLOAT && no->f == 0 ? half_type(k, n->args[1]) : 0;
   }
   if (n->op != CMZ_X_LOAD) return 0;
   cmz_dtype t = k->operands.data[n->i].dtype;
-  return t == CMZ_F16 || t == CMZ_BF16 || t == CMZ_I8 || t == CMZ_U8 ? t : 0;
+  return t == CMZ_F16 || t == CMZ_BF16 ? t : 0;
+}
+
+/* Between what X lies, an expression of bytes and constants; false when that is not known. */
+static bool byte_range(const cmz_kernel *k, cmz_expr x, int64_t *low, int64_t *high) {
+  const cmz_expr_node *n = cmz_x_get(k, x);
+  int64_t other_low, other_high;
+  switch ((cmz_expr_op)n->op) {
+  case CMZ_X_CONST_INT:
+    *low = *high = n->i;
+    return n->i >= INT8_MIN && n->i <= UINT8_MAX;
+  case CMZ_X_LOAD: {
+    cmz_dtype t = k->operands.data[n->i].dtype;
+    *low = t == CMZ_I8 ? INT8_MIN : 0;
+    *high = t == CMZ_I8 ? INT8_MAX : UINT8_MAX;
+    return t == CMZ_I8 || t == CMZ_U8;
+  }
+  case CMZ_X_ADD:
+    if (!byte_range(k, n->args[0], low, high) ||
+        !byte_range(k, n->args[1], &other_low, &other_high))
+      return false;
+    *low += other_low;
+    *high += other_high;
+    return true;
+  case CMZ_X_SELECT:
+    if (!byte_range(k, n->args[1], low, high) ||
+        !byte_range(k, n->args[2], &other_low, &other_high))
+      return false;
+    *low = CMZ_MIN(*low, other_low);
+    *high = CMZ_MAX(*high, other_high);
+    return true;
+  default:
+    return false;
+  }
+}
+
+/* The type of bytes that holds X; 0: none does. */
+static cmz_dtype byte_type(const cmz_kernel *k, cmz_expr x) {
+  int64_t low, high;
+  if (!byte_range(k, x, &low, &high)) return 0;
+  if (low >= INT8_MIN && high <= INT8_MAX) return CMZ_I8;
+  return low >= 0 && high <= UINT8_MAX ? CMZ_U8 : 0;
 }
 
 /* Whether X is made of constants alone, some of them codes of at most 8 bits. */
@@ -101,17 +145,25 @@ static bool is_coded(const cmz_kernel *k, cmz_expr x, bool *codes) {
   return true;
 }
 
-/* What matrix instructions are to read: of floats, 16-bit activations and weights, or 16-bit
- * activations and weights in a storage format; of integers, bytes. 0: scalars. */
-static cmz_dtype fragment_type(const cmz_kernel *k, cmz_expr contraction) {
+/* What matrix instructions are to read of the two factors of CONTRACTION: of integers, bytes; of
+ * floats, 16-bit activations and weights, or 16-bit activations and weights in a storage format;
+ * with TF32 any. False: scalars. */
+static bool fragment_types(const cmz_kernel *k, cmz_expr contraction, bool tf32,
+                           cmz_dtype types[2]) {
   const cmz_expr_node *n = cmz_x_get(k, contraction), *body = cmz_x_get(k, n->args[0]);
-  cmz_dtype a = exact_type(k, body->args[0]), b = exact_type(k, body->args[1]);
-  bool codes[2] = {false, false};
-  if (n->dtype == CMZ_I32) return a == b && (a == CMZ_I8 || a == CMZ_U8) ? a : 0;
-  if (a == b && (a == CMZ_F16 || a == CMZ_BF16)) return a;
-  if (a == CMZ_F16 && is_coded(k, body->args[1], &codes[1]) && codes[1]) return a;
-  if (b == CMZ_F16 && is_coded(k, body->args[0], &codes[0]) && codes[0]) return b;
-  return 0;
+  if (n->dtype == CMZ_I32) {
+    for (int i = 0; i < 2; i++) types[i] = byte_type(k, body->args[i]);
+    return types[0] && types[1];
+  }
+  cmz_dtype half[2] = {half_type(k, body->args[0]), half_type(k, body->args[1])}, type = 0;
+  for (int i = 0; i < 2 && !type; i++) {
+    bool codes = false;
+    if (half[i] && (half[i] == half[1 - i] || (is_coded(k, body->args[1 - i], &codes) && codes)))
+      type = half[i];
+  }
+  if (!type && tf32) type = CMZ_F32;
+  types[0] = types[1] = type;
+  return type != 0;
 }
 
 static int64_t extent_of(const cmz_kernel *k, uint16_t axis) {
@@ -148,6 +200,45 @@ static cmz_expr find_contraction(const cmz_kernel *k) {
       (n->dtype != CMZ_F32 && n->dtype != CMZ_I32) || body->dtype != n->dtype)
     return 0;
   return reads_only(k, body->args[0]) && reads_only(k, body->args[1]) ? found : 0;
+}
+
+/* The size of AXIS' groups below X, an index of which divides it; 0: there are none. */
+static int64_t group_size(const cmz_kernel *k, cmz_expr x, uint16_t axis) {
+  const cmz_expr_node *n = cmz_x_get(k, x), *a = n->args[0] ? cmz_x_get(k, n->args[0]) : n;
+  int64_t size = 0;
+  if (n->op == CMZ_X_FLOORDIV && a->op == CMZ_X_AXIS && a->i == axis &&
+      cmz_x_is_int(k, n->args[1], &size))
+    return size;
+  for (int i = 0; i < 3 && !size; i++)
+    if (n->args[i]) size = group_size(k, n->args[i], axis);
+  return size;
+}
+
+/* Splits one axis; false when there is none to split. */
+static bool split_group(cmz_kernel *k) {
+  cmz_expr contraction = find_contraction(k);
+  if (!contraction) return false;
+  const cmz_expr_node *body = cmz_x_get(k, cmz_x_get(k, contraction)->args[0]);
+  cmz_expr factors[2] = {body->args[0], body->args[1]};
+  for (uint16_t axis = 0; axis < k->axes.count; axis++) {
+    int64_t extent, size = 0;
+    uint16_t outer, inner;
+    if (k->axes.data[axis].kind != CMZ_AXIS_PARALLEL ||
+        !cmz_x_is_int(k, k->axes.data[axis].extent, &extent) ||
+        !cmz_x_uses_axis(k, factors[0], axis) || !cmz_x_uses_axis(k, factors[1], axis))
+      continue;
+    for (int i = 0; i < 2 && !size; i++) size = group_size(k, factors[i], axis);
+    if (size < LEAST_SIDE || extent <= size || extent % size) continue;
+    cmz_kernel_split_axis(k, axis, (uint32_t)size, &outer, &inner);
+    cmz_kernel_compact(k);
+    return true;
+  }
+  return false;
+}
+
+void cmz_schedule_split_groups(cmz_kernel *k) {
+  while (split_group(k)) {
+  }
 }
 
 /* How good tiles are: the share of what they compute that exists, times the share of what they load
@@ -205,8 +296,8 @@ static bool find_sides(cmz_kernel *k, cmz_expr contraction, const cmz_schedule *
       if (s->axes[axis].tile == 0) return false;
       if (s->axes[axis].order != order) continue;
       bool used[2] = {cmz_x_uses_axis(k, factors[0], axis), cmz_x_uses_axis(k, factors[1], axis)};
+      if (is_one(k, axis) || (used[0] && used[1])) continue;
       if (!used[0] && !used[1]) return false;
-      if (used[0] && used[1]) continue;
       side *of = sides[used[1]];
       if (of->count == MOST_SIDE_AXES) return false;
       of->axes[of->count++] = axis;
@@ -279,9 +370,9 @@ static bool choose_sides(const cmz_kernel *k, const cmz_schedule *s, uint32_t le
 }
 
 /* Fragments of matrix instructions: warps of 16 by 16 elements at least. */
-static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_dtype type,
+static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, const cmz_dtype types[2],
                              int64_t iterations, side *rows, side *columns, cmz_schedule *s) {
-  uint32_t step = 64u * 8 / cmz_dtype_info(type)->bits;
+  uint32_t step = 64u * 8 / cmz_dtype_info(types[0])->bits;
   if (iterations < step / 2 || gpu->threads % 32 != 0) return false;
   uint32_t area = 16 * 16 * (gpu->threads / 32u);
   if (!choose_sides(k, s, 16, area, rows, columns) && !choose_sides(k, s, 32, area, rows, columns))
@@ -290,12 +381,13 @@ static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_dt
   spread(columns, columns->product, s);
   s->group = gpu->threads;
   s->step = (uint16_t)step;
-  s->fragments = (uint16_t)type;
+  s->fragments = (uint16_t)types[0];
+  s->second = (uint16_t)types[1];
   return true;
 }
 
 /* Lets work-groups compute tiles together where K is a contraction that pays for it. */
-static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s) {
+static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, cmz_schedule *s) {
   side rows = {0}, columns = {0};
   cmz_expr contraction = find_contraction(k);
   uint32_t bytes = 2 * (MOST_SIDE + 1) * STEP * 4;
@@ -305,15 +397,17 @@ static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s)
   for (uint32_t i = 0; i < n->axis_count; i++)
     iterations *= CMZ_MIN(extent_of(k, n->axes[i]), 1 << 20);
   if (iterations < STEP / 2 || !find_sides(k, contraction, s, &rows, &columns)) return;
-  cmz_dtype type = gpu->matrix ? fragment_type(k, contraction) : 0;
-  if (type && choose_fragments(k, gpu, type, iterations, &rows, &columns, s)) return;
+  cmz_dtype types[2];
+  if (gpu->matrix && fragment_types(k, contraction, tf32, types) &&
+      choose_fragments(k, gpu, types, iterations, &rows, &columns, s))
+    return;
   if (!choose_sides(k, s, LEAST_SIDE, gpu->threads, &rows, &columns)) return;
   if (CMZ_MIN(rows.product, columns.product) * STEP < gpu->threads) return;
   spread_threads(&rows, &columns, gpu->threads, s);
 }
 
 cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
-                                      const cmz_cpu_row *gpu, cmz_schedule *out) {
+                                      const cmz_cpu_row *gpu, bool tf32, cmz_schedule *out) {
   if (k->stores.count == 0)
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
   *out = (cmz_schedule){.axis_count = k->axes.count};
@@ -324,9 +418,9 @@ cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_ke
 
   for (uint16_t a = 0; a < k->axes.count; a++) {
     if (k->axes.data[a].kind != CMZ_AXIS_PARALLEL || !in_every_store(k, a)) continue;
-    if (!shares_reduction(k, a)) out->axes[a].tile = 1;
+    if (is_one(k, a) || !shares_reduction(k, a)) out->axes[a].tile = 1;
   }
   order_axes(k, out);
-  if (!cmz_schedule_attention(k, gpu, out)) choose_group(k, gpu, out);
+  if (!cmz_schedule_attention(k, gpu, out)) choose_group(k, gpu, tf32, out);
   return CMZ_OK;
 }

@@ -104,6 +104,12 @@ static inline uint16_t bits_bf16(float x) { /* to nearest even; NaN is the canon
   return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* f32 to tf32: the 10 leading bits of the mantissa, to nearest, ties away from zero. */
+static inline uint32_t round_tf32(uint32_t u) {
+  if ((u & 0x7f800000) == 0x7f800000) return u & 0x7fffff ? 0x7fffffff : u;
+  return (u + 0x1000) & 0xffffe000u;
+}
+
 #define INTEGERS(T, name)                                                                          \
   static inline T divide_##name(T x, T y) {                                                        \
     return y == 0 ? (T) ~(T)0 : y == (T)-1 && (T)-1 < (T)1 ? (T)(0 - (uint64_t)x) : (T)(x / y);    \

@@ -229,6 +229,11 @@ static void do_cvt(translator *t, const instruction *in) {
   if (ptx_has(in, "ftz")) ptx_fail(t, "denormals flushed in \"%s\"", in->text);
   for (size_t i = 0; i < 4; i++)
     if (ptx_has(in, modes[i])) rounding = modes[i];
+  if (strcmp(to, "tf32") == 0) {
+    if (!ptx_has(in, "rna") || strcmp(from, "f32")) ptx_fail(t, "\"%s\"", in->text);
+    fprintf(t->out, "%s = round_tf32((uint32_t)%s);\n", ptx_value(t, A), ptx_value(t, B));
+    return;
+  }
   bool from_float = from[0] == 'f' || from[0] == 'b', to_float = to[0] == 'f' || to[0] == 'b';
   char source[2 * MAX_TEXT];
   if (from_float && *rounding)

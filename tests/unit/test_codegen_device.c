@@ -96,6 +96,7 @@ static void assemble(const cmz_kernel *k, const cmz_schedule *s) {
   }
 }
 
+static bool tf32;       /* with --precision tf32 */
 static bool assembling; /* instead of running */
 static jmp_buf assembled;
 
@@ -106,7 +107,8 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
   uint32_t count = 0;
   cmz_schedule s;
   const cmz_cpu_row *level = cmz_cpu_find(level_name);
-  ok(cmz_schedule_choose_device(F->ctx, F->m->arena, k, level, &s), "schedule");
+  cmz_schedule_split_groups(k);
+  ok(cmz_schedule_choose_device(F->ctx, F->m->arena, k, level, tf32, &s), "schedule");
   chosen = s;
   cmz_text described = {.arena = F->m->arena};
   cmz_schedule_print(&s, &described);
@@ -242,6 +244,45 @@ static void group_attention_masked(void) { /* some rows have no key at all */
                    given(CMZ_BOOL, SHAPE(40, 4), 0, 1)});
 }
 
+static void group_bytes_mixed(void) { /* unsigned rows by signed columns */
+  then2("MatMulInteger", given(CMZ_U8, SHAPE(45, 150), 0, 255),
+        given(CMZ_I8, SHAPE(150, 70), -128, 127));
+}
+static void group_bytes_swapped(void) {
+  then2("MatMulInteger", given(CMZ_I8, SHAPE(45, 150), -128, 127),
+        given(CMZ_U8, SHAPE(150, 70), 0, 255));
+}
+static void group_grouped(void) {
+  conv(f32(SHAPE(2, 12, 13, 11)), f32(SHAPE(48, 4, 3, 3)), f32(SHAPE(48)), 1, 1, 1, 3);
+}
+static void group_half_grouped(void) {
+  F->tolerance = 4e-3;
+  conv(f16(SHAPE(1, 32, 14, 13)), f16(SHAPE(64, 16, 3, 3)), f16(SHAPE(64)), 1, 1, 1, 2);
+}
+static void group_tf32(void) {
+  F->tolerance = 4e-3;
+  cmz_vid y = then2("MatMul", f32(SHAPE(2, 45, 77)), f32(SHAPE(2, 77, 131)));
+  then1("Relu", y);
+}
+static void group_tf32_vectors(void) { /* columns of B are rows of memory: 16 bytes at a time */
+  F->tolerance = 4e-3;
+  cmz_vid t = then1("Transpose", f32(SHAPE(72, 64)));
+  then2("MatMul", f32(SHAPE(70, 64)), t);
+}
+static void group_tf32_conv(void) {
+  F->tolerance = 4e-3;
+  conv(f32(SHAPE(1, 20, 14, 13)), f32(SHAPE(40, 20, 3, 3)), f32(SHAPE(40)), 1, 1, 1, 1);
+}
+/* Numbers of 11 significant bits, whose products tf32 has exactly, and sums of few. */
+static void group_tf32_exact(void) {
+  F->tolerance = 0;
+  cmz_vid a = then1("Cast", given(CMZ_I16, SHAPE(32, 24), -2047, 2047));
+  set_int("to", CMZ_F32);
+  cmz_vid b = then1("Cast", given(CMZ_I8, SHAPE(24, 48), -127, 127));
+  set_int("to", CMZ_F32);
+  then2("MatMul", a, b);
+}
+
 static const kernel_case GROUP_CASES[] = {
     CASE(group_attention),
     CASE(group_attention_open),
@@ -261,17 +302,27 @@ static const kernel_case GROUP_CASES[] = {
     CASE(group_bytes),
     CASE(group_transposed),
     CASE(group_symbolic),
+    CASE(group_bytes_mixed),
+    CASE(group_bytes_swapped),
+    CASE(group_grouped),
+    CASE(group_half_grouped),
+    CASE(group_tf32),
+    CASE(group_tf32_vectors),
+    CASE(group_tf32_conv),
+    CASE(group_tf32_exact),
 };
 
 /* Whether warps' matrix instructions are to be used. */
 static bool is_narrow(const char *name) {
-  return strstr(name, "half") || strstr(name, "bfloat") || strstr(name, "bytes");
+  return strstr(name, "half") || strstr(name, "bfloat") || strstr(name, "bytes") ||
+         strstr(name, "tf32");
 }
 
 static void test_groups(void **state) {
   (void)state;
   for (uint32_t i = 0; i < CMZ_COUNT_OF(GROUP_CASES); i++) {
     aligned = true;
+    tf32 = strstr(GROUP_CASES[i].name, "tf32") != NULL;
     run_case(GROUP_CASES[i].name, GROUP_CASES[i].build, 1000 + i);
     aligned = false;
     if (chosen.fragments) run_case(GROUP_CASES[i].name, GROUP_CASES[i].build, 1000 + i);
@@ -280,6 +331,7 @@ static void test_groups(void **state) {
     if (!getenv("CMZ_KERNEL_CASE") && is_narrow(GROUP_CASES[i].name) != (chosen.fragments != 0))
       fail_msg("%s: fragments %u\n%s", GROUP_CASES[i].name, chosen.fragments, case_detail);
   }
+  tf32 = false;
 }
 
 static void assemble_half(void) {
@@ -293,18 +345,29 @@ static void assemble_half_strided(void) {
   conv(f16(SHAPE(2, 3, 112, 112)), f16(SHAPE(64, 3, 7, 7)), f16(SHAPE(64)), 3, 2, 1, 1);
 }
 
+static void assemble_few_channels(void) { /* a loop of 18 steps, which ptxas would unroll */
+  conv(f32(SHAPE(1, 32, 32, 32)), f32(SHAPE(24, 32, 3, 3)), f32(SHAPE(24)), 1, 2, 1, 1);
+}
+static void assemble_tf32_conv(void) {
+  conv(f32(SHAPE(1, 64, 56, 56)), f32(SHAPE(64, 64, 3, 3)), f32(SHAPE(64)), 1, 1, 1, 1);
+}
+
 static void test_assembles(void **state) {
   (void)state;
-  static const kernel_case large[] = {CASE(assemble_half), CASE(assemble_half_conv),
-                                      CASE(assemble_half_strided), CASE(group_bytes),
-                                      CASE(group_conv)};
+  static const kernel_case large[] = {
+      CASE(assemble_half), CASE(assemble_half_conv),    CASE(assemble_half_strided),
+      CASE(group_bytes),   CASE(assemble_few_channels), CASE(assemble_tf32_conv),
+      CASE(group_conv)};
   if (system("command -v ptxas >/dev/null")) {
     print_message("there is no ptxas\n");
     skip();
   }
   assembling = true;
-  for (uint32_t i = 0; i < CMZ_COUNT_OF(large); i++)
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(large); i++) {
+    tf32 = strstr(large[i].name, "tf32") != NULL;
     run_case(large[i].name, large[i].build, 3000 + i);
+  }
+  tf32 = false;
   assembling = false;
 }
 

@@ -114,7 +114,7 @@ static void test_refused(void **state) {
   refused("--emit=pdf", "unknown kind \"pdf\"");
   refused("--no-header=1", "takes no argument");
   refused("--prune 4:8", "not supported yet");
-  refused("--precision tf32", "not supported yet");
+  refused("--precision fp8", "unknown precision");
 }
 
 static void test_response_file(void **state) {
