@@ -86,6 +86,8 @@ static inline bool cmz_dim_is(const cmz_dims *p, cmz_dim d, int64_t v) { int64_t
 bool cmz_dim_is_overflow(const cmz_dims *p, cmz_dim d);
 /* Bounds that hold for every value of the symbols (INT64_MIN / INT64_MAX when unknown). */
 void cmz_dim_range(const cmz_dims *p, cmz_dim d, int64_t *low, int64_t *high);
+/* D is a size of a tensor: no run goes on where it is negative, so its range begins at 0. */
+void cmz_dim_mark_size(cmz_dims *p, cmz_dim d);
 /* Value with every symbol at its hint / at symbol_values[index]. False on division by zero or overflow. */
 bool cmz_dim_hint(const cmz_dims *p, cmz_dim d, int64_t *value);
 bool cmz_dim_eval(const cmz_dims *p, cmz_dim d, const int64_t *symbol_values, int64_t *value);

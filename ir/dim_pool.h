@@ -13,6 +13,7 @@ typedef struct dim_node {
   uint32_t weight; /* nodes of the expression as a tree */
   uint16_t depth;
   bool data_dependent;
+  bool is_size; /* of a tensor: never negative where that tensor is */
 } dim_node;
 
 struct cmz_dims {

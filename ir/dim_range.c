@@ -152,7 +152,7 @@ static interval range(const cmz_dims *p, cmz_dim d) {
   dim_node *n = p->nodes.data[d];
   if (n->range_generation != p->generation) {
     interval r = compute_range(p, &n->node);
-    n->low = r.low;
+    n->low = n->is_size ? CMZ_MAX(r.low, 0) : r.low;
     n->high = r.high;
     n->range_generation = p->generation;
   }
@@ -163,6 +163,14 @@ void cmz_dim_range(const cmz_dims *p, cmz_dim d, int64_t *low, int64_t *high) {
   interval r = range(p, d);
   *low = r.low;
   *high = r.high;
+}
+
+void cmz_dim_mark_size(cmz_dims *p, cmz_dim d) {
+  if (d >= p->nodes.count || d <= CMZ_DIM_OVERFLOW) return;
+  dim_node *n = p->nodes.data[d];
+  if (n->node.kind == CMZ_DIM_CONST || range(p, d).low >= 0) return;
+  n->is_size = true; /* what was made of D keeps its wider range, which holds too */
+  n->low = 0;
 }
 
 /* ---- evaluation ---- */

@@ -3,12 +3,13 @@
  * Always holds: memory that outlives an iteration is the heap's or is alive over the whole loop. */
 #include "planner.h"
 
-/* The branch's outputs end up in the node's buffers. */
-static cmz_status plan_branch(cmz_planner *p, cmz_nid n, cmz_gid g, uint32_t block,
+/* The branch's outputs end up in the COUNT buffers TO of the node; it may have more of them than the
+ * node gives on. */
+static cmz_status plan_branch(cmz_planner *p, cmz_nid n, cmz_gid g, uint32_t block, uint32_t count,
                               const uint32_t *to) {
   CMZ_TRY(cmz_planner_graph(p, g, block));
   const cmz_graph *graph = cmz_graph_get(p->m, g);
-  for (uint32_t i = 0; i < graph->outputs.count; i++)
+  for (uint32_t i = 0; i < graph->outputs.count && i < count; i++)
     if (to[i] != CMZ_NO_BUFFER)
       cmz_planner_copy(p, block, n, cmz_planner_buffer(p, graph->outputs.data[i]), to[i]);
   return CMZ_OK;
@@ -17,8 +18,8 @@ static cmz_status plan_branch(cmz_planner *p, cmz_nid n, cmz_gid g, uint32_t blo
 cmz_status cmz_planner_if(cmz_planner *p, cmz_nid n, uint32_t block) {
   static const char *const names[2] = {"then_branch", "else_branch"};
   const cmz_node *node = cmz_node_get(p->m, n);
-  uint32_t *to = CMZ_NEW_ARRAY(p->arena, uint32_t, node->output_count + 1);
-  for (uint32_t i = 0; i < node->output_count; i++)
+  uint32_t count = node->output_count, *to = CMZ_NEW_ARRAY(p->arena, uint32_t, count);
+  for (uint32_t i = 0; i < count; i++)
     to[i] = node->outputs[i] == 0 ? CMZ_NO_BUFFER : cmz_planner_buffer(p, node->outputs[i]);
   cmz_step s = {.kind = CMZ_STEP_IF, .node = n, .operand_count = 1, .block_count = 2};
   s.operands = CMZ_NEW_ARRAY(p->arena, uint32_t, 1);
@@ -28,7 +29,7 @@ cmz_status cmz_planner_if(cmz_planner *p, cmz_nid n, uint32_t block) {
     if (a == NULL || a->kind != CMZ_ATTR_GRAPH)
       return cmz_node_fail(p->m, n, CMZ_E_INPUT, "attribute %s is missing", names[b]);
     s.blocks[b] = cmz_planner_add_block(p);
-    CMZ_TRY(plan_branch(p, n, a->graph, s.blocks[b], to));
+    CMZ_TRY(plan_branch(p, n, a->graph, s.blocks[b], count, to));
   }
   cmz_planner_push(p, block, &s);
   return CMZ_OK;

@@ -38,6 +38,7 @@ static cmz_status infer_shape(cmz_module *m, cmz_nid n) {
   shape_range(cmz_node_get(m, n), type.rank, &start, &end);
   cmz_dim count = cmz_dim_const(m->dims, end - start);
   cmz_set_output(m, n, 0, CMZ_I64, 1, &count);
+  for (uint32_t i = start; i < end; i++) cmz_dim_mark_size(m->dims, type.shape[i]);
   if (out) cmz_value_set_elements(m, out, type.shape + start, end - start);
   return CMZ_OK;
 }

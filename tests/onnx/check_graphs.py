@@ -132,7 +132,47 @@ def transposed_convolutions():
     return model(nodes, feeds, constants, {"t0": 3, "t1": 3, "t2": 3}), feeds, None
 
 
-GRAPHS = [gather_from_pad, grouped_convolutions, regions, fused_convolutions, transposed_convolutions, position_buckets]
+def group_norms():
+    """GroupNorm as exporters write it, after strided convolutions at open sizes: sizes must not grow from one to the next."""
+    nodes, last = [], "x"
+    constants = {
+        "groups": np.array([0, 4, -1], np.int64), "one": np.ones(4, np.float32), "zero": np.zeros(4, np.float32),
+        "w": normal(8, 8, 3, 3) / np.float32(9),
+    }
+    for i in range(6):
+        nodes += [
+            helper.make_node("Conv", [last, "w"], [f"c{i}"], pads=[1] * 4, strides=[2 if i < 2 else 1] * 2),
+            helper.make_node("Reshape", [f"c{i}", "groups"], [f"g{i}"]),
+            helper.make_node("InstanceNormalization", [f"g{i}", "one", "zero"], [f"n{i}"]),
+            helper.make_node("Shape", [f"c{i}"], [f"s{i}"]),
+            helper.make_node("Reshape", [f"n{i}", f"s{i}"], [f"y{i}"]),
+        ]
+        last = f"y{i}"
+    feeds = {"x": normal(2, 8, 21, 17)}
+    built = model(nodes, feeds, constants, {last: 4})
+    for axis in (2, 3):
+        built.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"open_{axis}"
+    return built, feeds, None
+
+
+def unwanted_branch_output():
+    """Branches with an output that the If does not give on."""
+
+    def branch(op):
+        given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (f"{op}_a", f"{op}_b")]
+        nodes = [helper.make_node(op, ["x"], [f"{op}_a"]), helper.make_node("Neg", ["x"], [f"{op}_b"])]
+        return helper.make_graph(nodes, op, [], given)
+
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "limit"], ["high"]),
+        helper.make_node("If", ["high"], ["y", ""], then_branch=branch("Sin"), else_branch=branch("Abs")),
+    ]
+    feeds = {"x": normal(3, 4)}
+    return model(nodes, feeds, {"limit": np.float32(0)}, {"y": 2}), feeds, None
+
+
+GRAPHS = [group_norms, unwanted_branch_output, gather_from_pad, grouped_convolutions, regions, fused_convolutions, transposed_convolutions, position_buckets]
 
 
 def run(build, work, name, feeds, options):
