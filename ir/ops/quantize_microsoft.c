@@ -204,6 +204,17 @@ static cmz_vid scaled_product(cmz_module *m, cmz_nid n, cmz_vid a, cmz_vid b, cm
   return bias ? cmz_build2(m, n, "Add", y, bias) : y;
 }
 
+cmz_vid cmz_build_dynamic_product(cmz_module *m, cmz_nid before, cmz_vid a, cmz_vid b,
+                                  cmz_vid b_scale, cmz_vid b_zero_point, cmz_vid bias) {
+  cmz_vid out[3];
+  if (!a || !b) return 0;
+  for (int i = 0; i < 3; i++) out[i] = cmz_value_add(m, cmz_node_get(m, before)->graph, NULL);
+  cmz_nid q = cmz_node_insert(m, before, cmz_op_get("DynamicQuantizeLinear"), NULL, 1, &a, 3, out);
+  cmz_node_add_source(m, q, before);
+  if (cmz_infer_node(m, q) != CMZ_OK) return 0;
+  return scaled_product(m, before, out[0], b, out[1], b_scale, out[2], b_zero_point, bias);
+}
+
 static cmz_status expand_gemm(cmz_module *m, cmz_nid n, const cmz_node *node) {
   static const int64_t swap[2] = {1, 0};
   cmz_vid a = node->inputs[0], b = node->inputs[3];
@@ -235,14 +246,8 @@ cmz_status cmz_expand_microsoft(cmz_module *m, cmz_nid n) {
                        cmz_node_input(&node, 4), cmz_node_input(&node, 5),
                        cmz_node_input(&node, 6));
   } else { /* DynamicQuantizeMatMul: A, B, b scale, b zero point, bias */
-    cmz_vid out[3];
-    for (int i = 0; i < 3; i++) out[i] = cmz_value_add(m, node.graph, NULL);
-    cmz_nid q =
-        cmz_node_insert(m, n, cmz_op_get("DynamicQuantizeLinear"), NULL, 1, node.inputs, 3, out);
-    cmz_node_add_source(m, q, n);
-    CMZ_TRY(cmz_infer_node(m, q));
-    y = scaled_product(m, n, out[0], node.inputs[1], out[1], node.inputs[2], out[2],
-                       cmz_node_input(&node, 3), cmz_node_input(&node, 4));
+    y = cmz_build_dynamic_product(m, n, node.inputs[0], node.inputs[1], node.inputs[2],
+                                  cmz_node_input(&node, 3), cmz_node_input(&node, 4));
   }
   if (!y) return CMZ_E_INTERNAL;
   cmz_build_finish(m, n, y);

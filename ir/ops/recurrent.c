@@ -1,8 +1,10 @@
-/* recurrent.c - LSTM, GRU and RNN, expanded into one MatMul over all steps and a Scan over time.
+/* recurrent.c - LSTM, GRU and RNN, expanded into one MatMul over all steps and a Scan over time;
+ * and com.microsoft's DynamicQuantizeLSTM, whose matrices are bytes, [directions, rows, gates * H].
  * In: X [T, B, I] (layout 1: [B, T, I]), weights per direction. Out: Y [T, D, B, H] and the last
  * states. Always holds: constant weights are sliced and transposed here, so the Scan's body
  * multiplies by plain constants; a single step is expanded in place without a Scan. */
 #include "ops.h"
+#include "quantize.h"
 
 typedef enum cell { LSTM, GRU, RNN } cell;
 
@@ -18,12 +20,14 @@ typedef struct frame {
   cmz_dim steps, batch, input;
   cmz_dtype dtype;
   bool batch_first; /* layout 1 */
+  bool dynamic;     /* matrices of bytes, data quantised as it comes */
   cmz_vid x;        /* [T, B, I] */
   cmz_vid lengths;  /* sequence_lens as i64 [B]; 0: all full */
 } frame;
 
 /* What a step needs besides the state: values of one direction. */
 typedef struct weights {
+  cmz_vid recurrent_scale, recurrent_zero_point; /* of DynamicQuantizeLSTM */
   cmz_vid recurrent;      /* [H, gates * H]; GRU without linear_before_reset: [H, 2 * H], */
   cmz_vid candidate;      /* and the hidden gate's part, [H, H] */
   cmz_vid recurrent_bias; /* GRU with linear_before_reset: Rb of the hidden gate, [H]; else 0 */
@@ -31,10 +35,13 @@ typedef struct weights {
   uint32_t direction;
 } weights;
 
+static bool is_dynamic(const cmz_node *n) { return n->op->name[0] == 'D'; }
+
 static int64_t hidden_size(const cmz_module *m, const cmz_node *n) {
   int64_t h = cmz_node_int(n, "hidden_size", 0), size;
   const cmz_type *r = cmz_input_type(m, n, 2);
-  if (r && r->rank == 3 && cmz_dim_is_const(m->dims, r->shape[2], &size)) return size;
+  uint32_t axis = is_dynamic(n) ? 1 : 2;
+  if (r && r->rank == 3 && cmz_dim_is_const(m->dims, r->shape[axis], &size)) return size;
   return h;
 }
 
@@ -60,16 +67,17 @@ static cmz_status infer(cmz_module *m, cmz_nid n, uint32_t gates) {
   if (hidden < 1) return cmz_node_fail(m, n, CMZ_E_INPUT, "the hidden size is not known");
   cmz_dim h = cmz_dim_const(m->dims, hidden), d = cmz_dim_const(m->dims, directions);
   cmz_dim gh = cmz_dim_const(m->dims, hidden * (int64_t)gates);
+  uint32_t rows = is_dynamic(node) ? 2 : 1, columns = 3 - rows; /* the gates', the inputs' */
   if (cmz_dims_differ(m, w.shape[0], d) || cmz_dims_differ(m, r.shape[0], d) ||
-      cmz_dims_differ(m, w.shape[1], gh) || cmz_dims_differ(m, r.shape[1], gh) ||
-      cmz_dims_differ(m, w.shape[2], x.shape[2]))
+      cmz_dims_differ(m, w.shape[rows], gh) || cmz_dims_differ(m, r.shape[rows], gh) ||
+      cmz_dims_differ(m, w.shape[columns], x.shape[2]))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the shapes of X, W and R do not agree");
   bool batch_first = cmz_node_int(node, "layout", 0) != 0;
   cmz_dim all = x.shape[batch_first ? 0 : 1],
           state[3] = {batch_first ? all : d, batch_first ? d : all, h};
   cmz_dim bias[2] = {d, cmz_dim_const(m->dims, 2 * hidden * (int64_t)gates)},
           peephole[2] = {d, cmz_dim_const(m->dims, 3 * hidden)};
-  if (r.shape[2] != h && cmz_dims_differ(m, r.shape[2], h))
+  if (r.shape[columns] != h && cmz_dims_differ(m, r.shape[columns], h))
     return cmz_node_fail(m, n, CMZ_E_INPUT, "the hidden size does not agree with R");
   CMZ_TRY(cmz_check_shape(m, n, 3, 2, bias));
   CMZ_TRY(cmz_check_vector(m, n, 4, all, false));
@@ -86,6 +94,21 @@ static cmz_status infer(cmz_module *m, cmz_nid n, uint32_t gates) {
 }
 
 static cmz_status infer_lstm(cmz_module *m, cmz_nid n) { return infer(m, n, 4); }
+/* Scales are one number a direction, or one a column; so are zero points. */
+static cmz_status infer_dynamic_lstm(cmz_module *m, cmz_nid n) {
+  const cmz_node *node = cmz_node_get(m, n);
+  CMZ_TRY(infer(m, n, 4));
+  cmz_dim size[2] = {cmz_dim_const(m->dims, direction_count(node)),
+                     cmz_dim_const(m->dims, 4 * hidden_size(m, node))};
+  for (uint32_t i = 8; i < 12; i++) {
+    const cmz_type *t = cmz_input_type(m, cmz_node_get(m, n), i);
+    if (!t || t->rank < 1 || t->rank > 2)
+      return cmz_node_fail(m, n, CMZ_E_INPUT, "input %u is not one number a direction or column",
+                           i);
+    CMZ_TRY(cmz_check_shape(m, n, i, t->rank, size));
+  }
+  return CMZ_OK;
+}
 static cmz_status infer_gru(cmz_module *m, cmz_nid n) { return infer(m, n, 3); }
 static cmz_status infer_rnn(cmz_module *m, cmz_nid n) { return infer(m, n, 1); }
 
@@ -142,6 +165,23 @@ static cmz_vid vector(frame *f, cmz_vid v, uint32_t d, int64_t begin, int64_t co
   cmz_vid s = slice(f->m, f->node, v, 1, begin, begin + count);
   if (f->directions > 1) s = slice(f->m, f->node, s, 0, d, d + 1);
   return s ? reshape(f->m, f->node, s, 1, cmz_dim_const(f->m->dims, count), 0, 0, 0) : 0;
+}
+
+/* Direction D of input INPUT of a DynamicQuantizeLSTM: a matrix, or one number or one a column of
+ * its scale or zero point. */
+static cmz_vid own_part(frame *f, uint32_t input, uint32_t d) {
+  cmz_vid v = cmz_node_input(&f->n, input);
+  if (!v) return 0;
+  const cmz_type t = cmz_value_get(f->m, v)->type;
+  if (f->directions > 1) v = slice(f->m, f->node, v, 0, d, d + 1);
+  return t.rank ? cmz_build_reshape(f->m, f->node, v, t.shape + 1, t.rank - 1) : v;
+}
+
+/* A times the recurrent matrix. */
+static cmz_vid recur(frame *f, cmz_nid before, const weights *w, cmz_vid a) {
+  if (!f->dynamic) return cmz_build2(f->m, before, "MatMul", a, w->recurrent);
+  return cmz_build_dynamic_product(f->m, before, a, w->recurrent, w->recurrent_scale,
+                                   w->recurrent_zero_point, 0);
 }
 
 /* A tensor of zeros [B, H]. */
@@ -275,7 +315,7 @@ static cmz_vid peep(frame *f, cmz_nid before, cmz_vid g, cmz_vid p, cmz_vid c) {
 static void lstm_step(frame *f, cmz_nid before, const weights *w, cmz_vid xt, cmz_vid *h,
                       cmz_vid *c) {
   cmz_module *m = f->m;
-  cmz_vid g = cmz_build2(m, before, "Add", xt, cmz_build2(m, before, "MatMul", *h, w->recurrent));
+  cmz_vid g = cmz_build2(m, before, "Add", xt, recur(f, before, w, *h));
   bool coupled = cmz_node_int(&f->n, "input_forget", 0) != 0;
   cmz_vid i = activate(f, before, w, 0, peep(f, before, gate(f, before, g, 0), w->peephole[0], *c));
   cmz_vid forget;
@@ -409,9 +449,13 @@ static cmz_status scan(frame *f, const weights *w, cmz_vid xw, cmz_vid h, cmz_vi
 /* Input projection with the biases that are the same for every step. */
 static cmz_vid project(frame *f, uint32_t d, weights *w) {
   cmz_module *m = f->m;
-  cmz_vid bias = cmz_node_input(&f->n, 3),
-          xw = cmz_build2(m, f->node, "MatMul", f->x,
-                          matrix(f, f->n.inputs[1], d, 0, f->gates * f->hidden));
+  cmz_vid bias = cmz_node_input(&f->n, 3), xw;
+  if (f->dynamic)
+    xw = cmz_build_dynamic_product(m, f->node, f->x, own_part(f, 1, d), own_part(f, 8, d),
+                                   own_part(f, 9, d), 0);
+  else
+    xw = cmz_build2(m, f->node, "MatMul", f->x,
+                    matrix(f, f->n.inputs[1], d, 0, f->gates * f->hidden));
   int64_t all = (int64_t)f->gates * f->hidden;
   if (!bias) return xw;
   bool after_reset = f->cell == GRU && cmz_node_int(&f->n, "linear_before_reset", 0) != 0;
@@ -442,7 +486,13 @@ static cmz_status direction(frame *f, uint32_t d, result *out) {
   bool reversed = d == 1 || f->first_reversed;
   cmz_vid xw = project(f, d, &w), h = initial(f, 5, d), c = f->cell == LSTM ? initial(f, 6, d) : 0;
   bool split = f->cell == GRU && !cmz_node_int(&f->n, "linear_before_reset", 0);
-  w.recurrent = matrix(f, f->n.inputs[2], d, 0, (split ? 2 : f->gates) * f->hidden);
+  if (f->dynamic) {
+    w.recurrent = own_part(f, 2, d);
+    w.recurrent_scale = own_part(f, 10, d);
+    w.recurrent_zero_point = own_part(f, 11, d);
+  } else {
+    w.recurrent = matrix(f, f->n.inputs[2], d, 0, (split ? 2 : f->gates) * f->hidden);
+  }
   if (split) w.candidate = matrix(f, f->n.inputs[2], d, 2 * f->hidden, 3 * f->hidden);
   cmz_vid peepholes = f->cell == LSTM ? cmz_node_input(&f->n, 7) : 0;
   for (int64_t i = 0; peepholes && i < 3; i++)
@@ -492,6 +542,7 @@ static cmz_status begin(frame *f) {
   f->batch = x.shape[f->batch_first ? 0 : 1];
   f->input = x.shape[2];
   f->dtype = x.dtype;
+  f->dynamic = is_dynamic(&f->n);
   f->x = f->n.inputs[0];
   if (f->batch_first) f->x = cmz_build_transpose(m, f->node, f->x, (const int64_t[]){1, 0, 2}, 3);
   cmz_vid lengths = cmz_node_input(&f->n, 4);
@@ -525,6 +576,7 @@ static cmz_status expand(cmz_module *m, cmz_nid n, cell what, uint32_t gates) {
 }
 
 static cmz_status expand_lstm(cmz_module *m, cmz_nid n) { return expand(m, n, LSTM, 4); }
+static cmz_status expand_dynamic_lstm(cmz_module *m, cmz_nid n) { return expand(m, n, LSTM, 4); }
 static cmz_status expand_gru(cmz_module *m, cmz_nid n) { return expand(m, n, GRU, 3); }
 static cmz_status expand_rnn(cmz_module *m, cmz_nid n) { return expand(m, n, RNN, 1); }
 
@@ -545,5 +597,16 @@ const cmz_op cmz_ops_recurrent[] = {
     ROW("RNN", 6, 2, rnn,
         .attributes = "activation_alpha:F activation_beta:F activations:S clip:f direction:s "
                       "hidden_size:i layout:i@14 output_sequence:i<7"),
+    {.domain = "com.microsoft",
+     .name = "DynamicQuantizeLSTM",
+     .min_inputs = 3,
+     .max_inputs = 12,
+     .min_outputs = 0,
+     .max_outputs = 3,
+     .since = 1,
+     .infer = infer_dynamic_lstm,
+     .expand = expand_dynamic_lstm,
+     .attributes = "activation_alpha:F activation_beta:F activations:S clip:f direction:s "
+                   "hidden_size:i input_forget:i"},
     {.name = NULL},
 };

@@ -172,7 +172,39 @@ def unwanted_branch_output():
     return model(nodes, feeds, {"limit": np.float32(0)}, {"y": 2}), feeds, None
 
 
-GRAPHS = [group_norms, unwanted_branch_output, gather_from_pad, grouped_convolutions, regions, fused_convolutions, transposed_convolutions, position_buckets]
+def dynamic_lstm():
+    """com.microsoft's LSTM with matrices of bytes, one step; the standard's operators on the same numbers."""
+    hidden, size = 4, 6
+    constants = {
+        "w": RANDOM.integers(-90, 90, (1, size, 4 * hidden)).astype(np.int8), "r": RANDOM.integers(0, 255, (1, hidden, 4 * hidden)).astype(np.uint8),
+        "b": normal(1, 8 * hidden), "ws": np.array([0.011], np.float32), "wz": np.zeros(1, np.int8),
+        "rs": RANDOM.uniform(0.005, 0.02, (1, 4 * hidden)).astype(np.float32), "rz": np.full((1, 4 * hidden), 128, np.uint8),
+    }
+    feeds = {"x": normal(1, 3, size), "h": normal(1, 3, hidden), "c": normal(1, 3, hidden)}
+    inputs = ["x", "w", "r", "b", "", "h", "c", "", "ws", "wz", "rs", "rz"]
+    node = helper.make_node("DynamicQuantizeLSTM", inputs, ["", "y", "y_c"], domain="com.microsoft", hidden_size=hidden)
+    plain, nodes = {"one_b": constants["b"][0, : 4 * hidden] + constants["b"][0, 4 * hidden :], "split": np.full(4, hidden)}, []
+    for data, matrix, key in (("x", "w", "w"), ("h", "r", "r")):
+        plain |= {matrix: constants[matrix][0], f"{key}s": constants[f"{key}s"][0], f"{key}z": constants[f"{key}z"][0]}
+        if key == "w":
+            plain["wz"] = plain["wz"].reshape(())
+        nodes += [
+            helper.make_node("DynamicQuantizeLinear", [data], [f"{data}_q", f"{data}_s", f"{data}_z"]),
+            helper.make_node("MatMulInteger", [f"{data}_q", matrix, f"{data}_z", f"{key}z"], [f"{data}_i"]),
+            helper.make_node("Cast", [f"{data}_i"], [f"{data}_f"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{data}_s", f"{key}s"], [f"{data}_t"]),
+            helper.make_node("Mul", [f"{data}_f", f"{data}_t"], [f"{data}_p"]),
+        ]
+    steps = "Sum x_p h_p one_b > g;Split g split > gi go gf gc;Sigmoid gi > i;Sigmoid go > o;Sigmoid gf > f;Tanh gc > k;Mul f c > fc;Mul i k > ik;"
+    for step in (steps + "Add fc ik > y_c;Tanh y_c > t;Mul o t > y").split(";"):
+        given, results = step.split(" > ")
+        attributes = {"axis": 2} if given.startswith("Split") else {}
+        nodes.append(helper.make_node(given.split()[0], given.split()[1:], results.split(), **attributes))
+    outputs = {"y": 3, "y_c": 3}
+    return model([node], feeds, constants, outputs), feeds, model(nodes, feeds, plain, outputs)
+
+
+GRAPHS = [group_norms, dynamic_lstm, unwanted_branch_output, gather_from_pad, grouped_convolutions, regions, fused_convolutions, transposed_convolutions, position_buckets]
 
 
 def run(build, work, name, feeds, options):
