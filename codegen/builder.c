@@ -212,7 +212,63 @@ static MlirValue soft_fma(cmz_builder *b, MlirValue x, MlirValue y, MlirValue z)
   return cmz_b_cast(b, "arith.truncf", sum, narrow);
 }
 
+/* ---- products of f16 numbers ---- */
+
+#define HALVES 8 /* in a register; FMLAL takes the first four */
+
+/* The operation that makes V when it is NAME; a null one otherwise. */
+static MlirOperation maker(MlirValue v, const char *name) {
+  MlirOperation op = {NULL};
+  if (!mlirValueIsAOpResult(v)) return op;
+  op = mlirOpResultGetOwner(v);
+  bool same = mlirStringRefEqual(mlirIdentifierStr(mlirOperationGetName(op)), text(name));
+  return same ? op : (MlirOperation){NULL};
+}
+
+/* What V was converted from, f16 numbers; null when from something else. */
+static MlirValue converted_from(cmz_builder *b, MlirValue v) {
+  MlirOperation op = maker(v, "arith.extf");
+  if (op.ptr == NULL) return (MlirValue){NULL};
+  MlirValue from = mlirOperationGetOperand(op, 0);
+  return mlirTypeEqual(cmz_b_element(cmz_b_type(from)), b->f16) ? from : (MlirValue){NULL};
+}
+
+/* The number of the lane that an extraction takes. */
+static int32_t extracted_lane(MlirOperation extraction) {
+  MlirOperation at = maker(mlirOperationGetOperand(extraction, 1), "arith.constant");
+  return (int32_t)mlirIntegerAttrGetValueSInt(mlirOperationGetAttributeByName(at, text("value")));
+}
+
+/* Four lanes V (or one for all of them) as f16 numbers in the lower half of a register; null where
+ * it was not converted from such. */
+static MlirValue as_halves(cmz_builder *b, MlirValue v) {
+  int32_t pick[HALVES] = {0, 1, 2, 3, -1, -1, -1, -1};
+  MlirValue from = converted_from(b, v);
+  MlirOperation extraction = maker(v, "llvm.extractelement");
+  if (from.ptr && cmz_b_lanes(cmz_b_type(v)) == 1) return cmz_b_broadcast(b, from, HALVES);
+  if (extraction.ptr) {
+    from = converted_from(b, mlirOperationGetOperand(extraction, 0));
+    for (uint32_t i = 0; i < HALVES && from.ptr; i++) pick[i] = extracted_lane(extraction);
+  }
+  return from.ptr ? cmz_b_shuffle(b, from, from, pick, HALVES) : from;
+}
+
+/* Z + x * y in one instruction that takes the f16 numbers which x and y were converted from: the
+ * same result, as their product has no more bits than f32 holds. Null where they were not. */
+static MlirValue widening_fma(cmz_builder *b, MlirValue x, MlirValue y, MlirValue z) {
+  MlirType t = cmz_b_type(z);
+  if (!b->cpu->f16_products || cmz_b_lanes(t) != 4 || !mlirTypeEqual(cmz_b_element(t), b->f32))
+    return (MlirValue){NULL};
+  bool first = cmz_b_lanes(cmz_b_type(x)) > 1; /* a lane of a register may stand last */
+  MlirValue operands[3] = {z, as_halves(b, first ? x : y)};
+  if (operands[1].ptr) operands[2] = as_halves(b, first ? y : x);
+  if (!operands[1].ptr || !operands[2].ptr) return (MlirValue){NULL};
+  return cmz_b_intrinsic(b, "llvm.aarch64.neon.fmlal", 3, operands, t);
+}
+
 MlirValue cmz_b_fma(cmz_builder *b, MlirValue x, MlirValue y, MlirValue z) {
+  MlirValue widened = widening_fma(b, x, y, z);
+  if (widened.ptr) return widened;
   cmz_b_match(b, &x, &y);
   cmz_b_match(b, &x, &z);
   cmz_b_match(b, &x, &y);

@@ -72,7 +72,8 @@ MlirValue cmz_b_insert(cmz_builder *b, MlirValue vector, MlirValue x, uint32_t l
 MlirValue cmz_b_slice(cmz_builder *b, MlirValue vector, uint32_t first, uint32_t lanes);
 /* Lanes of X followed by Y: result lane I is lane PICK[I] of both together. */
 MlirValue cmz_b_shuffle(cmz_builder *b, MlirValue x, MlirValue y, const int32_t *pick, uint32_t lanes);
-/* x * y + z: one rounding where the machine has fused multiply-add or it is made up (soft_fma), two elsewhere. */
+/* x * y + z: one rounding where the machine has fused multiply-add or it is made up (soft_fma), two elsewhere. Factors that were converted
+ * from f16 are taken as they were where an instruction does that. */
 MlirValue cmz_b_fma(cmz_builder *b, MlirValue x, MlirValue y, MlirValue z);
 /* Short forms; floats or integers by type. */
 MlirValue cmz_b_add(cmz_builder *b, MlirValue x, MlirValue y);

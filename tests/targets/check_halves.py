@@ -16,6 +16,8 @@ CPUINFO = pathlib.Path("/proc/cpuinfo").read_text()
 LEVELS = [
     ("armv8.6-a+i8mm+bf16", "max", "bf16", np.float32, "bfmmla"),
     ("armv8.6-a+i8mm+bf16,armv8-a", "cortex-a53", "bf16", np.float32, None),
+    ("armv8.2-a+fp16fml", "max", "f16", np.float16, "fmlal"),
+    ("armv8.2-a+fp16fml", "max", "f16", np.float32, "fmlal"),
     ("x86-64-v4+avx512bf16", "avx512_bf16", "bf16", np.float32, "vdpbf16ps"),
     ("sapphirerapids", "amx_bf16", "bf16", np.float32, "tdpbf16ps"),
 ]
