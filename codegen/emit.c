@@ -336,6 +336,20 @@ static void emit_tile(emitter *e, const nest *n, uint32_t position, int64_t exte
   }
 }
 
+/* All of a thread's tile in one step, EXTENT being the axis': threads side by side must not part,
+ * so what lies past the end repeats the last element and is not stored. */
+static void emit_thread_tile(emitter *e, const nest *n, uint32_t position, MlirValue extent,
+                             uint32_t unroll) {
+  uint32_t axis = n->axes[position];
+  axis_state *a = cmz_emit_bind(e, axis, n->low[axis], 0, unroll, 1);
+  if (unroll > 1) {
+    a->clamped = true;
+    a->last = cmz_b_sub(&e->b, extent, cmz_b_i64(&e->b, 1));
+  }
+  emit_inside(e, n, position);
+  a->clamped = false;
+}
+
 static void emit_axis(emitter *e, const nest *n, uint32_t position) {
   if (e->failed) return;
   if (n->count == 0) {
@@ -348,7 +362,11 @@ static void emit_axis(emitter *e, const nest *n, uint32_t position) {
   uint32_t unroll = serial ? 1 : CMZ_MAX(s->unroll, 1), lanes = serial ? 1 : CMZ_MAX(s->lanes, 1);
   int64_t extent;
   bool known = cmz_emit_extent(e, axis, &extent);
-  if (known && s->tile) emit_tile(e, n, position, extent, s->tile, unroll, lanes);
+  bool whole = known && (extent <= s->tile || extent % CMZ_MAX(s->tile, 1u) == 0);
+  if (e->b.cpu->threads && s->tile && s->tile == unroll && !whole) {
+    MlirValue end = cmz_emit_value(e, e->k->axes.data[axis].extent);
+    if (!e->failed) emit_thread_tile(e, n, position, end, unroll);
+  } else if (known && s->tile) emit_tile(e, n, position, extent, s->tile, unroll, lanes);
   else if (known) emit_constant(e, n, position, extent, unroll, lanes);
   else {
     MlirValue low = n->low[axis], high = n->high[axis];

@@ -661,6 +661,7 @@ static MlirValue emit_select(emitter *e, const cmz_expr_node *n, uint32_t depth)
   uint32_t at = cmz_emit_depth(e, n->args[0]);
   bool loads = e->info[n->args[1]].has_load || e->info[n->args[2]].has_load;
   bool reduces = e->info[n->args[1]].has_reduce || e->info[n->args[2]].has_reduce;
+  if (b->cpu->threads) cmz_emit_before_guard(e, n->args[1], n->args[0]);
   if (loads && reduces && cmz_b_lanes(cmz_b_type(p)) == 1) {
     emit_position saved;
     cmz_emit_save(e, depth, &saved);

@@ -605,6 +605,8 @@ void cmz_emit_store(emitter *e, const cmz_store *store) {
     e->guard_depth = 0;
     return;
   }
+  if (e->b.cpu->threads) /* a register tile's sums, together */
+    cmz_emit_before_guard(e, store->value, store->predicate);
   MlirRegion regions[2];
   MlirBlock yes = cmz_b_region(&regions[0]), no = cmz_b_region(&regions[1]), here = b->block;
   cmz_emit_push(e, yes);

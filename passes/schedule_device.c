@@ -63,14 +63,20 @@ static void order_axes(cmz_kernel *k, cmz_schedule *s) {
 /* ---- contractions ---- */
 
 enum {
-  MOST_SIDE = 64,      /* of a tile: two of 64 by STEP elements fit every GPU's group */
-  LEAST_SIDE = 8,      /* below, too little is used twice */
-  STEP = 16,           /* iterations of the reduction between two barriers */
-  MOST_UNROLL = 8,     /* a thread's elements along a side: accumulators are registers */
-  UNKNOWN_EXTENT = 64, /* what an extent that is not known yet is taken for */
-  ENOUGH_GROUPS = 64,  /* as many as a middling GPU runs at a time */
+  MOST_SIDE = 64,         /* of a tile: two of 64 by STEP elements fit every GPU's group */
+  LEAST_SIDE = 8,         /* below, too little is used twice */
+  STEP = 16,              /* iterations of the reduction between two barriers */
+  MOST_UNROLL = 8,        /* a thread's elements along a side: accumulators are registers */
+  UNKNOWN_EXTENT = 64,    /* what an extent that is not known yet is taken for */
+  ENOUGH_GROUPS = 64,     /* as many as a middling GPU runs at a time */
+  ENOUGH_THREADS = 4096,  /* the same, of threads that work by themselves */
+  MOST_REGISTER_ROWS = 4, /* a lone thread's elements along a side */
+  MOST_REGISTER_COLUMNS = 8,
+  REDUCE_UNROLL = 4, /* iterations of its sum between two tests */
   MOST_SIDE_AXES = 5
 };
+
+#define OPEN_SHARE 0.75 /* of a tile along an extent that is not known, counted as useful */
 
 typedef struct side {
   uint32_t count;
@@ -258,14 +264,15 @@ static void best_tiles(const cmz_kernel *k, const side *s, uint32_t at, uint32_t
     memcpy(out->tile, now, sizeof out->tile);
     return;
   }
-  int64_t extent = extent_of(k, s->axes[at]);
+  int64_t extent = extent_of(k, s->axes[at]), known;
+  bool open = !cmz_x_is_int(k, k->axes.data[s->axes[at]].extent, &known);
   for (uint32_t tile = most / product; tile >= 1;
        tile /= 2) { /* of equals, the innermost's largest */
     if (tile > 1 && tile / 2 >= extent) continue;
+    double share = (double)extent / (double)(tiles_along(extent, tile) * tile);
+    if (open && tile > 1) share *= OPEN_SHARE; /* a batch may be one */
     now[at] = tile;
-    best_tiles(k, s, at + 1, least, most,
-               useful * (double)extent / (double)(tiles_along(extent, tile) * tile), product * tile,
-               now, best, out);
+    best_tiles(k, s, at + 1, least, most, useful * share, product * tile, now, best, out);
   }
 }
 
@@ -406,6 +413,31 @@ static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, cmz_s
   spread_threads(&rows, &columns, gpu->threads, s);
 }
 
+static void spread_registers(const side *of, cmz_schedule *s) {
+  for (uint32_t i = 0; i < of->count; i++) {
+    s->axes[of->axes[i]].tile = of->tile[i];
+    s->axes[of->axes[i]].unroll = (uint16_t)of->tile[i];
+  }
+}
+
+/* Where K is a sum of products, a register tile for each thread of its own: what it loads of one
+ * factor serves all elements that it has along the other's axes. */
+static void choose_registers(cmz_kernel *k, cmz_schedule *s) {
+  side rows = {0}, columns = {0};
+  cmz_expr contraction = find_contraction(k);
+  uint32_t most[2] = {MOST_REGISTER_ROWS, MOST_REGISTER_COLUMNS};
+  if (!contraction || !find_sides(k, contraction, s, &rows, &columns)) return;
+  for (;;) {
+    if (!choose_tiles(k, &rows, 1, most[0]) || !choose_tiles(k, &columns, 1, most[1])) return;
+    if (count_groups(k, s, &rows, &columns) >= ENOUGH_THREADS || most[0] * most[1] == 1) break;
+    most[most[0] < most[1]] /= 2;
+  }
+  spread_registers(&rows, s);
+  spread_registers(&columns, s);
+  const cmz_expr_node *n = cmz_x_get(k, contraction);
+  s->axes[n->axes[n->axis_count - 1]].unroll = REDUCE_UNROLL;
+}
+
 cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
                                       const cmz_cpu_row *gpu, bool tf32, cmz_schedule *out) {
   if (k->stores.count == 0)
@@ -421,6 +453,9 @@ cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_ke
     if (is_one(k, a) || !shares_reduction(k, a)) out->axes[a].tile = 1;
   }
   order_axes(k, out);
-  if (!cmz_schedule_attention(k, gpu, out)) choose_group(k, gpu, tf32, out);
+  if (!cmz_schedule_attention(k, gpu, out)) {
+    choose_group(k, gpu, tf32, out);
+    if (!out->group) choose_registers(k, out);
+  }
   return CMZ_OK;
 }
