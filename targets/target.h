@@ -20,7 +20,7 @@ typedef enum cmz_dot {
 typedef enum cmz_pairs {
   CMZ_PAIRS_NONE,
   CMZ_PAIRS_VDPBF16, /* x86-64's AVX-512 BF16 */
-  CMZ_PAIRS_AMX,     /* the same, and tiles of 16 by 16 sums of 32 */
+  CMZ_PAIRS_AMX,     /* tiles of 16 by 16 sums of 32; halves by shifts elsewhere, as vdpbf16ps is slow on CPUs with tiles */
   CMZ_PAIRS_BFMMLA,  /* AArch64: BFDOT, and 2 x 4 by 4 x 2 matrices */
 } cmz_pairs;
 
