@@ -724,7 +724,7 @@ static void choose_order(cmz_kernel *k, cmz_schedule *s, const axis_role *roles,
   if (quad < k->axes.count) s->axes[quad].order = next;
 }
 
-/* Stores that must see each other's results in order: one tile, one thread. */
+/* Stores that must see each other's results in order. */
 static bool has_serial_axis(const cmz_kernel *k) {
   for (uint32_t i = 0; i < k->axes.count; i++)
     if (k->axes.data[i].kind == CMZ_AXIS_SERIAL) return true;
@@ -759,8 +759,10 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     bool contracts = sh.contraction != 0 && find_tiling(&a, st, sh.contraction, &tiles);
     bool tiny = contracts && is_tiny(&a, st, &sh);
     choice c = {out, cpu, lanes_for(cpu, a.wide)};
-    if (has_serial_axis(k)) contracts = false;
-    else if (t == 0 && contracts && !tiny) tile_contraction(k, st, &sh, &tiles, out);
+    bool serial = has_serial_axis(k);
+    if (serial) contracts = false;
+    if (serial && k->stores.count > 1) { /* what one store wrote the next one reads: one tile */
+    } else if (t == 0 && contracts && !tiny) tile_contraction(k, st, &sh, &tiles, out);
     else if (t == 0 && !contracts) {
       find_roles(&a, st, roles);
       choose_tiles(&a, st, &sh, roles, out);

@@ -495,6 +495,63 @@ static cmz_expr describe_cum_prod(cmz_describe *d, const cmz_node *n, uint32_t o
   return describe_cum(d, n, idx, CMZ_REDUCE_PROD, 1);
 }
 
+#define SHORT_RUN                                                                                  \
+  64 /* terms that a sum for each element, which fuses and runs on any thread, is as good for */
+
+/* Long runs in types that are stored as they are computed become one pass over the axis. */
+static cmz_status expand_cum(cmz_module *m, cmz_nid n) {
+  cmz_node *node = cmz_node_get(m, n);
+  const cmz_type *x = cmz_input_type(m, node, 0);
+  cmz_dim axis;
+  int64_t at, extent;
+  CMZ_TRY(cumulative_axis(m, n, &axis));
+  if (cmz_dtype_info(x->dtype)->compute != x->dtype || x->dtype == CMZ_BOOL ||
+      !cmz_dim_is_const(m->dims, axis, &at) ||
+      (cmz_dim_is_const(m->dims, x->shape[at], &extent) && extent < SHORT_RUN))
+    return CMZ_OK;
+  node = cmz_node_get(m, n);
+  node->op = cmz_op_get(!strcmp(node->op->name, "CumSum") ? "RunningSum" : "RunningProd");
+  return CMZ_OK;
+}
+
+/* Element i is element i - 1 and one term more: i is an axis whose iterations come in order. */
+static cmz_status describe_running(cmz_describe *d, const cmz_node *n) {
+  cmz_module *m = cmz_describe_module(d);
+  cmz_kernel *k = cmz_describe_kernel(d);
+  const cmz_type x = *cmz_input_type(m, n, 0);
+  bool exclusive = cmz_node_int(n, "exclusive", 0) != 0,
+       reverse = cmz_node_int(n, "reverse", 0) != 0, sum = !strcmp(n->op->name, "RunningSum");
+  cmz_dim dim;
+  int64_t axis;
+  CMZ_TRY(cumulative_axis(m, cmz_node_self(m, n), &dim));
+  if (!cmz_dim_is_const(m->dims, dim, &axis)) return CMZ_E_INTERNAL;
+  uint16_t out = cmz_describe_output(d, 0, CMZ_READ_WRITE);
+  cmz_store store = {.operand = out, .mode = CMZ_STORE_SET, .axis_count = x.rank};
+  cmz_expr here[CMZ_MAX_RANK], before[CMZ_MAX_RANK];
+  for (uint32_t i = 0; i < x.rank; i++) {
+    cmz_expr size = cmz_describe_dim(d, x.shape[i]);
+    store.axes[i] = cmz_kernel_add_axis(k, i == axis ? CMZ_AXIS_SERIAL : CMZ_AXIS_PARALLEL, size);
+    here[i] = before[i] = cmz_x_axis(k, store.axes[i]);
+    if (i != axis) continue;
+    if (reverse) here[i] = cmz_x_sub(k, cmz_x_sub(k, size, cmz_x_index(k, 1)), here[i]);
+    before[i] = cmz_x_add(k, here[i], cmz_x_index(k, reverse ? 1 : -1));
+  }
+  cmz_expr any = cmz_x2(k, CMZ_X_LT, cmz_x_index(k, 0), cmz_x_axis(k, store.axes[axis]));
+  store.index = cmz_describe_output_index(d, 0, here);
+  cmz_expr last = cmz_describe_output_index(d, 0, before),
+           term = cmz_describe_input(d, 0, exclusive ? before : here);
+  if (!store.index || !last || !term) return CMZ_E_UNSUPPORTED;
+  cmz_expr neutral = cmz_x_like(k, term, sum ? 0 : 1), so_far = cmz_x_load(k, out, last);
+  if (exclusive)
+    store.value =
+        cmz_x_select(k, any, cmz_x2(k, sum ? CMZ_X_ADD : CMZ_X_MUL, so_far, term), neutral);
+  else
+    store.value =
+        cmz_x2(k, sum ? CMZ_X_ADD : CMZ_X_MUL, cmz_x_select(k, any, so_far, neutral), term);
+  cmz_vec_push(k->arena, &k->stores, store);
+  return CMZ_OK;
+}
+
 static cmz_status eval_cum(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
                            cmz_array *outputs, bool product) {
   const cmz_array *x = &inputs[0];
@@ -547,6 +604,13 @@ static cmz_status eval_cum_prod(cmz_eval *e, const cmz_node *n, const cmz_array 
     .eval = eval_##FUNCTION, .describe = describe_##FUNCTION, ##__VA_ARGS__                        \
   }
 
+#define RUNNING(NAME, FUNCTION)                                                                    \
+  {                                                                                                \
+    .name = NAME, .domain = "cmz", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1,             \
+    .max_outputs = 1, .since = 1, .infer = infer_cum_sum, .eval = eval_##FUNCTION,                 \
+    .describe_kernel = describe_running                                                            \
+  }
+
 const cmz_op cmz_ops_reduce[] = {
     ROW("ReduceSum", sum, .attributes = "axes:I<13 keepdims:i noop_with_empty_axes:i@13"),
     ROW("ReduceMean", mean, .attributes = "axes:I<18 keepdims:i noop_with_empty_axes:i@18"),
@@ -564,7 +628,11 @@ const cmz_op cmz_ops_reduce[] = {
           .attributes = "axis:i keepdims:i select_last_index:i@12"),
     OTHER("ArgMin", 1, 1, infer_arg, arg_min,
           .attributes = "axis:i keepdims:i select_last_index:i@12"),
-    OTHER("CumSum", 2, 11, infer_cum_sum, cum_sum, .attributes = "exclusive:i reverse:i"),
-    OTHER("CumProd", 2, 26, infer_cum_sum, cum_prod, .attributes = "exclusive:i reverse:i"),
+    OTHER("CumSum", 2, 11, infer_cum_sum, cum_sum, .expand = expand_cum,
+          .attributes = "exclusive:i reverse:i"),
+    OTHER("CumProd", 2, 26, infer_cum_sum, cum_prod, .expand = expand_cum,
+          .attributes = "exclusive:i reverse:i"),
+    RUNNING("RunningSum", cum_sum),
+    RUNNING("RunningProd", cum_prod),
     {.name = NULL},
 };

@@ -71,6 +71,14 @@ static void test_arg_and_cumulative(void **state) {
     check();
     again();
   }
+  for (int form = 0; form < 4; form++) { /* long: one pass over the axis */
+    cmz_vid pair[2] = {f32s(SHAPE(3, 80, 5)), i64s((int64_t[]){form == 3 ? -3 : 1}, 1)};
+    apply(form == 2 ? "CumProd" : "CumSum", 2, pair, 1);
+    number("exclusive", form & 1);
+    number("reverse", form >> 1);
+    check();
+    again();
+  }
 }
 
 static void test_softmax(void **state) {
