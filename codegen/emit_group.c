@@ -159,7 +159,8 @@ void cmz_emit_group_prepare(emitter *e) {
   c->type = cmz_emit_type(e, c->reduce);
   const cmz_expr_node *body = &e->k->exprs.data[c->node->args[0]];
   for (uint32_t i = 0; i < 2; i++) describe_factor(e, c, &c->factors[i], body->args[i]);
-  if (e->s->fragments) cmz_emit_tensor_prepare(e, c);
+  if (e->s->coded) cmz_emit_coded_prepare(e, c);
+  else if (e->s->fragments) cmz_emit_tensor_prepare(e, c);
   else prepare_scalars(e, c);
 }
 
@@ -349,7 +350,7 @@ static void choose_instance(emitter *e, const contraction *c, uint32_t instance)
 
 static void store_instance(emitter *e, const contraction *c, uint32_t instance, MlirValue sum) {
   cmz_builder *b = &e->b;
-  MlirValue condition = {NULL};
+  MlirValue condition = c->exists;
   MlirRegion regions[2];
   MlirBlock yes = {NULL}, no = {NULL}, here = b->block;
   choose_instance(e, c, instance);
@@ -370,7 +371,8 @@ static void store_instance(emitter *e, const contraction *c, uint32_t instance, 
     cmz_emit_push(e, yes);
     e->guard_depth = e->depth;
   }
-  cmz_emit_remember(e, cmz_emit_key(e, c->reduce), e->depth, sum);
+  if (c->node->args[1]) sum = cmz_b_add(b, cmz_emit_value(e, c->node->args[1]), sum);
+  if (!e->failed) cmz_emit_remember(e, cmz_emit_key(e, c->reduce), e->depth, sum);
   cmz_emit_store(e, c->store);
   if (!condition.ptr) return;
   e->guard_depth = 0;
@@ -387,6 +389,7 @@ void cmz_emit_group_tile(emitter *e, const MlirValue *low) {
   MlirValue *accs = CMZ_NEW_ARRAY(e->arena, MlirValue, c->instances);
   for (uint32_t i = 0; i < c->store->axis_count; i++) c->low[c->axes[i]] = low[c->axes[i]];
   if (c->attention) cmz_emit_attention_steps(e, c, accs);
+  else if (e->s->coded) cmz_emit_coded_steps(e, c, accs);
   else if (e->s->fragments) cmz_emit_tensor_steps(e, c, accs);
   else reduce_steps(e, c, accs);
   for (uint32_t i = 0; i < c->store->axis_count && !e->failed; i++) {

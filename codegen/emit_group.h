@@ -1,5 +1,6 @@
 /* emit_group.h - what the files that make a work-group compute a contraction share: emit_group.c (the
- * frame, staging, register tiles of scalars), emit_tensor.c (fragments of matrix instructions).
+ * frame, staging, register tiles of scalars), emit_tensor.c (fragments of matrix instructions), emit_coded.c
+ * (those of weights in a storage format).
  * Always holds: what emit_group.c says. */
 #ifndef CMZ_CODEGEN_EMIT_GROUP_H
 #define CMZ_CODEGEN_EMIT_GROUP_H
@@ -32,6 +33,8 @@ typedef struct contraction {
   uint16_t axes[CMZ_STORE_MAX_AXES];       /* of the store, in the order of the schedule */
   MlirValue coordinate[CMZ_EMIT_MAX_AXES]; /* of the thread, along each axis of the tile */
   MlirValue low[CMZ_EMIT_MAX_AXES];
+  MlirValue exists;                        /* whether the thread has outputs at all (null: it has) */
+  struct coded_state *coded;               /* emit_coded.c's */
 } contraction;
 
 /* ---- emit_group.c ---- */
@@ -65,5 +68,13 @@ void cmz_emit_attention_steps(emitter *e, const contraction *c, MlirValue *accs)
 void cmz_emit_tensor_prepare(emitter *e, contraction *c);
 /* The sums of the tile at the emitter's position in ACCS, an instance each. */
 void cmz_emit_tensor_steps(emitter *e, const contraction *c, MlirValue *accs);
+/* The thread's coordinates along factor NUMBER's axes become those of POSITION. */
+void cmz_emit_tensor_place(emitter *e, contraction *c, uint32_t number, MlirValue position);
+/* ACCS += 16 rows (4 words of registers) times 8 columns (2 words) of the schedule's `fragments`. */
+void cmz_emit_tensor_multiply(emitter *e, const contraction *c, const MlirValue *rows, const MlirValue *columns, MlirValue *accs);
+
+/* ---- emit_coded.c: schedules with `coded` ---- */
+void cmz_emit_coded_prepare(emitter *e, contraction *c);
+void cmz_emit_coded_steps(emitter *e, const contraction *c, MlirValue *out);
 
 #endif

@@ -78,7 +78,7 @@ static MlirValue lane_line(emitter *e, const factor *f, bool rows, MlirValue lan
   return cmz_b_add(b, scaled(b, cmz_b_add(b, position, low), f->pitch), scaled(b, k, 2));
 }
 
-static void place_thread(emitter *e, contraction *c, uint32_t number, MlirValue position) {
+void cmz_emit_tensor_place(emitter *e, contraction *c, uint32_t number, MlirValue position) {
   const factor *f = &c->factors[number];
   uint32_t stride = 1;
   for (uint32_t a = f->axis_count; a-- > 0; stride *= e->s->axes[f->axes[a]].tile)
@@ -119,8 +119,9 @@ void cmz_emit_tensor_prepare(emitter *e, contraction *c) {
     cmz_emit_group_declare(e, f, b->i8, 2 * buffer_bytes(e, f), i);
     f->lines = lane_line(e, f, i == c->rows, lane, first[i]);
   }
-  place_thread(e, c, c->rows, cmz_b_add(b, first[c->rows], cmz_emit_group_divided(b, lane, 4)));
-  place_thread(
+  cmz_emit_tensor_place(e, c, c->rows,
+                        cmz_b_add(b, first[c->rows], cmz_emit_group_divided(b, lane, 4)));
+  cmz_emit_tensor_place(
       e, c, 1 - c->rows,
       cmz_b_add(b, first[1 - c->rows], scaled(b, cmz_emit_group_remainder(b, lane, 4), 2)));
   c->tiles[0] = height / 16;
@@ -372,8 +373,8 @@ static void load_matrices(emitter *e, const factor *f, bool rows, MlirValue line
   }
 }
 
-static void multiply(emitter *e, const contraction *c, const MlirValue *rows,
-                     const MlirValue *columns, MlirValue *accs) {
+void cmz_emit_tensor_multiply(emitter *e, const contraction *c, const MlirValue *rows,
+                              const MlirValue *columns, MlirValue *accs) {
   static const struct {
     cmz_dtype rows, columns;
     const char *name;
@@ -420,7 +421,8 @@ static void compute(emitter *e, const contraction *c, MlirValue number, MlirValu
     for (uint32_t i = 0; i < c->tiles[1] / 2; i++)
       load_matrices(e, &c->factors[1 - c->rows], false, lines[1 - c->rows], i, k, &columns[i * 4]);
     for (uint32_t i = 0; i < c->tiles[0] * c->tiles[1] && !e->failed; i++)
-      multiply(e, c, &rows[i / c->tiles[1] * 4], &columns[i % c->tiles[1] * 2], &accs[i * 4]);
+      cmz_emit_tensor_multiply(e, c, &rows[i / c->tiles[1] * 4], &columns[i % c->tiles[1] * 2],
+                               &accs[i * 4]);
   }
 }
 

@@ -115,6 +115,7 @@ typedef struct cmz_schedule {
    * the group's memory, STEP iterations of the reduction at a time. All tiles, threads and STEP are powers of two. Attention: STEP
    * keys at a time, the values' columns in one tile of any size; without `group` a thread computes its rows alone. */
   uint16_t group, step;
+  uint16_t coded; /* one factor are weights in a storage format, in the order of matrix fragments: bits of a code. 0: no such */
   /* cmz_dtype: factors are staged in these types, one each, and multiplied by matrix instructions of warps (f32 as tf32); 0: by scalars */
   uint16_t fragments, second;
 } cmz_schedule;
@@ -190,6 +191,8 @@ void cmz_kernel_compact(cmz_kernel *k);
 /* Splits reduction axes that index expressions take apart (axis / 16, axis % 16: blocked layouts), so that all indices
  * are affine; a SUM whose terms are zero in the padding of the last block runs over the whole block. Then compacts. */
 void cmz_kernel_split_blocked_reductions(cmz_kernel *k);
+/* Of these splits the first of each axis alone. */
+void cmz_kernel_split_blocks(cmz_kernel *k);
 /* The same for known extents that the divisor divides, as often as something is left to split: packed weights are read by
  * group, block of four and code of a byte. Then compacts. */
 void cmz_kernel_split_packed_reductions(cmz_kernel *k);
@@ -218,6 +221,24 @@ typedef struct cmz_attention {
 } cmz_attention;
 /* Whether K is such a kernel, with nothing but f32 in between. */
 bool cmz_kernel_attention(const cmz_kernel *k, cmz_attention *a);
+/* Weights in a storage format, (code - offset or zero point) * scale, that lie as warps read them (passes/layout_fragments.c): panels of 16
+ * rows, in each tiles of 512 bytes along the columns of the sum, in each 16 bytes a lane. Lane L has rows 2 (L / 4) and the next; of each 16
+ * columns it has 4 (L % 4) and the three after. Four words of a 4-bit tile are four such sixteens: byte 0 has columns 0 and 1 (low bits first) of the
+ * even row, byte 1 of the odd one, bytes 2 and 3 columns 2 and 3. Of an 8-bit tile two words are one: bytes 0 and 1 columns 0 and 1 of the even row,
+ * bytes 2 and 3 of the odd one; the next word columns 2 and 3. */
+typedef struct cmz_coded {
+  uint32_t bits;              /* 4 or 8 */
+  bool is_signed;             /* of 8 bits */
+  cmz_expr values, shift;     /* LOAD of the byte; where the code begins in it (0: at 0) */
+  cmz_expr scales, zeros;     /* LOADs, [panel][group][16], of one index; zeros 0: none */
+  double offset;              /* what every code is less */
+  uint32_t axis_count;
+  uint16_t axes[CMZ_REDUCE_MAX_AXES]; /* of the reduction, outermost first, as the columns run */
+  int64_t columns, group;     /* of the sum; that share a scale: whole tiles, or whole sixteens of one */
+} cmz_coded;
+static inline int64_t cmz_coded_columns(const cmz_coded *c) { return c->bits == 4 ? 64 : 32; } /* of a tile */
+/* Whether factor FACTOR of the sum of products REDUCE are such weights, ROWS (innermost first) being the axes that count their rows. */
+bool cmz_x_coded(const cmz_kernel *k, cmz_expr reduce, uint32_t factor, const uint16_t *rows, uint32_t row_count, cmz_coded *c);
 
 /* Text form (also the input of the hash), parse back, structural hash of description and schedule. */
 void cmz_kernel_print(const cmz_kernel *k, cmz_text *text);

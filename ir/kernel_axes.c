@@ -416,6 +416,13 @@ static void split_blocked(cmz_kernel *k, uint16_t axis) {
   split(k, axis, (uint32_t)block, guarded, &outer, &inner);
 }
 
+void cmz_kernel_split_blocks(cmz_kernel *k) {
+  uint32_t count = k->axes.count;
+  for (uint16_t a = 0; a < count; a++)
+    if (k->axes.data[a].kind == CMZ_AXIS_REDUCE) split_blocked(k, a);
+  cmz_kernel_compact(k);
+}
+
 void cmz_kernel_split_blocked_reductions(cmz_kernel *k) {
   for (uint16_t a = 0; a < k->axes.count;
        a++) /* blocks may be split again: 16 channels as 4 by 4 */

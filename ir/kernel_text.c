@@ -119,6 +119,7 @@ void cmz_schedule_print(const cmz_schedule *s, cmz_text *text) {
   }
   cmz_text_add(text, " reduce %u/%u", s->reduce_lanes, s->reduce_unroll);
   if (s->step) cmz_text_add(text, " group %u/%u/%u/%u", s->group, s->step, s->fragments, s->second);
+  if (s->coded) cmz_text_add(text, " coded %u", s->coded);
   cmz_text_add(text, "\n");
 }
 

@@ -89,7 +89,7 @@ static cmz_status is_computed(const cmz_pass_run *run, path *p, cmz_nid root, bo
   for (uint32_t l = 0; l < run->target->level_count && *yes && status == CMZ_OK; l++) {
     cmz_schedule s;
     status = cmz_schedule_choose_device(p->m->ctx, arena, d.kernel, run->target->levels[l],
-                                        run->tf32, &s);
+                                        run->tf32, false, &s);
     *yes = s.step != 0;
   }
   cmz_arena_destroy(arena);

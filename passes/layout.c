@@ -361,6 +361,7 @@ static void store_decoded(chooser *c, cmz_nid id) {
   double bytes = 4 * (double)cmz_pass_hint_elements(m, v);
   int64_t least = bytes <= MOST_CACHED_BYTES ? FEWEST_ROWS : FEWEST_ROWS_FAR;
   if (value->output_uses > 0 || value->uses.count == 0) return;
+  if (cmz_value_get(m, n->inputs[0])->layout.count) return; /* matrix instructions read the codes */
   for (uint32_t i = 0; i < value->uses.count; i++) {
     const cmz_node *user = cmz_node_get(m, value->uses.data[i].node);
     if (value->uses.data[i].index != 1 || user->graph != n->graph || !in_list(user, readers) ||
@@ -377,7 +378,6 @@ static void store_decoded(chooser *c, cmz_nid id) {
 }
 
 cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m) {
-  (void)run;
   cmz_arena *arena = cmz_arena_create(m->ctx);
   chooser c = {.m = m, .blocked = CMZ_NEW_ARRAY(arena, bool, m->values.count)};
   for (cmz_gid g = 1; g < m->graphs.count; g++) {
@@ -389,6 +389,7 @@ cmz_status cmz_pass_layout(cmz_pass_run *run, cmz_module *m) {
     if (c.blocked[v])
       cmz_value_get(m, v)->layout = cmz_layout_blocked_channels(type_of(&c, v)->rank, BLOCK);
   for (cmz_vid v = 1; v < m->values.count; v++) pack_constant(&c, v);
+  cmz_layout_fragments(run, m);
   for (cmz_nid n = 1; n < m->nodes.count; n++) store_decoded(&c, n);
   cmz_arena_destroy(arena);
   return CMZ_OK;

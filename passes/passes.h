@@ -75,7 +75,8 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
  * group and what is in it. */
 void cmz_schedule_split_groups(cmz_kernel *k);
 /* The same for a level with threads: every tile is one thread's, neighbouring tiles lie side by side in memory; or a work-group's, for
- * contractions. TF32: factors in f32 may be multiplied as tf32. */
-cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, cmz_schedule *out);
+ * contractions. TF32: factors in f32 may be multiplied as tf32; HALVES: what quantised weights are multiplied by may be rounded to f16. */
+cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, bool halves,
+                                      cmz_schedule *out);
 
 #endif

@@ -182,7 +182,12 @@ static int64_t panel_of(const cmz_kernel *k, uint16_t axis) {
 
 /* Axes that run through panels become two, so that every access is affine again; the last panel may
  * be padding in part. */
-static void split_panels(cmz_kernel *k, bool blocked) {
+static void split_panels(cmz_kernel *k, bool blocked, bool fragments) {
+  if (fragments) {
+    if (blocked) cmz_kernel_split_blocks(k);
+    cmz_kernel_compact(k);
+    return;
+  }
   if (blocked) cmz_kernel_split_blocked_reductions(k);
   else cmz_kernel_split_packed_reductions(k);
   uint32_t count = k->axes.count;
@@ -199,11 +204,24 @@ static void split_panels(cmz_kernel *k, bool blocked) {
   cmz_kernel_compact(k);
 }
 
-/* Whether any operand of the kernel lies in a layout of its own. */
-static bool has_layouts(const cmz_module *m, const cmz_described *d) {
-  for (uint32_t i = 0; i < d->kernel->operands.count; i++)
-    if (cmz_value_get(m, d->operand_values[i])->layout.count != 0) return true;
-  return false;
+/* Whether V are codes in the order of matrix fragments. */
+static bool in_fragments(const cmz_module *m, cmz_vid v) {
+  const cmz_value *value = cmz_value_get(m, v);
+  return value->layout.count != 0 && value->uses.count > 0 &&
+         (cmz_node_get(m, value->uses.data[0].node)->op->flags & CMZ_OP_DECODE) != 0;
+}
+
+/* Whether any operand of the kernel lies in a layout of its own; *FRAGMENTS: or in that of
+ * fragments, which are read by whole tiles and ask for no axis to be split. */
+static bool has_layouts(const cmz_module *m, const cmz_described *d, bool *fragments) {
+  bool any = false;
+  *fragments = false;
+  for (uint32_t i = 0; i < d->kernel->operands.count; i++) {
+    cmz_vid v = d->operand_values[i];
+    if (in_fragments(m, v)) *fragments = true;
+    else any |= cmz_value_get(m, v)->layout.count != 0;
+  }
+  return any;
 }
 
 /* A residual in blocks of channels goes before the bias into the convolution that it is added to,
@@ -232,9 +250,9 @@ static cmz_status choose_schedules(cmz_planner *p, cmz_kernel *k, cmz_schedule *
   cmz_schedule *s = CMZ_NEW_ARRAY(p->arena, cmz_schedule, target->level_count);
   for (uint32_t l = 0; l < target->level_count; l++) {
     const cmz_cpu_row *level = target->levels[l];
-    CMZ_TRY(level->threads
-                ? cmz_schedule_choose_device(ctx, p->arena, k, level, p->run->tf32, &s[l])
-                : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
+    CMZ_TRY(level->threads ? cmz_schedule_choose_device(ctx, p->arena, k, level, p->run->tf32,
+                                                        p->run->precision == CMZ_F16, &s[l])
+                           : cmz_schedule_choose(ctx, p->arena, k, level, p->run->optimise, &s[l]));
   }
   *out = s;
   return CMZ_OK;
@@ -246,8 +264,8 @@ static cmz_status plan_kernel(cmz_planner *p, cmz_nid n, uint32_t block) {
   CMZ_TRY(cmz_describe_node(m, n, p->run->fused, p->arena, &d));
   start_sums(m, &d, p->arena);
   cmz_kernel_merge_axes(d.kernel);
-  bool blocked = has_layouts(m, &d);
-  if (blocked || decodes(m, &d)) split_panels(d.kernel, blocked);
+  bool fragments, blocked = has_layouts(m, &d, &fragments);
+  if (blocked || decodes(m, &d)) split_panels(d.kernel, blocked, fragments);
   if (p->run->target->gpu) cmz_schedule_split_groups(d.kernel);
   cmz_schedule *s;
   CMZ_TRY(choose_schedules(p, d.kernel, &s));

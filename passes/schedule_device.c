@@ -290,7 +290,7 @@ static bool choose_tiles(const cmz_kernel *k, side *s, uint32_t least, uint32_t 
 }
 
 /* Sorts the store's axes into ROWS, COLUMNS and those that both factors use; false when one is used
- * by neither or there are too many. */
+ * by neither or there are too many. A side may have none. */
 static bool find_sides(cmz_kernel *k, cmz_expr contraction, const cmz_schedule *s, side *rows,
                        side *columns) {
   const cmz_expr_node *body = cmz_x_get(k, cmz_x_get(k, contraction)->args[0]);
@@ -300,8 +300,8 @@ static bool find_sides(cmz_kernel *k, cmz_expr contraction, const cmz_schedule *
   for (uint32_t order = store->axis_count; order-- > 0;) /* innermost first */
     for (uint32_t i = 0; i < store->axis_count; i++) {
       uint16_t axis = store->axes[i];
-      if (s->axes[axis].tile == 0) return false;
       if (s->axes[axis].order != order) continue;
+      if (s->axes[axis].tile == 0) return false;
       bool used[2] = {cmz_x_uses_axis(k, factors[0], axis), cmz_x_uses_axis(k, factors[1], axis)};
       if (is_one(k, axis) || (used[0] && used[1])) continue;
       if (!used[0] && !used[1]) return false;
@@ -309,7 +309,7 @@ static bool find_sides(cmz_kernel *k, cmz_expr contraction, const cmz_schedule *
       if (of->count == MOST_SIDE_AXES) return false;
       of->axes[of->count++] = axis;
     }
-  return rows->count && columns->count;
+  return true;
 }
 
 static int64_t count_groups(const cmz_kernel *k, const cmz_schedule *s, const side *rows,
@@ -393,9 +393,86 @@ static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, const 
   return true;
 }
 
+/* ---- weights in the order of fragments ---- */
+
+enum {
+  CODED_WIDTH = 64,        /* columns of a tile, at most */
+  CODED_AHEAD = 4,         /* tiles of codes that a warp has under way, */
+  CODED_AHEAD_WIDE = 2,    /* and where the sums of many columns take registers */
+  CODED_STAGED = 32 << 10, /* bytes of activations in the group's memory, at most */
+  MANY_GROUPS = 256        /* as many as a large GPU has room for */
+};
+
+/* Columns of a tile: all where there are few. An axis whose extent is not known (a batch) is left
+ * out where the others have enough. */
+static bool choose_coded_width(const cmz_kernel *k, side *columns) {
+  side known = {0};
+  int64_t count = 1, of_known = 1, extent;
+  uint32_t width = 8;
+  for (uint32_t i = 0; i < columns->count; i++) {
+    count *= CMZ_MIN(extent_of(k, columns->axes[i]), CODED_WIDTH);
+    columns->tile[i] = 1;
+    if (!cmz_x_is_int(k, k->axes.data[columns->axes[i]].extent, &extent)) continue;
+    known.axes[known.count++] = columns->axes[i];
+    of_known *= CMZ_MIN(extent, CODED_WIDTH);
+  }
+  if (of_known < width) known = *columns;
+  else count = of_known;
+  columns->product = 1;
+  while (width < CODED_WIDTH && width < count) width *= 2;
+  for (; columns->count && width >= 1; width /= 2) {
+    if (!choose_tiles(k, &known, 1, width)) continue;
+    columns->product = known.product;
+    for (uint32_t i = 0; i < known.count; i++)
+      for (uint32_t j = 0; j < columns->count; j++)
+        if (columns->axes[j] == known.axes[i]) columns->tile[j] = known.tile[i];
+    return true;
+  }
+  return columns->count == 0;
+}
+
+static void set_panels(side *rows, uint32_t panels) {
+  rows->product = 16 * panels;
+  rows->tile[0] = rows->count > 1 ? 16 : rows->product;
+  rows->tile[1] = panels;
+}
+
+/* Warps of a group take a panel of 16 rows each, or, where those are few, share panels and take
+ * turns in the columns of the sum. */
+static bool choose_coded(cmz_kernel *k, const cmz_cpu_row *gpu, cmz_expr contraction, bool halves,
+                         side *sides, cmz_schedule *s) {
+  const cmz_expr_node *body = cmz_x_get(k, cmz_x_get(k, contraction)->args[0]);
+  cmz_coded coded;
+  uint32_t factor = 0, warps = gpu->threads / 32u, turns = 1, ahead = CODED_AHEAD;
+  for (; factor < 2; factor++)
+    if ((halves || half_type(k, body->args[1 - factor]) == CMZ_F16) &&
+        cmz_x_coded(k, contraction, factor, sides[factor].axes, sides[factor].count, &coded))
+      break;
+  if (factor == 2) return false;
+  side *rows = &sides[factor], *columns = &sides[1 - factor];
+  if (!choose_coded_width(k, columns)) return false;
+  int64_t width = cmz_coded_columns(&coded), tiles = tiles_along(coded.columns, (uint32_t)width);
+  if (columns->product > 16) ahead = CODED_AHEAD_WIDE;
+  for (set_panels(rows, warps); turns < warps && tiles >= 2 * turns; turns *= 2) {
+    if (count_groups(k, s, rows, columns) >= MANY_GROUPS) break;
+    set_panels(rows, warps / (turns * 2));
+  }
+  while (ahead > 1 && (ahead * turns * width * columns->product * 2 > CODED_STAGED ||
+                       ahead / 2 * turns >= tiles))
+    ahead /= 2;
+  spread(rows, rows->product, s);
+  spread(columns, columns->product, s);
+  s->group = gpu->threads;
+  s->step = (uint16_t)(ahead * turns * width);
+  s->fragments = s->second = CMZ_F16;
+  s->coded = (uint16_t)coded.bits;
+  return true;
+}
+
 /* Lets work-groups compute tiles together where K is a contraction that pays for it. */
-static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, cmz_schedule *s) {
-  side rows = {0}, columns = {0};
+static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, bool halves,
+                         cmz_schedule *s) {
+  side sides[2] = {{0}}, rows, columns;
   cmz_expr contraction = find_contraction(k);
   uint32_t bytes = 2 * (MOST_SIDE + 1) * STEP * 4;
   if (!contraction || gpu->shared_bytes < bytes || !is_power_of_two(gpu->threads)) return;
@@ -403,7 +480,11 @@ static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, cmz_s
   int64_t iterations = 1;
   for (uint32_t i = 0; i < n->axis_count; i++)
     iterations *= CMZ_MIN(extent_of(k, n->axes[i]), 1 << 20);
-  if (iterations < STEP / 2 || !find_sides(k, contraction, s, &rows, &columns)) return;
+  if (iterations < STEP / 2 || !find_sides(k, contraction, s, &sides[0], &sides[1])) return;
+  if (gpu->matrix && choose_coded(k, gpu, contraction, halves, sides, s)) return;
+  rows = sides[0];
+  columns = sides[1];
+  if (!rows.count || !columns.count) return;
   cmz_dtype types[2];
   if (gpu->matrix && fragment_types(k, contraction, tf32, types) &&
       choose_fragments(k, gpu, types, iterations, &rows, &columns, s))
@@ -427,6 +508,7 @@ static void choose_registers(cmz_kernel *k, cmz_schedule *s) {
   cmz_expr contraction = find_contraction(k);
   uint32_t most[2] = {MOST_REGISTER_ROWS, MOST_REGISTER_COLUMNS};
   if (!contraction || !find_sides(k, contraction, s, &rows, &columns)) return;
+  if (!rows.count || !columns.count) return;
   for (;;) {
     if (!choose_tiles(k, &rows, 1, most[0]) || !choose_tiles(k, &columns, 1, most[1])) return;
     if (count_groups(k, s, &rows, &columns) >= ENOUGH_THREADS || most[0] * most[1] == 1) break;
@@ -439,7 +521,8 @@ static void choose_registers(cmz_kernel *k, cmz_schedule *s) {
 }
 
 cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
-                                      const cmz_cpu_row *gpu, bool tf32, cmz_schedule *out) {
+                                      const cmz_cpu_row *gpu, bool tf32, bool halves,
+                                      cmz_schedule *out) {
   if (k->stores.count == 0)
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "kernel %s stores nothing", k->name);
   *out = (cmz_schedule){.axis_count = k->axes.count};
@@ -454,7 +537,7 @@ cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_ke
   }
   order_axes(k, out);
   if (!cmz_schedule_attention(k, gpu, out)) {
-    choose_group(k, gpu, tf32, out);
+    choose_group(k, gpu, tf32, halves, out);
     if (!out->group) choose_registers(k, out);
   }
   return CMZ_OK;

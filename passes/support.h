@@ -49,6 +49,11 @@ cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done);
 cmz_status cmz_pass_resolve_sequence(cmz_module *m, cmz_nid n, bool *done);
 cmz_status cmz_pass_resolve_graphs(cmz_module *m, cmz_nid n, bool *any);
 
+/* Codes of compressed weights in the order of a GPU's matrix fragments, where the target has those (layout_fragments.c). */
+void cmz_layout_fragments(const cmz_pass_run *run, cmz_module *m);
+/* The order of codes of BITS in a [panel][line][16] constant: kernel.h's cmz_coded. NULL: none for that width. */
+const cmz_layout *cmz_layout_fragments_order(uint32_t bits);
+
 /* Sizes at the hints; 1 when not known. */
 int64_t cmz_pass_hint(const cmz_module *m, cmz_dim d);
 uint64_t cmz_pass_hint_elements(const cmz_module *m, cmz_vid v);

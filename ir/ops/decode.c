@@ -89,13 +89,16 @@ static cmz_status eval_decode(cmz_eval *e, const cmz_node *n, const cmz_array *i
   return CMZ_OK;
 }
 
-/* Element of input INPUT, a [panel][lines][16] array of bytes or numbers. */
-static cmz_expr panel_load(cmz_describe *d, const cmz_format_shape *s, uint32_t input, cmz_expr row,
-                           uint32_t lines, cmz_expr line) {
+/* Element of input INPUT, a [panel][lines][16] array of bytes or numbers, or its elements in a row.
+ */
+static cmz_expr panel_load(cmz_describe *d, const cmz_node *n, const cmz_format_shape *s,
+                           uint32_t input, cmz_expr row, uint32_t lines, cmz_expr line) {
   cmz_kernel *k = cmz_describe_kernel(d);
   cmz_expr rows = cmz_x_index(k, cmz_format_panel(s));
   cmz_expr panel = cmz_x2(k, CMZ_X_FLOORDIV, row, rows);
   cmz_expr lane = cmz_x2(k, CMZ_X_MOD, row, rows);
+  if (cmz_value_get(cmz_describe_module(d), cmz_node_input(n, input))->type.rank == 3)
+    return cmz_describe_input(d, input, (cmz_expr[]){panel, line, lane});
   cmz_expr index = cmz_x2(k, CMZ_X_ADD, cmz_x2(k, CMZ_X_MUL, panel, cmz_x_index(k, lines)), line);
   index = cmz_x2(k, CMZ_X_ADD, cmz_x2(k, CMZ_X_MUL, index, rows), lane);
   return cmz_describe_input(d, input, &index);
@@ -103,13 +106,14 @@ static cmz_expr panel_load(cmz_describe *d, const cmz_format_shape *s, uint32_t 
 
 /* BITS bits of the byte array INPUT at position POSITION (several positions a byte, low bits
  * first), as i32. */
-static cmz_expr packed_load(cmz_describe *d, const cmz_format_shape *s, uint32_t input,
-                            cmz_expr row, uint32_t positions, cmz_expr position, uint32_t bits) {
+static cmz_expr packed_load(cmz_describe *d, const cmz_node *n, const cmz_format_shape *s,
+                            uint32_t input, cmz_expr row, uint32_t positions, cmz_expr position,
+                            uint32_t bits) {
   cmz_kernel *k = cmz_describe_kernel(d);
   uint32_t per = bits < 8 ? 8 / bits : 1, lines = (positions + per - 1) / per;
-  if (per == 1) return panel_load(d, s, input, row, lines, position);
-  cmz_expr byte =
-      panel_load(d, s, input, row, lines, cmz_x2(k, CMZ_X_FLOORDIV, position, cmz_x_index(k, per)));
+  if (per == 1) return panel_load(d, n, s, input, row, lines, position);
+  cmz_expr byte = panel_load(d, n, s, input, row, lines,
+                             cmz_x2(k, CMZ_X_FLOORDIV, position, cmz_x_index(k, per)));
   byte = cmz_x_cast(k, byte, CMZ_I32);
   cmz_expr shift = cmz_x2(k, CMZ_X_MUL, cmz_x2(k, CMZ_X_MOD, position, cmz_x_index(k, per)),
                           cmz_x_index(k, bits));
@@ -118,11 +122,11 @@ static cmz_expr packed_load(cmz_describe *d, const cmz_format_shape *s, uint32_t
 }
 
 /* The weight at (row, kept column). */
-static cmz_expr describe_kept(cmz_describe *d, const decode_info *info, cmz_expr row,
-                              cmz_expr kept) {
+static cmz_expr describe_kept(cmz_describe *d, const cmz_node *n, const decode_info *info,
+                              cmz_expr row, cmz_expr kept) {
   cmz_kernel *k = cmz_describe_kernel(d);
   const cmz_format_shape *s = &info->shape;
-  cmz_expr code = packed_load(d, s, VALUES, row, cmz_format_kept(s), kept, s->format->bits);
+  cmz_expr code = packed_load(d, n, s, VALUES, row, cmz_format_kept(s), kept, s->format->bits);
   if (s->format->is_float) return code;
   code = cmz_x_cast(k, code, CMZ_F32);
   int32_t bias = cmz_format_bias(s->format);
@@ -131,10 +135,11 @@ static cmz_expr describe_kept(cmz_describe *d, const decode_info *info, cmz_expr
                                  : cmz_x_index(k, 0);
   uint32_t groups = cmz_format_groups(s);
   if (s->format->zero_points) {
-    cmz_expr zero_point = cmz_x_cast(k, panel_load(d, s, ZERO_POINTS, row, groups, group), CMZ_F32);
+    cmz_expr zero_point =
+        cmz_x_cast(k, panel_load(d, n, s, ZERO_POINTS, row, groups, group), CMZ_F32);
     code = cmz_x2(k, CMZ_X_SUB, code, zero_point);
   }
-  return cmz_x2(k, CMZ_X_MUL, code, panel_load(d, s, SCALES, row, groups, group));
+  return cmz_x2(k, CMZ_X_MUL, code, panel_load(d, n, s, SCALES, row, groups, group));
 }
 
 static cmz_expr describe_decode(cmz_describe *d, const cmz_node *n, uint32_t output,
@@ -151,16 +156,16 @@ static cmz_expr describe_decode(cmz_describe *d, const cmz_node *n, uint32_t out
     column = cmz_x2(k, CMZ_X_ADD,
                     cmz_x2(k, CMZ_X_MUL, column, cmz_x_index(k, column_extent(&info, a))), c);
   }
-  if (!info.shape.sparse) return describe_kept(d, &info, row, column);
+  if (!info.shape.sparse) return describe_kept(d, n, &info, row, column);
   cmz_expr group = cmz_x2(k, CMZ_X_FLOORDIV, column, cmz_x_index(k, 4));
   cmz_expr place = cmz_x_cast(k, cmz_x2(k, CMZ_X_MOD, column, cmz_x_index(k, 4)), CMZ_I32);
   cmz_expr nibble =
-      packed_load(d, &info.shape, INDICES, row, (info.shape.columns + 3) / 4, group, 4);
+      packed_load(d, n, &info.shape, INDICES, row, (info.shape.columns + 3) / 4, group, 4);
   cmz_expr first = cmz_x2(k, CMZ_X_AND, nibble, cmz_x_int(k, CMZ_I32, 3));
   cmz_expr second = cmz_x2(k, CMZ_X_SHR, nibble, cmz_x_int(k, CMZ_I32, 2));
   cmz_expr kept = cmz_x2(k, CMZ_X_MUL, group, cmz_x_index(k, 2));
-  cmz_expr w0 = describe_kept(d, &info, row, kept);
-  cmz_expr w1 = describe_kept(d, &info, row, cmz_x2(k, CMZ_X_ADD, kept, cmz_x_index(k, 1)));
+  cmz_expr w0 = describe_kept(d, n, &info, row, kept);
+  cmz_expr w1 = describe_kept(d, n, &info, row, cmz_x2(k, CMZ_X_ADD, kept, cmz_x_index(k, 1)));
   cmz_expr other =
       cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, second, place), w1, cmz_x_float(k, CMZ_F32, 0));
   return cmz_x_select(k, cmz_x2(k, CMZ_X_EQ, first, place), w0, other);

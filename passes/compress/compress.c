@@ -149,12 +149,16 @@ static size_t bytes_under(const cmz_compression_rule *rule, const cmz_weight *w)
 
 /* ---- one weight into a format ---- */
 
-static cmz_vid add_part(work *c, cmz_gid g, cmz_dtype dtype, size_t count, const void *data) {
-  size_t bytes = 0;
+/* COUNT elements of a [panel][line][row in the panel] array. */
+static cmz_vid add_part(work *c, cmz_gid g, cmz_dtype dtype, const cmz_format_shape *s,
+                        size_t count, const void *data) {
+  size_t bytes = 0, panel = cmz_format_panel(s), panels = (s->rows + panel - 1) / panel;
   cmz_dtype_bytes(dtype, count, &bytes);
-  int64_t *shape = CMZ_NEW(c->m->arena, int64_t);
-  *shape = (int64_t)count;
-  return cmz_value_add_constant(c->m, g, NULL, dtype, 1, shape, data, bytes);
+  int64_t *shape = CMZ_NEW_ARRAY(c->m->arena, int64_t, 3);
+  shape[0] = (int64_t)panels;
+  shape[1] = (int64_t)(count / (panels * panel));
+  shape[2] = (int64_t)panel;
+  return cmz_value_add_constant(c->m, g, NULL, dtype, 3, shape, data, bytes);
 }
 
 static const encoded *find_encoded(const work *c, const cmz_weight *w, const cmz_format_shape *s,
@@ -178,10 +182,11 @@ static const encoded *encode(work *c, const cmz_weight *w, const cmz_format_shap
   e.symmetric = symmetric;
   /* Beside the old weight, so that every layer that reads that one can read these. */
   cmz_gid g = cmz_value_get(m, w->constant)->graph;
-  e.inputs[0] = add_part(c, g, s->format->dtype, cmz_format_value_count(s), d.values);
-  if (d.scales) e.inputs[1] = add_part(c, g, d.scale_dtype, cmz_format_scale_count(s), d.scales);
-  if (d.zero_points) e.inputs[2] = add_part(c, g, CMZ_U8, cmz_format_scale_count(s), d.zero_points);
-  if (d.indices) e.inputs[3] = add_part(c, g, CMZ_U8, cmz_format_index_count(s), d.indices);
+  e.inputs[0] = add_part(c, g, s->format->dtype, s, cmz_format_value_count(s), d.values);
+  if (d.scales) e.inputs[1] = add_part(c, g, d.scale_dtype, s, cmz_format_scale_count(s), d.scales);
+  if (d.zero_points)
+    e.inputs[2] = add_part(c, g, CMZ_U8, s, cmz_format_scale_count(s), d.zero_points);
+  if (d.indices) e.inputs[3] = add_part(c, g, CMZ_U8, s, cmz_format_index_count(s), d.indices);
   e.input_count = d.indices ? 4 : d.zero_points ? 3 : d.scales ? 2 : 1;
   for (uint32_t r = 0; r < w->rows; r++)
     for (uint32_t k = 0; k < w->columns; k++)

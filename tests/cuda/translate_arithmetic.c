@@ -222,9 +222,24 @@ static void do_mov(translator *t, const instruction *in) {
              A, "%s", ptx_value(t, B));
 }
 
+/* cvt.rn.f16x2.f32 d, a, b: A becomes the upper half. */
+static void do_cvt_pair(translator *t, const instruction *in, const char *half) {
+  if (strcmp(ptx_type(in), "f32") || !ptx_has(in, "rn") || in->part_count != 4)
+    ptx_fail(t, "\"%s\"", in->text);
+  if (!ptx_need(t, in, 3)) return;
+  fprintf(t->out, "{ uint16_t r_h0, r_h1;\n");
+  ptx_assign(t, half, "%h1", "%s", ptx_typed(t, "f32", B));
+  ptx_assign(t, half, "%h0", "%s", ptx_typed(t, "f32", C));
+  fprintf(t->out, "%s = (uint32_t)r_h1 << 16 | r_h0; }\n", ptx_value(t, A));
+}
+
 static void do_cvt(translator *t, const instruction *in) {
   const char *from = ptx_type(in), *to = in->parts[in->part_count - 2], *rounding = "";
   static const char *const modes[] = {"rni", "rzi", "rmi", "rpi"};
+  if (strcmp(to, "f16x2") == 0 || strcmp(to, "bf16x2") == 0) {
+    do_cvt_pair(t, in, to[0] == 'f' ? "f16" : "bf16");
+    return;
+  }
   if (!ptx_need(t, in, 2)) return;
   if (ptx_has(in, "ftz")) ptx_fail(t, "denormals flushed in \"%s\"", in->text);
   for (size_t i = 0; i < 4; i++)

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include "coded_cases.h"
 #include "codegen/codegen.h"
 #include "kernel_cases.h"
 #include "passes/passes.h"
@@ -108,7 +109,7 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
   cmz_schedule s;
   const cmz_cpu_row *level = cmz_cpu_find(level_name);
   cmz_schedule_split_groups(k);
-  ok(cmz_schedule_choose_device(F->ctx, F->m->arena, k, level, tf32, &s), "schedule");
+  ok(cmz_schedule_choose_device(F->ctx, F->m->arena, k, level, tf32, true, &s), "schedule");
   chosen = s;
   cmz_text described = {.arena = F->m->arena};
   cmz_schedule_print(&s, &described);
@@ -149,7 +150,11 @@ static void run_case(const char *name, void (*build)(void), uint32_t seed) {
   F->random = seed;
   F->tolerance = 1e-4;
   build();
-  if (!assembling || !setjmp(assembled)) check_kernel(true);
+  /* Codes in the order of fragments are read by tiles: only blocks of channels are split for them.
+   */
+  bool codes = strstr(name, "coded") != NULL;
+  split_axes = codes ? cmz_kernel_split_blocks : cmz_kernel_split_blocked_reductions;
+  if (!assembling || !setjmp(assembled)) check_kernel(!codes || strstr(name, "blocked"));
   again();
 }
 
@@ -334,6 +339,18 @@ static void test_groups(void **state) {
   tf32 = false;
 }
 
+/* Constants are aligned, so no address is tried that is not. */
+static void test_coded(void **state) {
+  (void)state;
+  aligned = true;
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(CODED_CASES); i++) {
+    const kernel_case *one = &CODED_CASES[i];
+    run_case(one->name, one->build, 4000 + i);
+    if (!getenv("CMZ_KERNEL_CASE") && !chosen.coded)
+      fail_msg("%s: codes are not read by fragments\n%s", one->name, case_detail);
+  }
+}
+
 static void assemble_half(void) {
   cmz_vid y = then2("MatMul", f16(SHAPE(512, 72)), f16(SHAPE(72, 512)));
   then1("Sigmoid", then2("Add", y, f16(SHAPE(512))));
@@ -354,10 +371,18 @@ static void assemble_tf32_conv(void) {
 
 static void test_assembles(void **state) {
   (void)state;
-  static const kernel_case large[] = {
-      CASE(assemble_half), CASE(assemble_half_conv),    CASE(assemble_half_strided),
-      CASE(group_bytes),   CASE(assemble_few_channels), CASE(assemble_tf32_conv),
-      CASE(group_conv)};
+  static const kernel_case large[] = {CASE(assemble_half),
+                                      CASE(assemble_half_conv),
+                                      CASE(assemble_half_strided),
+                                      CASE(group_bytes),
+                                      CASE(assemble_few_channels),
+                                      CASE(assemble_tf32_conv),
+                                      CASE(group_conv),
+                                      CASE(coded_rows),
+                                      CASE(coded_vector),
+                                      CASE(coded_whole),
+                                      CASE(coded_bytes_groups),
+                                      CASE(coded_conv_blocked)};
   if (system("command -v ptxas >/dev/null")) {
     print_message("there is no ptxas\n");
     skip();
@@ -382,6 +407,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_assembles, fixture_setup, fixture_teardown),
       cmocka_unit_test_setup_teardown(test_groups, fixture_setup, fixture_teardown),
+      cmocka_unit_test_setup_teardown(test_coded, fixture_setup, fixture_teardown),
       cmocka_unit_test_setup_teardown(test_single_threads, fixture_setup, fixture_teardown),
   };
   return cmocka_run_group_tests(tests, open_driver, NULL);
