@@ -11,6 +11,9 @@
 #define FUSE_BESIDE_PRODUCT                                                                        \
   24.0                       /* element costs beside a contraction: its register tile copies them */
 #define FUSE_CHEAP_RATIO 4.0 /* how often a cheap element may be computed again */
+#define FUSE_MOST_SERIAL                                                                           \
+  16384.0 /* elements that one of few threads of a GPU reads for a reduction */
+#define FUSE_MANY_THREADS 4096.0 /* of a GPU: no longer few */
 
 /* Where a node is computed. */
 typedef struct place {
@@ -24,6 +27,8 @@ typedef struct place {
 
 typedef struct fuser {
   cmz_module *m;
+  bool device;     /* a GPU: what a reduction's result is shared by is one thread's work */
+  double *threads; /* by root: how many a GPU's kernel would have */
   bool *fused;
   bool *bound;          /* by vid: a symbol stands for its content, so it is stored */
   place *places;        /* by nid */
@@ -229,6 +234,21 @@ static bool plain_output(const fuser *f, cmz_nid root) {
   return v == 0 || cmz_value_get(f->m, v)->layout.count == 0;
 }
 
+/* How many threads of a GPU can work on a kernel with reduction P inside. */
+static double threads_with(const fuser *f, const cmz_node *p, const use_summary *sum) {
+  double rows = (double)cmz_pass_hint_elements(f->m, p->outputs[0]);
+  return sum->identity ? f->threads[sum->root] : CMZ_MIN(f->threads[sum->root], rows);
+}
+
+/* Whether reduction P would leave few threads of a GPU with much to read, one after the other. */
+static bool too_serial(const fuser *f, const cmz_node *p, const use_summary *sum) {
+  if (!f->device || p->input_count == 0 || p->inputs[0] == 0) return false;
+  double rows = CMZ_MAX((double)cmz_pass_hint_elements(f->m, p->outputs[0]), 1.0);
+  double reads = (double)cmz_pass_hint_elements(f->m, p->inputs[0]) * sum->evaluations / rows;
+  double threads = CMZ_MAX(threads_with(f, p, sum), 1.0);
+  return threads < FUSE_MANY_THREADS && reads > FUSE_MOST_SERIAL * threads;
+}
+
 static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
   const cmz_node *p = cmz_node_get(f->m, n);
   if (!cmz_fuse_is_kernel(p) || p->op->describe == NULL || p->op->describe_kernel != NULL ||
@@ -244,6 +264,7 @@ static bool may_fuse(fuser *f, cmz_nid n, use_summary *sum) {
            f->beside[sum->root] <= FUSE_BESIDE_PRODUCT;
   case HAS_REDUCTION: /* several, as in a normalisation, each computed once */
     if (!sum->identity && !plain_output(f, sum->root)) return false;
+    if (too_serial(f, p, sum)) return false;
     return sum->same_root && sum->prefix && p->output_count == 1 && !(flags & HAS_CONTRACTION);
   default:
     break;
@@ -268,6 +289,21 @@ static uint32_t input_loads(const cmz_node *n) {
   return count;
 }
 
+/* The threads of a kernel whose root N is: a reduction that keeps its input's shape has one a row.
+ */
+static double threads_of(const fuser *f, const cmz_node *n, double elements) {
+  const cmz_type *t = n->outputs[0] ? type_of(f, n->outputs[0]) : NULL;
+  int64_t extent;
+  if (!(n->op->flags & CMZ_OP_REDUCTION) || !t || t->rank == 0 || n->inputs[0] == 0 ||
+      !cmz_pass_same_shape(f->m, n->inputs[0], n->outputs[0]))
+    return elements;
+  int64_t axis = cmz_node_int(n, "axis", -1);
+  if (axis < 0) axis += t->rank;
+  if (axis < 0 || axis >= t->rank) return elements;
+  return cmz_dim_hint(f->m->dims, t->shape[axis], &extent) && extent > 0 ? elements / (double)extent
+                                                                         : elements;
+}
+
 static void make_root(fuser *f, cmz_nid n) {
   const cmz_node *node = cmz_node_get(f->m, n);
   double elements = 0;
@@ -278,6 +314,8 @@ static void make_root(fuser *f, cmz_nid n) {
   f->places[n] = (place){n, rank, true, true, false, elements};
   f->operands[n] = input_loads(node);
   f->heavy_flags[n] = heavy_flags(node);
+  f->threads[n] =
+      node->output_count > 0 && node->input_count > 0 ? threads_of(f, node, elements) : elements;
 }
 
 static void fuse_node(fuser *f, cmz_nid n, const use_summary *sum) {
@@ -289,6 +327,7 @@ static void fuse_node(fuser *f, cmz_nid n, const use_summary *sum) {
   uint32_t loads = input_loads(node);
   f->operands[sum->root] += loads > 0 ? loads - 1 : 0;
   f->heavy_flags[sum->root] |= heavy_flags(node);
+  if (heavy_flags(node) == HAS_REDUCTION) f->threads[sum->root] = threads_with(f, node, sum);
   if (heavy_flags(node) == 0 && !continues_heavy(f, node, FUSE_EPILOGUE_DEPTH))
     f->beside[sum->root] += copied_cost(f->m, node);
 }
@@ -321,7 +360,7 @@ static void unfuse_views(fuser *f, cmz_gid g) {
 
 cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m) {
   cmz_arena *arena = cmz_arena_create(m->ctx);
-  fuser f = {.m = m};
+  fuser f = {.m = m, .device = run->target && run->target->gpu};
   cmz_status status = CMZ_OK;
   f.fused = CMZ_NEW_ARRAY(m->arena, bool, m->values.count);
   f.bound = CMZ_NEW_ARRAY(arena, bool, m->values.count);
@@ -329,6 +368,7 @@ cmz_status cmz_pass_fuse(cmz_pass_run *run, cmz_module *m) {
   f.operands = CMZ_NEW_ARRAY(arena, uint32_t, m->nodes.count);
   f.heavy_flags = CMZ_NEW_ARRAY(arena, uint8_t, m->nodes.count);
   f.beside = CMZ_NEW_ARRAY(arena, double, m->nodes.count);
+  f.threads = CMZ_NEW_ARRAY(arena, double, m->nodes.count);
   uint32_t symbols = cmz_dim_symbol_count(m->dims);
   for (uint32_t i = 0; i < symbols; i++) {
     const cmz_symbol *s = cmz_dim_symbol_at(m->dims, i);

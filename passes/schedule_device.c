@@ -73,6 +73,8 @@ enum {
   MOST_REGISTER_ROWS = 4, /* a lone thread's elements along a side */
   MOST_REGISTER_COLUMNS = 8,
   REDUCE_UNROLL = 4, /* iterations of its sum between two tests */
+  LONG_REDUCTION = 64,
+  LONG_UNROLL = 8, /* the same for others */
   MOST_SIDE_AXES = 5
 };
 
@@ -520,6 +522,18 @@ static void choose_registers(cmz_kernel *k, cmz_schedule *s) {
   s->axes[n->axes[n->axis_count - 1]].unroll = REDUCE_UNROLL;
 }
 
+/* Long reductions take several elements between two tests. Mesa's llvmpipe ends all of a shader's
+ * loops after 65,535 iterations together, so this is not for speed alone. */
+static void unroll_reductions(const cmz_kernel *k, cmz_schedule *s) {
+  for (uint32_t i = 1; i < k->exprs.count; i++) {
+    const cmz_expr_node *n = cmz_x_get(k, i);
+    if (n->op != CMZ_X_REDUCE || n->axis_count == 0) continue;
+    uint16_t inner = n->axes[n->axis_count - 1];
+    cmz_axis_schedule *a = &s->axes[inner];
+    if (extent_of(k, inner) >= LONG_REDUCTION && a->unroll == 1) a->unroll = LONG_UNROLL;
+  }
+}
+
 cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k,
                                       const cmz_cpu_row *gpu, bool tf32, bool halves,
                                       cmz_schedule *out) {
@@ -539,6 +553,7 @@ cmz_status cmz_schedule_choose_device(cmz_context *ctx, cmz_arena *arena, cmz_ke
   if (!cmz_schedule_attention(k, gpu, out)) {
     choose_group(k, gpu, tf32, halves, out);
     if (!out->group) choose_registers(k, out);
+    if (!out->group) unroll_reductions(k, out);
   }
   return CMZ_OK;
 }
