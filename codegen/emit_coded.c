@@ -523,7 +523,9 @@ static void multiply_steps(emitter *e, const contraction *c, MlirValue line, con
     load_words(e, cmz_b_address_const(b, b->i8, line, (int64_t)at * 8 * LINE), 4, false, columns);
     for (uint32_t i = 0; i < 2 && !e->failed; i++) {
       for (uint32_t j = 0; (step + i) % each == 0 && j < 4; j++) own[j] = zero;
-      cmz_emit_tensor_multiply(e, c, rows[i], &columns[2 * i], own);
+      cmz_emit_tensor_multiply(
+          e, (const cmz_dtype[]){(cmz_dtype)e->s->fragments, (cmz_dtype)e->s->fragments}, rows[i],
+          &columns[2 * i], own);
       for (uint32_t j = 0; (step + i) % each == each - 1 && j < 4; j++)
         all[j] = cmz_b_fma(b, own[j], t->scales[(step + i) / each][j / 2], all[j]);
     }

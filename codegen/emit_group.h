@@ -70,8 +70,16 @@ void cmz_emit_tensor_prepare(emitter *e, contraction *c);
 void cmz_emit_tensor_steps(emitter *e, const contraction *c, MlirValue *accs);
 /* The thread's coordinates along factor NUMBER's axes become those of POSITION. */
 void cmz_emit_tensor_place(emitter *e, contraction *c, uint32_t number, MlirValue position);
-/* ACCS += 16 rows (4 words of registers) times 8 columns (2 words) of the schedule's `fragments`. */
-void cmz_emit_tensor_multiply(emitter *e, const contraction *c, const MlirValue *rows, const MlirValue *columns, MlirValue *accs);
+/* What attention's fragments take from there. The 16 bytes of LOAD at the present binding are begun to be copied to TO, zeros where CONDITION
+ * (may be null) is false; until all copies that the thread has begun are there; whether OPERAND's address is a multiple of 16. */
+void cmz_emit_tensor_copy(emitter *e, cmz_expr load, MlirValue condition, MlirValue to);
+void cmz_emit_tensor_wait(emitter *e);
+MlirValue cmz_emit_tensor_is_aligned(emitter *e, uint32_t operand);
+/* The four 8x8 matrices of 16-bit elements whose lines begin at the lanes' AT, CROSSED: transposed. Two numbers as one word of such. */
+void cmz_emit_tensor_matrices(emitter *e, MlirValue at, bool crossed, MlirValue *out);
+MlirValue cmz_emit_tensor_pair(emitter *e, MlirValue low, MlirValue high);
+/* ACCS (4) += ROWS (4 words of TYPES[0]) times COLUMNS (2 of TYPES[1]). */
+void cmz_emit_tensor_multiply(emitter *e, const cmz_dtype types[2], const MlirValue *rows, const MlirValue *columns, MlirValue *accs);
 
 /* ---- emit_coded.c: schedules with `coded` ---- */
 void cmz_emit_coded_prepare(emitter *e, contraction *c);

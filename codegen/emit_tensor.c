@@ -262,6 +262,21 @@ static cmz_expr chunked(emitter *e, const contraction *c, const factor *f, cmz_e
   return cmz_emit_contiguous(e, n->args[0], axis, per) ? load : 0;
 }
 
+void cmz_emit_tensor_copy(emitter *e, cmz_expr load, MlirValue condition, MlirValue to) {
+  cmz_builder *b = &e->b;
+  const cmz_expr_node *n = &e->k->exprs.data[load];
+  MlirValue from = cmz_emit_address(e, (uint32_t)n->i, n->args[0]),
+            bytes = cmz_b_int(b, b->i32, CHUNK);
+  if (e->failed) return;
+  if (condition.ptr) {
+    from = cmz_b_select(b, condition, from, cmz_emit_operand_base(e, (uint32_t)n->i));
+    bytes = cmz_b_select(b, condition, bytes, cmz_b_int(b, b->i32, 0));
+  }
+  MlirValue operands[] = {
+      to, cmz_b_cast(b, "llvm.addrspacecast", from, mlirLLVMPointerTypeGet(b->mlir, 1)), bytes};
+  cmz_b_intrinsic(b, "llvm.nvvm.cp.async.cg.shared.global.16.s", 3, operands, (MlirType){NULL});
+}
+
 static void stage_chunk(emitter *e, const contraction *c, const factor *f, uint32_t depth,
                         MlirValue first, MlirValue total, MlirValue buffer, MlirValue near,
                         MlirValue far) {
@@ -271,26 +286,17 @@ static void stage_chunk(emitter *e, const contraction *c, const factor *f, uint3
       bind_unit(e, c, f, depth, first, total, near, far, CHUNK / element_bytes(e), 0);
   if (guard && !e->failed) cmz_emit_group_conjoin(b, &condition, cmz_emit_value(e, guard));
   if (e->failed) return;
-  const cmz_expr_node *n = &e->k->exprs.data[load];
-  MlirValue from = cmz_emit_address(e, (uint32_t)n->i, n->args[0]);
-  if (e->failed) return;
-  from = cmz_b_select(b, condition, from, cmz_emit_operand_base(e, (uint32_t)n->i));
-  MlirValue operands[] = {
-      shared_address(e, f, buffer, far, scaled(b, near, CHUNK)),
-      cmz_b_cast(b, "llvm.addrspacecast", from, mlirLLVMPointerTypeGet(b->mlir, 1)),
-      cmz_b_select(b, condition, cmz_b_int(b, b->i32, CHUNK), cmz_b_int(b, b->i32, 0))};
-  cmz_b_intrinsic(b, "llvm.nvvm.cp.async.cg.shared.global.16.s", 3, operands, (MlirType){NULL});
+  cmz_emit_tensor_copy(e, load, condition,
+                       shared_address(e, f, buffer, far, scaled(b, near, CHUNK)));
 }
 
-/* Whether the address of F's operand is a multiple of 16. */
-static MlirValue is_aligned(emitter *e, uint32_t operand) {
+MlirValue cmz_emit_tensor_is_aligned(emitter *e, uint32_t operand) {
   cmz_builder *b = &e->b;
   MlirValue address = cmz_b_cast(b, "llvm.ptrtoint", cmz_emit_operand_base(e, operand), b->i64);
   return cmz_b_icmp(b, CMZ_B_IEQ, cmz_emit_group_remainder(b, address, CHUNK), cmz_b_i64(b, 0));
 }
 
-/* Until all that this thread has begun to copy is there. */
-static void wait_for_copies(emitter *e) {
+void cmz_emit_tensor_wait(emitter *e) {
   MlirValue none = cmz_b_int(&e->b, e->b.i32, 0);
   cmz_b_intrinsic(&e->b, "llvm.nvvm.cp.async.wait.group", 1, &none, (MlirType){NULL});
 }
@@ -308,7 +314,7 @@ static void stage(emitter *e, const contraction *c, uint32_t depth, MlirValue fi
     }
     MlirRegion regions[2];
     MlirBlock blocks[2], here = b->block;
-    MlirValue aligned = is_aligned(e, (uint32_t)e->k->exprs.data[load].i);
+    MlirValue aligned = cmz_emit_tensor_is_aligned(e, (uint32_t)e->k->exprs.data[load].i);
     for (uint32_t r = 0; r < 2 && !e->failed; r++) {
       blocks[r] = cmz_b_region(&regions[r]);
       cmz_emit_push(e, blocks[r]);
@@ -337,6 +343,22 @@ static MlirType four_of(cmz_builder *b, MlirType type) {
   return mlirLLVMStructTypeLiteralGet(b->mlir, 4, types, false);
 }
 
+void cmz_emit_tensor_matrices(emitter *e, MlirValue at, bool crossed, MlirValue *out) {
+  cmz_builder *b = &e->b;
+  const char *name = crossed ? "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16"
+                             : "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16";
+  extract_all(b, cmz_b_intrinsic(b, name, 1, &at, four_of(b, b->i32)), b->i32, out);
+}
+
+MlirValue cmz_emit_tensor_pair(emitter *e, MlirValue low, MlirValue high) {
+  cmz_builder *b = &e->b;
+  cmz_dtype type = (cmz_dtype)e->s->fragments;
+  low = cmz_b_cast(b, "arith.extui", cmz_b_encode(b, type, low), b->i32);
+  high = cmz_b_cast(b, "arith.extui", cmz_b_encode(b, type, high), b->i32);
+  high = cmz_b_2(b, "arith.shli", high, cmz_b_int(b, b->i32, 16));
+  return cmz_b_2(b, "arith.ori", low, high);
+}
+
 /* Words (row, k), (row + 8, k), (row, k + 4), (row + 8, k + 4), or for columns (k), (k + 4), then
  * the next 8 columns, from lines of positions, rounded to tf32 (PTX ISA, "mma.m16n8k8"). */
 static void load_words(emitter *e, const factor *f, bool rows, MlirValue lines, uint32_t tile,
@@ -358,22 +380,14 @@ static void load_matrices(emitter *e, const factor *f, bool rows, MlirValue line
   int64_t offset = t ? (int64_t)tile * 32 + (int64_t)k * 16 * f->pitch
                      : (int64_t)tile * 16 * f->pitch + (int64_t)k * 32;
   if (t && words) load_words(e, f, rows, lines, tile, k, out);
-  else {
-    MlirValue at = cmz_b_address_const(b, b->i8, lines, offset);
-    extract_all(b,
-                cmz_b_intrinsic(b,
-                                t ? "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16"
-                                  : "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16",
-                                1, &at, four_of(b, b->i32)),
-                b->i32, out);
-  }
+  else cmz_emit_tensor_matrices(e, cmz_b_address_const(b, b->i8, lines, offset), t, out);
   for (uint32_t i = 0; words && i < 4; i++) {
     MlirValue v = cmz_b_bitcast(b, out[i], b->f32);
     out[i] = cmz_b_intrinsic(b, "llvm.nvvm.f2tf32.rna", 1, &v, b->i32);
   }
 }
 
-void cmz_emit_tensor_multiply(emitter *e, const contraction *c, const MlirValue *rows,
+void cmz_emit_tensor_multiply(emitter *e, const cmz_dtype types[2], const MlirValue *rows,
                               const MlirValue *columns, MlirValue *accs) {
   static const struct {
     cmz_dtype rows, columns;
@@ -388,10 +402,8 @@ void cmz_emit_tensor_multiply(emitter *e, const contraction *c, const MlirValue 
   cmz_builder *b = &e->b;
   MlirValue operands[10];
   const char *name = NULL;
-  cmz_dtype of_rows = type_of(e, &c->factors[c->rows]),
-            of_columns = type_of(e, &c->factors[1 - c->rows]);
   for (size_t i = 0; i < CMZ_COUNT_OF(forms); i++)
-    if (forms[i].rows == of_rows && forms[i].columns == of_columns) name = forms[i].name;
+    if (forms[i].rows == types[0] && forms[i].columns == types[1]) name = forms[i].name;
   if (!name) {
     cmz_emit_fail(e, "fragments of types that are not multiplied");
     return;
@@ -400,14 +412,17 @@ void cmz_emit_tensor_multiply(emitter *e, const contraction *c, const MlirValue 
   memcpy(operands + 4, columns, 2 * sizeof *operands);
   memcpy(operands + 6, accs, 4 * sizeof *operands);
   MlirType halves = cmz_b_vector(b->f16, 2);
-  for (uint32_t i = 0; i < 6 && of_rows == CMZ_F16; i++)
+  for (uint32_t i = 0; i < 6 && types[0] == CMZ_F16; i++)
     operands[i] = mlirOperationGetResult(
         cmz_b_op(b, "llvm.bitcast", 1, &operands[i], 1, &halves, 0, NULL, 0, NULL), 0);
-  extract_all(b, cmz_b_intrinsic(b, name, 10, operands, four_of(b, c->type)), c->type, accs);
+  MlirType type = cmz_b_type(accs[0]);
+  extract_all(b, cmz_b_intrinsic(b, name, 10, operands, four_of(b, type)), type, accs);
 }
 
 static void compute(emitter *e, const contraction *c, MlirValue number, MlirValue *accs) {
   cmz_builder *b = &e->b;
+  const cmz_dtype types[2] = {type_of(e, &c->factors[c->rows]),
+                              type_of(e, &c->factors[1 - c->rows])};
   MlirValue lines[2];
   for (uint32_t i = 0; i < 2; i++) {
     const factor *f = &c->factors[i];
@@ -421,7 +436,7 @@ static void compute(emitter *e, const contraction *c, MlirValue number, MlirValu
     for (uint32_t i = 0; i < c->tiles[1] / 2; i++)
       load_matrices(e, &c->factors[1 - c->rows], false, lines[1 - c->rows], i, k, &columns[i * 4]);
     for (uint32_t i = 0; i < c->tiles[0] * c->tiles[1] && !e->failed; i++)
-      cmz_emit_tensor_multiply(e, c, &rows[i / c->tiles[1] * 4], &columns[i % c->tiles[1] * 2],
+      cmz_emit_tensor_multiply(e, types, &rows[i / c->tiles[1] * 4], &columns[i % c->tiles[1] * 2],
                                &accs[i * 4]);
   }
 }
@@ -441,7 +456,7 @@ void cmz_emit_tensor_steps(emitter *e, const contraction *c, MlirValue *accs) {
   loop.rolled = true;
   memcpy(accs, loop.carried, c->instances * sizeof *accs);
   cmz_emit_push(e, loop.body);
-  wait_for_copies(e);
+  cmz_emit_tensor_wait(e);
   cmz_emit_group_barrier(e); /* this step is there; nobody reads the one before any more */
   MlirValue number = cmz_emit_group_remainder(b, cmz_emit_group_divided(b, loop.index, step), 2),
             other = cmz_b_2(b, "arith.xori", number, cmz_b_i64(b, 1));
@@ -450,5 +465,5 @@ void cmz_emit_tensor_steps(emitter *e, const contraction *c, MlirValue *accs) {
   cmz_emit_pop(e);
   if (e->failed) return;
   cmz_b_loop_close(b, &loop, zero, total, cmz_b_i64(b, step), initial, c->instances, accs);
-  wait_for_copies(e); /* the last step has begun one more, of nothing */
+  cmz_emit_tensor_wait(e); /* the last step has begun one more, of nothing */
 }

@@ -96,20 +96,40 @@ static cmz_status is_computed(const cmz_pass_run *run, path *p, cmz_nid root, bo
   return status;
 }
 
-/* What only moves stored elements before they are multiplied by N is index arithmetic of ROOT's
- * kernel. */
+/* Values that a Transpose was the last step of, stored again so that it moves what is stored. */
+typedef struct freed {
+  uint32_t count;
+  cmz_vid values[DEEPEST];
+} freed;
+
+/* Stores V, or what it is a view of. */
+static void store(path *p, cmz_vid v, freed *out) {
+  while (p->fused[v] && out->count < DEEPEST) {
+    const cmz_node *node = cmz_node_get(p->m, cmz_value_get(p->m, v)->producer);
+    out->values[out->count++] = v;
+    p->fused[v] = false;
+    if (!cmz_fuse_is_alias(p->m, node)) return;
+    v = node->inputs[0];
+  }
+}
+
+/* What a Transpose only moves before it is multiplied by N is index arithmetic of ROOT's kernel:
+ * what makes it is stored as it comes, with a head's elements side by side. */
 static cmz_status absorb_movement(const cmz_pass_run *run, path *p, cmz_nid n, cmz_nid root) {
   for (uint32_t i = 0; i < cmz_node_get(p->m, n)->input_count; i++) {
     cmz_vid v = cmz_node_get(p->m, n)->inputs[i];
     cmz_nid producer = v ? cmz_pass_producer(p->m, v, "Transpose") : 0;
     bool yes = false;
-    if (!producer || p->fused[v] || p->fused[cmz_node_get(p->m, producer)->inputs[0]] ||
+    freed stored = {0};
+    if (!producer || p->fused[v] ||
         cmz_node_get(p->m, producer)->graph != cmz_node_get(p->m, n)->graph ||
         !stays_inside(p, v, n))
       continue;
     p->fused[v] = true;
+    store(p, cmz_node_get(p->m, producer)->inputs[0], &stored);
     CMZ_TRY(is_computed(run, p, root, &yes));
     p->fused[v] = yes;
+    for (uint32_t j = 0; j < stored.count && !yes; j++) p->fused[stored.values[j]] = true;
   }
   return CMZ_OK;
 }

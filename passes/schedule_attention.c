@@ -113,6 +113,43 @@ static void tile_rows(const cmz_kernel *k, const roles *r, uint32_t rows, uint32
   }
 }
 
+/* The 16-bit type that holds X exactly; 0: none. */
+static cmz_dtype exact_type(const cmz_kernel *k, cmz_expr x) {
+  const cmz_expr_node *n = cmz_x_get(k, x);
+  cmz_dtype type = n->op == CMZ_X_LOAD   ? k->operands.data[n->i].dtype
+                   : n->op == CMZ_X_CAST ? (cmz_dtype)n->i
+                                         : 0;
+  return type == CMZ_F16 || type == CMZ_BF16 ? type : 0;
+}
+
+/* Keys a step of fragments: as many as fit twice beside the queries; 0: too few. */
+static uint32_t fragment_step(const roles *r, const cmz_cpu_row *gpu) {
+  uint32_t depth = ((uint32_t)r->depth + 15) / 16 * 32 + 16,
+           columns = ((uint32_t)r->columns + 15) / 16 * 32 + 16, rows = gpu->threads / 32u * 16;
+  uint32_t step = 32;
+  while (step >= 16 && rows * depth + 2 * step * (depth + columns) > gpu->shared_bytes) step /= 2;
+  return step < 16 ? 0 : step;
+}
+
+/* Fragments of matrix instructions, 16 rows a warp, where nothing is lost by them. */
+static bool choose_fragments(const cmz_kernel *k, const roles *r, const cmz_cpu_row *gpu,
+                             cmz_schedule *s) {
+  cmz_dtype type = gpu->matrix ? exact_type(k, r->is.query) : 0;
+  uint32_t step = fragment_step(r, gpu), rows = gpu->threads / 32u * 16;
+  if (!type || type != exact_type(k, r->is.key) || type != exact_type(k, r->is.value) || !step ||
+      r->row_product < 16 || r->depth < 8)
+    return false;
+  tile_rows(k, r, rows, rows, s);
+  cmz_axis_schedule *column = &s->axes[r->column];
+  column->tile = ((uint32_t)r->columns + 15) / 16 * 16;
+  column->threads = 4;
+  column->unroll = (uint16_t)(column->tile / 4);
+  s->group = gpu->threads;
+  s->step = (uint16_t)step;
+  s->fragments = (uint16_t)type;
+  return true;
+}
+
 bool cmz_schedule_attention(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_schedule *s) {
   roles r;
   sharing how = {1, 1, 1, 4};
@@ -129,6 +166,7 @@ bool cmz_schedule_attention(const cmz_kernel *k, const cmz_cpu_row *gpu, cmz_sch
   for (uint32_t i = 0; i < store->axis_count; i++)
     s->axes[store->axes[i]] = (cmz_axis_schedule){
         .tile = 1, .unroll = 1, .lanes = 1, .order = s->axes[store->axes[i]].order};
+  if (choose_fragments(k, &r, gpu, s)) return true;
   if (gpu->shared_bytes) tile_rows(k, &r, how.high * how.unroll, how.high, s);
   cmz_axis_schedule *column = &s->axes[r.column];
   column->tile = whole_columns(&r, how.across);

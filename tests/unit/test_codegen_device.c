@@ -221,7 +221,10 @@ static cmz_vid attended(cmz_vid q, cmz_vid k, cmz_vid v, cmz_vid mask) {
   cmz_vid t = then1("Transpose", k);
   set_ints("perm", (int64_t[]){0, 1, 3, 2}, 4);
   cmz_vid scores = then2("MatMul", q, t);
-  if (mask) scores = then2("Add", then2("Mul", scores, f32(SHAPE(1))), mask);
+  if (mask)
+    scores = then2("Add",
+                   then2("Mul", scores, given(cmz_value_get(F->m, q)->type.dtype, SHAPE(1), -1, 1)),
+                   mask);
   cmz_vid y = then2("MatMul", then1("Softmax", scores), v);
   cmz_vid moved = then1("Transpose", y);
   set_ints("perm", (int64_t[]){0, 2, 1, 3}, 4);
@@ -247,6 +250,23 @@ static void group_attention_masked(void) { /* some rows have no key at all */
   then("Attention", 4,
        (cmz_vid[]){f32(SHAPE(1, 3, 40, 8)), f32(SHAPE(1, 3, 4, 8)), f32(SHAPE(1, 3, 4, 8)),
                    given(CMZ_BOOL, SHAPE(40, 4), 0, 1)});
+}
+static void group_attention_half(void) { /* chunks of 16 bytes; keys that fill no step */
+  F->tolerance = 4e-3;
+  attended(f16(SHAPE(1, 2, 70, 64)), f16(SHAPE(1, 2, 75, 64)), f16(SHAPE(1, 2, 75, 64)),
+           given(CMZ_F16, SHAPE(1, 1, 70, 75), -2, 2));
+}
+static void group_attention_half_words(void) { /* neither chunks nor whole fragments */
+  F->tolerance = 4e-3;
+  attended(f16(SHAPE(1, 2, 21, 27)), f16(SHAPE(1, 2, 40, 27)), f16(SHAPE(1, 2, 40, 19)), 0);
+}
+static void group_attention_bfloat(void) {
+  F->tolerance = 3e-2;
+  cmz_vid q = given(CMZ_BF16, SHAPE(1, 4, 40, 24), -1, 1),
+          k = given(CMZ_BF16, SHAPE(1, 2, 33, 24), -1, 1),
+          v = given(CMZ_BF16, SHAPE(1, 2, 33, 72), -1, 1);
+  then("Attention", 3, (cmz_vid[]){q, k, v});
+  set_int("is_causal", 1);
 }
 
 static void group_bytes_mixed(void) { /* unsigned rows by signed columns */
@@ -289,6 +309,9 @@ static void group_tf32_exact(void) {
 }
 
 static const kernel_case GROUP_CASES[] = {
+    CASE(group_attention_half),
+    CASE(group_attention_half_words),
+    CASE(group_attention_bfloat),
     CASE(group_attention),
     CASE(group_attention_open),
     CASE(group_attention_causal),
@@ -371,18 +394,12 @@ static void assemble_tf32_conv(void) {
 
 static void test_assembles(void **state) {
   (void)state;
-  static const kernel_case large[] = {CASE(assemble_half),
-                                      CASE(assemble_half_conv),
-                                      CASE(assemble_half_strided),
-                                      CASE(group_bytes),
-                                      CASE(assemble_few_channels),
-                                      CASE(assemble_tf32_conv),
-                                      CASE(group_conv),
-                                      CASE(coded_rows),
-                                      CASE(coded_vector),
-                                      CASE(coded_whole),
-                                      CASE(coded_bytes_groups),
-                                      CASE(coded_conv_blocked)};
+  static const kernel_case large[] = {
+      CASE(assemble_half),     CASE(assemble_half_conv),    CASE(assemble_half_strided),
+      CASE(group_bytes),       CASE(assemble_few_channels), CASE(assemble_tf32_conv),
+      CASE(group_conv),        CASE(group_attention),       CASE(coded_rows),
+      CASE(coded_vector),      CASE(coded_whole),           CASE(coded_bytes_groups),
+      CASE(coded_conv_blocked)};
   if (system("command -v ptxas >/dev/null")) {
     print_message("there is no ptxas\n");
     skip();
