@@ -39,6 +39,7 @@ typedef struct analysis {
   CMZ_VEC(cmz_expr) reduces;
   CMZ_VEC(load_info) loads;
   bool wide;    /* a 64-bit value type is computed in */
+  bool mixed;   /* something else than f16 numbers is loaded */
   int64_t unit; /* stride of what is contiguous: of the elements taken together (cmz_quad), or 1 */
 } analysis;
 
@@ -51,6 +52,7 @@ static void collect(analysis *a, cmz_expr e) {
   const cmz_expr_node *n = cmz_x_get(a->k, e);
   if (n->op == CMZ_X_REDUCE) cmz_vec_push(a->arena, &a->reduces, e);
   if (n->op == CMZ_X_LOAD) {
+    a->mixed |= a->k->operands.data[n->i].dtype != CMZ_F16;
     load_info info = {n->args[0], (uint16_t)n->i};
     cmz_vec_push(a->arena, &a->loads, info);
   }
@@ -192,8 +194,14 @@ static uint16_t choose_lane_axis(analysis *a, const cmz_store *st, cmz_expr cont
   return axis;
 }
 
-static uint16_t lanes_for(const cmz_cpu_row *cpu, bool wide) {
-  uint32_t bits = wide ? 64 : VECTOR_BITS_BASE;
+/* Whether the store's value comes of f16 numbers alone, without sums, and becomes one. */
+static bool is_half(const analysis *a, const cmz_store *st) {
+  return a->reduces.count == 0 && a->loads.count > 0 && !a->mixed &&
+         a->k->operands.data[st->operand].dtype == CMZ_F16;
+}
+
+static uint16_t lanes_for(const cmz_cpu_row *cpu, bool wide, bool half) {
+  uint32_t bits = wide ? 64 : half && cpu->f16_arithmetic ? 16 : VECTOR_BITS_BASE;
   uint32_t lanes = (uint32_t)cpu->vector_bytes * 8 / bits;
   return (uint16_t)(lanes < 1 ? 1 : lanes);
 }
@@ -758,7 +766,7 @@ cmz_status cmz_schedule_choose(cmz_context *ctx, cmz_arena *arena, cmz_kernel *k
     tiling tiles = {0};
     bool contracts = sh.contraction != 0 && find_tiling(&a, st, sh.contraction, &tiles);
     bool tiny = contracts && is_tiny(&a, st, &sh);
-    choice c = {out, cpu, lanes_for(cpu, a.wide)};
+    choice c = {out, cpu, lanes_for(cpu, a.wide, is_half(&a, st))};
     bool serial = has_serial_axis(k);
     if (serial) contracts = false;
     if (serial && k->stores.count > 1) { /* what one store wrote the next one reads: one tile */

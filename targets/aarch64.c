@@ -28,7 +28,9 @@
     .name = (cpu), .arch = "aarch64", .llvm_cpu = (llvm), .llvm_features = (text),                 \
     .features = (bits), .vector_bytes = 16, .vector_registers = 32, .fma = 1, .masked = 0,         \
     .int8_dot = DOT(bits), .bf16_dot = PAIRS(bits), .f16_convert = 1,                              \
-    .f16_products = ((bits)&CMZ_ARM(FHM)) != 0, .by_element = 1, .saturating = 1, .rounding = 1, .l1_bytes = KIB(l1), .l2_bytes = KIB(l2)                       \
+    .f16_arithmetic = ((bits)&CMZ_ARM(ASIMDHP)) != 0,                                              \
+    .f16_products = ((bits)&CMZ_ARM(FHM)) != 0, .by_element = 1, .saturating = 1, .rounding = 1,   \
+    .l1_bytes = KIB(l1), .l2_bytes = KIB(l2)                                                       \
   }
 #define CPU(cpu, text, bits, l1, l2) ROW(cpu, cpu, text, bits, l1, l2)
 
@@ -60,9 +62,9 @@ const cmz_cpu_row cmz_aarch64_cpus[] = {
   { .name = (text), .arch = "aarch64", .llvm_features = (llvm), .features = (bits), ##__VA_ARGS__ }
 
 const cmz_cpu_extension cmz_aarch64_extensions[] = {
-    EXTENSION("fp16", "+fullfp16", CMZ_ARM(FPHP) | CMZ_ARM(ASIMDHP)),
+    EXTENSION("fp16", "+fullfp16", CMZ_ARM(FPHP) | CMZ_ARM(ASIMDHP), .f16_arithmetic = 1),
     EXTENSION("fp16fml", "+fp16fml,+fullfp16", CMZ_ARM(FHM) | CMZ_ARM(FPHP) | CMZ_ARM(ASIMDHP),
-              .f16_products = 1),
+              .f16_arithmetic = 1, .f16_products = 1),
     EXTENSION("dotprod", "+dotprod", CMZ_ARM(ASIMDDP), .int8_dot = CMZ_DOT_SDOT),
     EXTENSION("i8mm", "+i8mm,+dotprod", CMZ_ARM(I8MM) | CMZ_ARM(ASIMDDP),
               .int8_dot = CMZ_DOT_SMMLA),

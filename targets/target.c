@@ -165,6 +165,7 @@ static const cmz_cpu_row *extend(cmz_context *ctx, const cmz_cpu_row *row, const
     out->f16_convert = CMZ_MAX(out->f16_convert, e->f16_convert);
     out->int8_dot = CMZ_MAX(out->int8_dot, e->int8_dot);
     out->bf16_dot = CMZ_MAX(out->bf16_dot, e->bf16_dot);
+    out->f16_arithmetic = CMZ_MAX(out->f16_arithmetic, e->f16_arithmetic);
     out->f16_products = CMZ_MAX(out->f16_products, e->f16_products);
     out->llvm_features =
         cmz_arena_printf(ctx->arena, "%s%s%s", out->llvm_features,

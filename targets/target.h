@@ -38,6 +38,7 @@ typedef struct cmz_cpu_row {
   uint16_t int8_dot;         /* cmz_dot */
   uint16_t bf16_dot;         /* cmz_pairs */
   uint16_t f16_convert;      /* 1: hardware f16 <-> f32 */
+  uint16_t f16_arithmetic;   /* 1: vectors of f16 numbers are added, multiplied and compared as they are */
   uint16_t f16_products;     /* 1: products of f16 numbers are added to f32 without being rounded or converted (FMLAL) */
   uint16_t by_element;       /* 1: vectors are multiplied by one lane of another: neighbours that are factors are loaded and converted together */
   uint16_t saturating;       /* 1: vectors of floats become integers with saturation in one instruction */
@@ -64,7 +65,7 @@ typedef struct cmz_cpu_extension {
   const char *name, *arch;
   const char *llvm_features; /* "+dotprod" */
   uint64_t features;
-  uint16_t fma, soft_fma, f16_convert, int8_dot, bf16_dot, f16_products; /* the row's fields become at least these */
+  uint16_t fma, soft_fma, f16_convert, int8_dot, bf16_dot, f16_arithmetic, f16_products; /* the row's fields become at least these */
 } cmz_cpu_extension;
 
 /* What object files look like; each but ELF belongs to one system. */

@@ -166,5 +166,6 @@ installed() {
 }
 check "installed, find_package(cmzc), two models in one executable" installed
 check "pkg-config finds the headers" sh -c "PKG_CONFIG_PATH=\$(dirname \$(find prefix -name cmzc.pc)) pkg-config --cflags cmzc | grep -q include"
+rm -rf prefix # else who looks for the compiler below the build folder finds this copy, and one day an old one
 
 finish

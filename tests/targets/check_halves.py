@@ -67,6 +67,7 @@ def cases(dtype):
     yield "9x130x34", product(rng, dtype, 9, 130, 34)
     yield "5x63x95", product(rng, dtype, 5, 63, 95)
     yield "open 9x64x80", product(rng, dtype, 9, 64, 80, name="m")
+    yield "sums", (chain(dtype, [3, 77], [3, 77], [("Add", [weights(rng, dtype, 77, fan=1)], {})]), rng.standard_normal((3, 77)).astype(dtype))
     yield "window 32 to 48", window(rng, dtype, 1, 32, 13, 48)
     yield "window of stride 2", window(rng, dtype, 2, 16, 9, 40, stride=2)
     yield "window of 4 groups", window(rng, dtype, 1, 32, 9, 32, group=4)
