@@ -276,10 +276,17 @@ static void find_centre(emitter *e, const struct coded_state *s, const tile_word
   }
 }
 
-/* The fields of MASK in WORDS, with 1024 on top. */
+/* The fields of MASK in WORDS, with 1024 on top: words & mask | 1024, in one instruction, which
+ * ptxas does not find where both constants are known. */
 static MlirValue masked(cmz_builder *b, MlirValue words, int64_t mask) {
-  MlirValue fields = cmz_b_2(b, "arith.andi", words, word(b, mask));
-  return bits_as(b, cmz_b_2(b, "arith.ori", fields, word(b, 0x64006400)), halves(b));
+  MlirValue operands[] = {words, word(b, mask), word(b, 0x64006400)};
+  MlirStringRef code = mlirStringRefCreateFromCString("lop3.b32 $0, $1, $2, $3, 0xea;"),
+                constraints = mlirStringRefCreateFromCString("=r,r,r,r");
+  MlirNamedAttribute attrs[] = {
+      cmz_b_attr(b, "asm_string", mlirStringAttrGet(b->mlir, code)),
+      cmz_b_attr(b, "constraints", mlirStringAttrGet(b->mlir, constraints))};
+  MlirOperation op = cmz_b_op(b, "llvm.inline_asm", 3, operands, 1, &b->i32, 2, attrs, 0, NULL);
+  return bits_as(b, mlirOperationGetResult(op, 0), halves(b));
 }
 
 /* The rows' registers of step STEP (16 columns) of a tile, as words. */
