@@ -194,6 +194,10 @@ void cmz_emit_store(emitter *e, const cmz_store *store);
 MlirValue cmz_emit_reduce(emitter *e, cmz_expr x);
 MlirValue cmz_emit_combine(emitter *e, cmz_reduce_op op, cmz_dtype dtype, MlirValue x, MlirValue y);
 
+/* ---- emit_packed.c: Vulkan's integer dot products ---- */
+/* Whether OPERAND is read in words of four bytes by some sum of products. */
+bool cmz_emit_packs(const emitter *e, uint32_t operand);
+
 /* ---- emit_quad.c ---- */
 /* A sum of products of bytes that is taken four at a time along AXIS (of bf16 numbers: two), in lanes of the vector axis VECTOR. */
 typedef struct emit_quad {
@@ -202,6 +206,13 @@ typedef struct emit_quad {
   uint32_t vector;
   bool across[2]; /* which factors differ between lanes */
 } emit_quad;
+/* Whether the REDUCE X is a sum of products of four neighbours at a time, here and now. */
+bool cmz_emit_find_packed(emitter *e, cmz_expr x, emit_quad *q);
+/* Four bytes of F as a word, the axis at 0; anything where the emitter's guard is false. */
+MlirValue cmz_emit_packed_word(emitter *e, const cmz_quad_factor *f);
+/* SUM and four products. */
+MlirValue cmz_emit_packed_dot(emitter *e, const cmz_quad *quad, MlirValue x, MlirValue y, MlirValue sum);
+void cmz_emit_packed_step(emitter *e, const emit_quad *q, MlirValue *sum);
 /* Whether REDUCE X is one at the present binding. */
 bool cmz_emit_find_quad(emitter *e, cmz_expr x, emit_quad *q);
 /* Whether two quads can be taken at once, OUTER being the axis around the quad's, by 2 x 8 by 8 x 2 matrices (of bf16, 2 x 4 by 4 x 2): two rows (instances of an

@@ -139,6 +139,18 @@ static void prepare_scalars(emitter *e, contraction *c) {
   }
 }
 
+/* Where the level multiplies bytes by fours: the axis of the four is no longer stepped through. */
+static void prepare_packed(emitter *e, contraction *c) {
+  if (c->node->axis_count < 2 || !cmz_emit_find_packed(e, c->reduce, &c->quad)) return;
+  cmz_expr_node *node = CMZ_NEW(e->arena, cmz_expr_node);
+  *node = *c->node;
+  node->axis_count = 0;
+  for (uint32_t i = 0; i < c->node->axis_count; i++)
+    if (c->node->axes[i] != c->quad.axis) node->axes[node->axis_count++] = c->node->axes[i];
+  c->node = node;
+  for (uint32_t i = 0; i < 2; i++) c->factors[i].packed = &c->quad.quad.factors[i];
+}
+
 void cmz_emit_group_prepare(emitter *e) {
   contraction *c = CMZ_NEW(e->arena, contraction);
   e->group = c;
@@ -157,6 +169,7 @@ void cmz_emit_group_prepare(emitter *e) {
   c->reduce = find_reduce(e);
   c->node = &e->k->exprs.data[c->reduce];
   c->type = cmz_emit_type(e, c->reduce);
+  prepare_packed(e, c);
   const cmz_expr_node *body = &e->k->exprs.data[c->node->args[0]];
   for (uint32_t i = 0; i < 2; i++) describe_factor(e, c, &c->factors[i], body->args[i]);
   if (e->s->coded) cmz_emit_coded_prepare(e, c);
@@ -199,6 +212,7 @@ void cmz_emit_group_bind(emitter *e, const contraction *c, const factor *f, Mlir
 
 /* Binds the reduction's axes at iteration NUMBER of them all. */
 void cmz_emit_group_bind_reduction(emitter *e, const contraction *c, MlirValue number) {
+  if (c->factors[0].packed) cmz_emit_bind(e, c->quad.axis, (MlirValue){NULL}, 0, 1, 1);
   for (uint32_t i = c->node->axis_count; i-- > 0;) {
     uint16_t axis = c->node->axes[i];
     MlirValue v = number;
@@ -212,14 +226,18 @@ void cmz_emit_group_bind_reduction(emitter *e, const contraction *c, MlirValue n
   }
 }
 
+static MlirValue plain_element(emitter *e, const factor *f) {
+  return f->packed ? cmz_emit_packed_word(e, f->packed) : cmz_emit_value(e, f->expr);
+}
+
 /* The element at the present binding, zero where CONDITION is false. */
 MlirValue cmz_emit_group_element(emitter *e, const factor *f, MlirType type, MlirValue condition) {
-  if (!condition.ptr) return cmz_emit_value(e, f->expr);
+  if (!condition.ptr) return plain_element(e, f);
   e->guarded = true;
   e->guard = condition;
   e->guard_id = ++e->next_id;
   e->guard_depth = e->depth;
-  MlirValue v = cmz_emit_value(e, f->expr);
+  MlirValue v = plain_element(e, f);
   e->guarded = false;
   e->guard_depth = 0;
   return e->failed ? v : cmz_b_select(&e->b, condition, v, cmz_b_const(&e->b, type, 0));
@@ -292,8 +310,10 @@ static void compute(emitter *e, const contraction *c, MlirValue *accs) {
         }
         v[f] = loaded[f][at];
       }
-      accs[i] = is_float ? cmz_b_fma(b, v[0], v[1], accs[i])
-                         : cmz_b_add(b, accs[i], cmz_b_mul(b, v[0], v[1]));
+      if (c->factors[0].packed)
+        accs[i] = cmz_emit_packed_dot(e, &c->quad.quad, v[0], v[1], accs[i]);
+      else if (is_float) accs[i] = cmz_b_fma(b, v[0], v[1], accs[i]);
+      else accs[i] = cmz_b_add(b, accs[i], cmz_b_mul(b, v[0], v[1]));
     }
   }
 }

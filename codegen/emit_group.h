@@ -15,6 +15,7 @@ typedef struct factor {
   uint16_t axes[CMZ_STORE_MAX_AXES];
   bool along_reduction;   /* neighbours in memory are neighbours of the reduction */
   MlirValue memory, base; /* a buffer with cpu->spirv; the first element's address */
+  const cmz_quad_factor *packed; /* of whose bytes four at a time are staged, as a word; NULL: elements are */
   MlirValue own;          /* the thread's own position, of instance 0 */
   MlirValue lines;        /* fragments: where the lane's line of a matrix begins, from BASE */
 } factor;
@@ -23,8 +24,9 @@ typedef struct contraction {
   struct attention *attention; /* NULL: a plain sum of products */
   const cmz_store *store;
   cmz_expr reduce;
-  const cmz_expr_node *node;
+  const cmz_expr_node *node; /* its axes: those that are stepped through */
   factor factors[2];
+  emit_quad quad;                          /* with factors that are packed */
   uint32_t rows;                           /* fragments: the factor whose positions are rows */
   uint32_t tiles[2];                       /* fragments: of a warp, of 16 rows, of 8 columns */
   MlirType type;

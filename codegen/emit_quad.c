@@ -26,6 +26,7 @@ static bool fits_lanes(emitter *e, const cmz_quad *quad, int factor, uint32_t ve
 }
 
 bool cmz_emit_find_quad(emitter *e, cmz_expr x, emit_quad *q) {
+  if (e->b.cpu->spirv) return !e->guarded && cmz_emit_find_packed(e, x, q);
   const cmz_expr_node *n = &e->k->exprs.data[x];
   int32_t vector = cmz_emit_vector_axis(e, x);
   if (e->lane >= 0 || e->guarded || vector < 0 || !cmz_x_quad(e->k, x, &q->quad)) return false;
@@ -316,6 +317,10 @@ static way *const *ways_of(const cmz_cpu_row *cpu, bool pairs) {
 
 void cmz_emit_quad_step(emitter *e, const emit_quad *q, MlirValue *acc) {
   bool pairs = q->quad.count == 2;
+  if (e->b.cpu->spirv) {
+    cmz_emit_packed_step(e, q, acc);
+    return;
+  }
   way *const *row = ways_of(e->b.cpu, pairs);
   for (int i = 0; i < 2 && row[i] != NULL; i++)
     if (row[i](e, q, acc)) return;

@@ -9,12 +9,16 @@
 #include "mlir-c/Dialect/GPU.h"
 #include "mlir-c/Support.h"
 
-/* What any kernel may need; the module's own list is made from what it uses. */
-#define ENVIRONMENT                                                                                \
-  "#spirv.target_env<#spirv.vce<v1.3, [Shader, Int64, Int16, Int8, Float64, Float16, "             \
-  "StorageBuffer8BitAccess, StorageBuffer16BitAccess], "                                           \
-  "[SPV_KHR_storage_buffer_storage_class, SPV_KHR_8bit_storage, SPV_KHR_16bit_storage]>, "         \
-  "api=Vulkan, #spirv.resource_limits<>>"
+/* What any kernel may need; the module's own list is made from what it uses. MLIR knows integer dot
+ * products as a part of SPIR-V 1.6 alone: it is told that version except where it decides the form
+ * of entry points, and with the extension named the module is one of 1.3 (write_module). */
+#define ENVIRONMENT(version)                                                                       \
+  "#spirv.target_env<#spirv.vce<" version ", [Shader, Int64, Int16, Int8, Float64, Float16, "      \
+  "StorageBuffer8BitAccess, StorageBuffer16BitAccess, DotProduct, DotProductInput4x8BitPacked], "  \
+  "[SPV_KHR_storage_buffer_storage_class, SPV_KHR_8bit_storage, SPV_KHR_16bit_storage, "           \
+  "SPV_KHR_integer_dot_product]>, api=Vulkan, #spirv.resource_limits<>>"
+#define WIDEST "v1.6"
+#define ENTRIES "v1.3"
 #define BUFFER ", #spirv.storage_class<StorageBuffer>>"
 
 static MlirStringRef text(const char *s) { return mlirStringRefCreateFromCString(s); }
@@ -45,11 +49,12 @@ uint32_t cmz_kernel_windows(const cmz_kernel *k, uint32_t operand, const cmz_cpu
   return (uint32_t)((count * bits / 8 + CMZ_WINDOW_REST - 1) / cpu->window_bytes) + 1;
 }
 
-/* 8 or 16 where OPERAND's elements are parts of the 32-bit words that the level reads; else 0. */
+/* 8 or 16 where OPERAND's elements are parts of 32-bit words: the level reads nothing else, or it
+ * is read by fours too; else 0. */
 static uint32_t part_bits(const emitter *e, uint32_t operand) {
   cmz_dtype stored = e->k->operands.data[operand].dtype;
   uint32_t bits = stored == CMZ_BOOL ? 8 : cmz_dtype_info(stored)->bits;
-  return !e->b.cpu->small && bits < 32 ? bits : 0;
+  return bits < 32 && (!e->b.cpu->small || cmz_emit_packs(e, operand)) ? bits : 0;
 }
 
 /* What binding 0 holds, in 64-bit words: the grid tiles, the logarithm of the bytes that a window
@@ -191,7 +196,7 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
   uint32_t count = argument_types(e, types);
   for (uint32_t i = 0; i < count; i++) locations[i] = b->location;
   mlirOperationSetAttributeByName(mlirModuleGetOperation(module), text("spirv.target_env"),
-                                  parse(b, ENVIRONMENT));
+                                  parse(b, ENVIRONMENT(WIDEST)));
   MlirBlock body = kernels_of(b, module);
   MlirBlock entry = append_function(e, body, symbol, count, types, locations);
   e->path[0] = CMZ_NEW(e->arena, scope);
@@ -212,11 +217,16 @@ MlirBlock cmz_emit_vulkan_function(emitter *e, MlirModule module, const char *sy
 
 /* ---- SPIR-V ---- */
 
+static MlirWalkResult find_module(MlirOperation op, void *user) {
+  if (!is_named(op, "spirv.module")) return MlirWalkResultAdvance;
+  *(MlirOperation *)user = op;
+  return MlirWalkResultInterrupt;
+}
+
 static MlirWalkResult decorate(MlirOperation op, void *user) {
   static const char *const exact[] = {"spirv.FAdd", "spirv.FSub", "spirv.FMul"};
-  MlirOperation *module = user;
   MlirContext mlir = mlirOperationGetContext(op);
-  if (is_named(op, "spirv.module")) *module = op;
+  (void)user;
   for (size_t i = 0; i < CMZ_COUNT_OF(exact); i++)
     if (is_named(op, exact[i]))
       mlirOperationSetAttributeByName(op, text("no_contraction"), mlirUnitAttrGet(mlir));
@@ -248,28 +258,42 @@ static void wrap(cmz_builder *b, MlirModule module, MlirOperation spirv) {
   MlirBlock body = cmz_b_region(&region);
   MlirNamedAttribute attrs[] = {
       cmz_b_attr(b, "sym_name", mlirStringAttrGet(b->mlir, text("binary"))),
-      cmz_b_attr(b, "targets", parse(b, "[" ENVIRONMENT "]"))};
+      cmz_b_attr(b, "targets", parse(b, "[" ENVIRONMENT(WIDEST) "]"))};
   b->block = top;
   cmz_b_op(b, "gpu.module", 0, NULL, 0, NULL, 2, attrs, 1, &region);
   mlirBlockAppendOwnedOperation(body, spirv);
 }
 
+/* OBJECT as what Vulkan 1.1 takes: nothing in it is newer than the version that it then says. */
+static cmz_status write_module(cmz_context *ctx, MlirStringRef object, const char *path) {
+  enum { VERSION = 1, V1_3 = 0x10300 };
+  uint32_t *words = CMZ_NEW_ARRAY(ctx->arena, uint32_t, object.length / 4 + 1);
+  memcpy(words, object.data, object.length);
+  if (object.length >= 8 && words[VERSION] > V1_3) words[VERSION] = V1_3;
+  return cmz_file_write(ctx, path, (const char *)words, object.length);
+}
+
 cmz_status cmz_vulkan_lower(cmz_context *ctx, MlirModule module, const char *path) {
   MlirOperation top = mlirModuleGetOperation(module), spirv = {NULL};
   cmz_builder b = {.mlir = mlirOperationGetContext(top), .location = mlirOperationGetLocation(top)};
-  CMZ_TRY(cmz_lower_passes(
-      ctx, module,
-      "builtin.module(gpu.module(gpu.func(convert-math-to-spirv)),canonicalize,cse,"
-      "convert-gpu-to-spirv,canonicalize,cse,"
-      "spirv.module(spirv-lower-abi-attrs,canonicalize,cse,spirv-update-vce))"));
-  mlirOperationWalk(top, decorate, &spirv, MlirWalkPreOrder);
+  CMZ_TRY(
+      cmz_lower_passes(ctx, module,
+                       "builtin.module(gpu.module(gpu.func(convert-math-to-spirv)),canonicalize,"
+                       "cse,convert-gpu-to-spirv,canonicalize,cse)"));
+  mlirOperationWalk(top, find_module, &spirv, MlirWalkPreOrder);
   if (!spirv.ptr)
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "MLIR made no SPIR-V of a kernel");
+  mlirOperationSetAttributeByName(spirv, text("spirv.target_env"), parse(&b, ENVIRONMENT(ENTRIES)));
+  CMZ_TRY(cmz_lower_passes(ctx, module,
+                           "builtin.module(spirv.module(spirv-lower-abi-attrs,canonicalize,cse))"));
+  mlirOperationSetAttributeByName(spirv, text("spirv.target_env"), parse(&b, ENVIRONMENT(WIDEST)));
+  CMZ_TRY(cmz_lower_passes(ctx, module, "builtin.module(spirv.module(spirv-update-vce))"));
+  mlirOperationWalk(top, decorate, NULL, MlirWalkPreOrder);
   wrap(&b, module, spirv);
   CMZ_TRY(cmz_lower_passes(ctx, module, "builtin.module(gpu-module-to-binary)"));
   MlirStringRef object = {NULL, 0};
   mlirOperationWalk(top, find_object, &object, MlirWalkPreOrder);
   if (!object.data || !object.length)
     return cmz_fail(ctx, CMZ_E_INTERNAL, (cmz_loc){0}, "MLIR wrote no SPIR-V for a kernel");
-  return cmz_file_write(ctx, path, object.data, object.length);
+  return write_module(ctx, object, path);
 }

@@ -280,11 +280,19 @@ static bool has_small_operands(const cmz_kernel *k) {
   return false;
 }
 
+static bool has_quads(const cmz_kernel *k) {
+  cmz_quad quad;
+  for (uint32_t i = 1; i < k->exprs.count; i++)
+    if (cmz_x_quad(k, i, &quad)) return true;
+  return false;
+}
+
 /* Whether K's code for level A is that for level B: Vulkan's levels differ in what few kernels use.
  */
 static bool same_code(const cmz_plan_kernel *k, const cmz_target *t, uint32_t a, uint32_t b) {
   const cmz_cpu_row *x = t->levels[a], *y = t->levels[b];
-  if (!x->spirv || !y->spirv || (x->small != y->small && has_small_operands(k->kernel)))
+  if (!x->spirv || !y->spirv || (x->small != y->small && has_small_operands(k->kernel)) ||
+      (x->int8_dot != y->int8_dot && has_quads(k->kernel)))
     return false;
   cmz_hash128 of_a = cmz_kernel_hash(k->kernel, &k->schedules[a]),
               of_b = cmz_kernel_hash(k->kernel, &k->schedules[b]);

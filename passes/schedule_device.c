@@ -482,6 +482,9 @@ static void choose_group(cmz_kernel *k, const cmz_cpu_row *gpu, bool tf32, bool 
   int64_t iterations = 1;
   for (uint32_t i = 0; i < n->axis_count; i++)
     iterations *= CMZ_MIN(extent_of(k, n->axes[i]), 1 << 20);
+  cmz_quad quad;
+  if (gpu->int8_dot == CMZ_DOT_PACKED && cmz_x_quad(k, contraction, &quad))
+    iterations /= quad.count;
   if (iterations < STEP / 2 || !find_sides(k, contraction, s, &sides[0], &sides[1])) return;
   if (gpu->matrix && choose_coded(k, gpu, contraction, halves, sides, s)) return;
   rows = sides[0];

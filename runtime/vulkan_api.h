@@ -49,6 +49,8 @@ typedef struct vk_small { VK_HEAD; uint32_t float16, int8; } vk_small;
 /* What a caller may have chained in their place: of Vulkan 1.1's and 1.2's structs of features, as far as used. */
 typedef struct vk_features11 { VK_HEAD; uint32_t storage16; } vk_features11;
 typedef struct vk_features12 { VK_HEAD; uint32_t mirror, indirect, storage8, uniform8, push8, buffer_atomics, shared_atomics, float16, int8; } vk_features12;
+typedef struct vk_features13 { VK_HEAD; uint32_t others[13], dot; } vk_features13;
+typedef struct vk_dot { VK_HEAD; uint32_t dot; } vk_dot;
 typedef struct vk_extension { char name[256]; uint32_t version; } vk_extension;
 /* Of the 824 bytes of VkPhysicalDeviceProperties. */
 enum { VK_PROPERTY_BYTES = 824, VK_PROPERTY_API = 0, VK_PROPERTY_TYPE = 16, VK_TYPE_DISCRETE = 2, VK_TYPE_PROCESSOR = 4, VK_PROPERTY_NAME = 20, VK_PROPERTY_MOST_RANGE = 324, VK_PROPERTY_MOST_BUFFERS = 372,
@@ -56,7 +58,7 @@ enum { VK_PROPERTY_BYTES = 824, VK_PROPERTY_API = 0, VK_PROPERTY_TYPE = 16, VK_T
 enum { VK_FEATURE_FLOAT64 = 39, VK_FEATURE_INT64 = 40, VK_FEATURE_INT16 = 41 };
 enum { VK_S_APPLICATION = 0, VK_S_INSTANCE = 1, VK_S_QUEUE = 2, VK_S_DEVICE = 3, VK_S_SUBMIT = 4, VK_S_MEMORY = 5, VK_S_BUFFER = 12, VK_S_SHADER = 16,
   VK_S_STAGE = 18, VK_S_PIPELINE = 29, VK_S_LAYOUT = 30, VK_S_SET_LAYOUT = 32, VK_S_POOL = 33, VK_S_SET = 34, VK_S_WRITE = 35, VK_S_COMMAND_POOL = 39,
-  VK_S_COMMANDS = 40, VK_S_BEGIN = 42, VK_S_FENCE = 8, VK_S_BARRIER = 46, VK_S_FEATURES11 = 49, VK_S_FEATURES12 = 51, VK_S_FEATURES = 1000059000, VK_S_SMALL = 1000082000, VK_S_STORAGE16 = 1000083000,
+  VK_S_COMMANDS = 40, VK_S_BEGIN = 42, VK_S_FENCE = 8, VK_S_BARRIER = 46, VK_S_FEATURES11 = 49, VK_S_FEATURES12 = 51, VK_S_FEATURES13 = 53, VK_S_DOT = 1000280000, VK_S_FEATURES = 1000059000, VK_S_SMALL = 1000082000, VK_S_STORAGE16 = 1000083000,
   VK_S_STORAGE8 = 1000177000 };
 enum { VK_STORAGE_BUFFER = 7, VK_STAGE_COMPUTE = 0x20, VK_QUEUE_COMPUTE = 2, VK_BUFFER_USES = 0x23, VK_MEMORY_MAPPED = 6, VK_MEMORY_LOCAL = 1,
   VK_MEMORY_CACHED = 8, VK_MEMORY_SPECIAL = 0xf0 /* lazy, protected, AMD's coherent and uncached */, VK_HEAP_LOCAL = 1, VK_LOST = -4,

@@ -109,10 +109,13 @@ typedef struct vk_found {
   vk_storage16 storage16;
   vk_storage8 storage8;
   vk_small small;
+  vk_dot dot;
 } vk_found;
 
 static void link_found(vk_found *f, vk_features *head) {
+  f->dot.type = VK_S_DOT;
   f->small.type = VK_S_SMALL;
+  f->small.next = &f->dot;
   f->storage8.type = VK_S_STORAGE8;
   f->storage8.next = &f->small;
   f->storage16.type = VK_S_STORAGE16;
@@ -144,6 +147,8 @@ static bool can_run(const cmz_model *m, const cmz_program_image *image, const vk
               {39, f->small.int8, "8-bit integers"},
               {4433, f->storage16.storage, "16-bit storage"},
               {4448, f->storage8.storage, "8-bit storage"},
+              {6018, f->dot.dot, "integer dot products of packed bytes"},
+              {6019, f->dot.dot, "integer dot products"},
               {UINT32_MAX, 0, "SPIR-V capability that is known here"}};
   enum { COUNT = sizeof rows / sizeof rows[0] };
   bool said[COUNT] = {false};
@@ -197,40 +202,44 @@ static int choose_image(cmz_model *m, vk_gpu *g, const vk_found *found,
                       lacks);
 }
 
-/* Vulkan 1.1 has these as extensions, which are named when the device lists them. NAMES has room
- * for all; returns how many there are. */
-static int list_extensions(cmz_model *m, vk_gpu *g, const char **names, uint32_t *count) {
-  static const char *const all[] = {"VK_KHR_8bit_storage", "VK_KHR_shader_float16_int8"};
-  uint32_t listed = 0;
+/* What is or was an extension; these are named when the device lists them. */
+enum { EXTENSION_8BIT, EXTENSION_SMALL, EXTENSION_DOT, EXTENSIONS };
+/* Those that the device has go to NAMES; the features of others out of FOUND. */
+static int list_extensions(cmz_model *m, vk_gpu *g, vk_found *found, const char **names,
+                           uint32_t *count) {
+  static const char *const all[EXTENSIONS] = {"VK_KHR_8bit_storage", "VK_KHR_shader_float16_int8",
+                                              "VK_KHR_shader_integer_dot_product"};
+  uint32_t listed = 0, got;
   g->extensions(g->physical, NULL, &listed, NULL);
   vk_extension *list = cmz_memory_take(m, (listed + 1) * sizeof *list);
   if (!list) return cmz_fail_run(m, CMZ_OUT_OF_MEMORY, "no memory for the device's extensions");
-  uint32_t got = listed;
+  got = listed;
   g->extensions(g->physical, NULL, &got, list);
   *count = 0;
-  for (size_t n = 0; n < sizeof all / sizeof all[0]; n++)
-    for (uint32_t i = 0; i < got; i++)
-      if (strcmp(list[i].name, all[n]) == 0) {
-        names[(*count)++] = all[n];
-        break;
-      }
+  for (uint32_t n = 0; n < EXTENSIONS; n++) {
+    uint32_t i = 0;
+    while (i < got && strcmp(list[i].name, all[n]) != 0) i++;
+    if (i < got) names[(*count)++] = all[n];
+    if (i == got && n == EXTENSION_DOT && g->version < 13) found->dot.dot = 0;
+  }
   cmz_memory_give(m, list, (listed + 1) * sizeof *list);
   return CMZ_SUCCESS;
 }
 
 static int make_device(cmz_model *m, vk_gpu *g, const cmz_program_image **image) {
   vk_found found = {0};
-  const char *extensions[2];
+  const char *extensions[EXTENSIONS];
   uint32_t count = 0;
   link_found(&found, &found.features);
   g->features(g->physical, &found.features);
-  int rc = choose_image(m, g, &found, image);
-  if (!rc) rc = list_extensions(m, g, extensions, &count);
+  int rc = list_extensions(m, g, &found, extensions, &count);
+  if (!rc) rc = choose_image(m, g, &found, image);
   if (rc) return rc;
   vk_features wanted = {0};
   const int used[] = {VK_FEATURE_FLOAT64, VK_FEATURE_INT64, VK_FEATURE_INT16};
   for (int i = 0; i < 3; i++) wanted.features[used[i]] = found.features.features[used[i]];
   link_found(&found, &wanted);
+  if (!found.dot.dot) found.small.next = NULL;
   found.storage16.uniform = found.storage16.push = found.storage16.in_out = 0;
   found.storage8.uniform = found.storage8.push = 0;
   const float priority = 1;
@@ -259,6 +268,8 @@ static void read_found(const void *chain, vk_found *found) {
     if (h->type == VK_S_FEATURES11)
       found->storage16.storage |= ((const vk_features11 *)h)->storage16;
     if (h->type == VK_S_FEATURES12) found->storage8.storage |= ((const vk_features12 *)h)->storage8;
+    if (h->type == VK_S_DOT) found->dot.dot |= ((const vk_dot *)h)->dot;
+    if (h->type == VK_S_FEATURES13) found->dot.dot |= ((const vk_features13 *)h)->dot;
     const uint32_t float16 = h->type == VK_S_SMALL        ? ((const vk_small *)h)->float16
                              : h->type == VK_S_FEATURES12 ? ((const vk_features12 *)h)->float16
                                                           : 0;

@@ -14,6 +14,7 @@ typedef enum cmz_dot {
   CMZ_DOT_SMULL,   /* AArch64: 16-bit products, added in pairs */
   CMZ_DOT_SDOT,    /* fours */
   CMZ_DOT_SMMLA,   /* 2 x 8 by 8 x 2 matrices */
+  CMZ_DOT_PACKED,  /* Vulkan: fours in a 32-bit word */
 } cmz_dot;
 
 /* How a CPU sums products of pairs of bf16 numbers in f32; none rounds the products, all but CMZ_PAIRS_NONE take denormals for zero. */

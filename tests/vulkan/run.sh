@@ -21,9 +21,9 @@ modules() { # IMAGE: its modules as module_N.spv; it begins with a begin and an 
   done
   [ -e "module_$first.spv" ]
 }
-valid() { # VERSION
+valid() { # VERSION [IMAGE]
   local file
-  modules "digits-$1.s" && for file in module_*.spv; do spirv-val --target-env "$1" "$file" || return 1; done
+  modules "${2:-digits-$1.s}" && for file in module_*.spv; do spirv-val --target-env "$1" "$file" || return 1; done
 }
 for version in vulkan1.1 vulkan1.2 vulkan1.3; do
   check "$version: SPIR-V is written" compile --target $version -o digits-$version.s
@@ -34,6 +34,13 @@ one_module() { compile --target vulkan1.1 -o digits.spv && spirv-val --target-en
 if command -v spirv-val >/dev/null; then check ".spv: one module, an entry a kernel" one_module
 else skip ".spv: one module, an entry a kernel" "spirv-tools is not installed"; fi
 check ".spv without Vulkan is refused" refuses_spv
+reads_packed() { # the last matrix product: its weights of 2560 numbers are codes of so many bytes, and no kernel writes them decoded
+  compile --target vulkan1.1 $1 --print-after=plan -o packed.so 2>packed.log >packed.txt
+  cat packed.log packed.txt | grep -qE "constant [0-9]+ bytes $2 : .* (u|i)8\[$2\]" && ! cat packed.log packed.txt | grep -qE 'f(16|32)\[256, 10\]'
+}
+check "--w4a16: kernels read nibbles" reads_packed --w4a16 1280
+check "--w8a16: kernels read bytes" reads_packed --w8a16 2560
+check "2:4 and --w4a16: kernels read the half of the nibbles" reads_packed "--prune 2:4 --w4a16" 640
 check "a library" compile --target vulkan1.1 -o digits.so
 check "the library needs nothing but libc" needs_only_libc digits.so
 same_bytes() { cp digits.so first.so && compile --target vulkan1.1 --no-cache -o digits.so && cmp first.so digits.so; }
@@ -79,9 +86,10 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
   }
   check "mnist-8's results" same_results env
   # The variants of a level (targets/vulkan.c): each by its name, and which of them a device gets.
+  VARIANTS=("" +small +dot +tiles +tiles+small +tiles+dot)
   variants() { # LIBRARY OUTPUT: every variant computes the same
     local variant
-    for variant in "" +small +tiles +tiles+small; do
+    for variant in "${VARIANTS[@]}"; do
       rm -rf "out$variant"
       "$RUN" "$1" --cpu "vulkan1.1$variant" --input "Input3=$INPUT" --output-dir "out$variant" && ./compare_npy "out$variant/$2" "out/$2" || return 1
     done
@@ -119,8 +127,8 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
       *) grep -qE "^cmz_.*$pattern\$" entries.log ;;
     esac
   }
-  check "a processor gets no tiles of work-groups" gets floats.so 'vulkan1_1_small' SHIM_TYPE=4
-  check "a graphics card gets them" gets floats.so '!vulkan1_1_small' SHIM_TYPE=2
+  check "a processor gets no tiles of work-groups" gets floats.so 'vulkan1_1_dot' SHIM_TYPE=4
+  check "a graphics card gets them" gets floats.so '!vulkan1_1_dot' SHIM_TYPE=2
   check "a device with 8-bit storage reads bytes" gets bytes.so '!vulkan1_1' SHIM_TYPE=4
   check "a device without it reads words" gets bytes.so 'vulkan1_1' SHIM_TYPE=4 SHIM_WITHOUT=storage8
   lacks_storage() {
@@ -139,7 +147,29 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
     shimmed SHIM_LOG=common.log ./check_api ./digits.so && [ "$(grep -c ^cmz_ common.log)" = 5 ]
   }
   check "instances on one device share their pipelines" in_common
-  if "$BUILD/venv/bin/python" "$ROOT/tests/vulkan/large_model.py" . 2>large.log; then
+  quantised() { # VARIANT: sums of products of bytes are exact
+    rm -rf out
+    "$RUN" quantised.so --cpu "vulkan1.1$1" --input x=quantised_x.npy --input a=quantised_a.npy --output-dir out &&
+      ./compare_npy out/conv.npy quantised_conv.npy && ./compare_npy out/product.npy quantised_product.npy
+  }
+  dots() { # how many kernels, of two schedules each, have integer dot products
+    modules quantised.s && [ "$(for file in module_*.spv; do spirv-dis "$file" | grep -qE 'Op(S|U|SU)Dot' && echo "$file"; done | wc -l)" -ge 3 ]
+  }
+  takes_dots() { # COUNT SETTING: of the pipelines' entries so many are of the variant with dots
+    rm -f entries.log
+    shimmed SHIM_LOG=entries.log SHIM_TYPE=4 "$2" "$RUN" quantised.so --input x=quantised_x.npy --input a=quantised_a.npy && cat entries.log &&
+      [ "$(grep -c '^cmz_integer.*vulkan1_1_dot$' entries.log)" = "$1" ]
+  }
+  if "$BUILD/venv/bin/python" "$ROOT/tests/vulkan/make_models.py" . 2>large.log; then
+    check "sums of products of bytes" "$CMZC" quantised.onnx --cache-dir "$CACHE" --target vulkan1.1 -o quantised.so
+    for variant in "${VARIANTS[@]}"; do check "they are exact: vulkan1.1$variant" quantised "$variant"; done
+    check "the device's integer dot products are used" takes_dots 2 SHIM_WITHOUT=
+    check "and not where it has none" takes_dots 0 SHIM_WITHOUT=dot
+    if command -v spirv-val >/dev/null; then
+      "$CMZC" quantised.onnx --cache-dir "$CACHE" --target vulkan1.1 -o quantised.s
+      check "spirv-val takes them" valid vulkan1.1 quantised.s
+      check "they are there" dots
+    fi
     check "a model with a tensor of 140 MB" "$CMZC" large.onnx --cache-dir "$CACHE" --target vulkan1.1 -o large.so
     check "a Gather from it and a MatMul by it, through windows" large
     check "the same in tiles of work-groups" large LD_LIBRARY_PATH="$WORK/shim" SHIM_TYPE=2
@@ -161,7 +191,8 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
     ! validated same_results env && ! validated same_results shimmed SHIM_SPLIT=1 || return 1
     [ ! -e large.so ] || ! validated large || return 1
     ! validated ./check_api ./digits.so || return 1
-    for VARIANT in "" +small +tiles +tiles+small; do
+    [ ! -e quantised.so ] || ! validated quantised +dot || return 1
+    for VARIANT in "${VARIANTS[@]}"; do
       ! VARIANT=vulkan1.1$VARIANT LIBRARY=bytes.so validated same_results env || return 1
     done
   }

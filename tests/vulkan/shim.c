@@ -3,7 +3,7 @@
  *   SHIM_SPLIT=1        memory near the device cannot be mapped, as on graphics cards
  *   SHIM_MEMORY=BYTES   the device's memory ends there
  *   SHIM_RANGE=BYTES    maxStorageBufferRange
- *   SHIM_WITHOUT=LIST   features it lacks: float64 int64 int16 int8 float16 storage8 storage16
+ *   SHIM_WITHOUT=LIST   features it lacks: float64 int64 int16 int8 float16 storage8 storage16 dot
  *   SHIM_TYPE=N         its type: 2 a graphics card, 4 a processor
  *   SHIM_LOSE=N         the device is lost at the N-th submission (from 1)
  *   SHIM_DROP=N         the N-th barrier between kernels (from 1) is left out: validation has to find it
@@ -57,6 +57,7 @@ static void features(vk_object device, vk_features *f) {
   clear("int16", &f->features[VK_FEATURE_INT16]);
   for (vk_head *h = (vk_head *)(uintptr_t)f->next; h; h = (vk_head *)(uintptr_t)h->next) {
     if (h->type == VK_S_SMALL) clear("int8", &((vk_small *)h)->int8), clear("float16", &((vk_small *)h)->float16);
+    if (h->type == VK_S_DOT) clear("dot", &((vk_dot *)h)->dot);
     if (h->type == VK_S_STORAGE8) clear("storage8", &((vk_storage8 *)h)->storage);
     if (h->type == VK_S_STORAGE16) clear("storage16", &((vk_storage16 *)h)->storage);
   }
