@@ -153,7 +153,7 @@ if loader && "$RUN" digits.so --random 1 >device.log 2>&1; then
       ./compare_npy out/conv.npy quantised_conv.npy && ./compare_npy out/product.npy quantised_product.npy
   }
   dots() { # how many kernels, of two schedules each, have integer dot products
-    modules quantised.s && [ "$(for file in module_*.spv; do spirv-dis "$file" | grep -qE 'Op(S|U|SU)Dot' && echo "$file"; done | wc -l)" -ge 3 ]
+    modules quantised.s && [ "$(for file in module_*.spv; do spirv-dis "$file" | grep -E 'Op(S|U|SU)Dot' >/dev/null && echo "$file"; done | wc -l)" -ge 3 ]
   }
   takes_dots() { # COUNT SETTING: of the pipelines' entries so many are of the variant with dots
     rm -f entries.log
