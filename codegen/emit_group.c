@@ -46,7 +46,7 @@ void cmz_emit_group_declare(emitter *e, factor *f, MlirType type, uint32_t count
       cmz_b_attr(b, "global_type", mlirTypeAttrGet(array)),
       cmz_b_attr(b, "linkage", mlirAttributeParseGet(b->mlir, text("#llvm.linkage<internal>"))),
       cmz_b_attr(b, "addr_space", mlirIntegerAttrGet(b->i32, 3)),
-      cmz_b_attr(b, "alignment", mlirIntegerAttrGet(b->i64, 16)),
+      cmz_b_attr(b, "alignment", mlirIntegerAttrGet(b->i64, cmz_emit_wgmma_used(e) ? 1024 : 16)),
   };
   MlirRegion empty = mlirRegionCreate();
   MlirBlock here = b->block;

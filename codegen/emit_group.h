@@ -66,6 +66,18 @@ bool cmz_emit_attention_prepare(emitter *e, contraction *c);
 /* The attended values of the tile at the emitter's position in ACCS, an instance each. */
 void cmz_emit_attention_steps(emitter *e, const contraction *c, MlirValue *accs);
 
+/* ---- emit_wgmma.c: steps of 128 bytes of a line, on a level with warpgroups ---- */
+#define CMZ_EMIT_WGMMA_LINE 128
+/* Whether the schedule is one for these instructions, and whether tiles of ROWS and COLUMNS and a work-group of so many threads suit them. */
+bool cmz_emit_wgmma_used(const emitter *e);
+bool cmz_emit_wgmma_fits(const factor *rows, const factor *columns, uint32_t group);
+/* Where byte BYTES of line LINE lies in a buffer of F, in bytes. TRANSPOSED: lines are of positions. */
+MlirValue cmz_emit_wgmma_place(emitter *e, const factor *f, bool transposed, MlirValue line, MlirValue bytes);
+/* What the thread has written is there for the matrix instructions of all that it meets at the next barrier. */
+void cmz_emit_wgmma_fence(emitter *e);
+/* Adds the products of a step to SUMS, an instance each; OFFSETS: of each factor's buffer in its memory, in bytes. */
+void cmz_emit_wgmma_compute(emitter *e, const contraction *c, const MlirValue offsets[2], const bool transposed[2], MlirValue *sums);
+
 /* ---- emit_tensor.c: schedules with `fragments` ---- */
 void cmz_emit_tensor_prepare(emitter *e, contraction *c);
 /* The sums of the tile at the emitter's position in ACCS, an instance each. */

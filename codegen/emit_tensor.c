@@ -29,9 +29,10 @@ static bool transposed(const emitter *e, const factor *f) {
 /* What is used of a line, and what is left free between two, so that the lanes of a load meet
  * different banks. */
 static uint32_t line_bytes(const emitter *e, const factor *f) {
-  return transposed(e, f) ? f->positions * element_bytes(e) : LINE;
+  return (transposed(e, f) ? f->positions : e->s->step) * element_bytes(e);
 }
 static uint32_t skew(const emitter *e, const factor *f) {
+  if (cmz_emit_wgmma_used(e)) return 0; /* swizzled instead */
   return transposed(e, f) && element_bytes(e) == 4 ? 32 : 16;
 }
 
@@ -101,9 +102,15 @@ void cmz_emit_tensor_prepare(emitter *e, contraction *c) {
     break;
   }
   factor *rows = &c->factors[c->rows], *columns = &c->factors[1 - c->rows];
+  bool wgmma = cmz_emit_wgmma_used(e);
+  if (wgmma && !cmz_emit_wgmma_fits(rows, columns, e->s->group)) { /* the other way round */
+    c->rows = 1 - c->rows;
+    rows = &c->factors[c->rows], columns = &c->factors[1 - c->rows];
+  }
   uint32_t warps = e->s->group / WARP,
-           across = warps_of_rows(rows->positions, columns->positions, warps);
-  if (!across || e->s->step * element_bytes(e) != LINE) {
+           across = wgmma ? warps : warps_of_rows(rows->positions, columns->positions, warps);
+  if (wgmma ? !cmz_emit_wgmma_fits(rows, columns, e->s->group)
+            : !across || e->s->step * element_bytes(e) != LINE) {
     cmz_emit_fail(e, "a tile that the warps cannot share");
     return;
   }
@@ -117,7 +124,7 @@ void cmz_emit_tensor_prepare(emitter *e, contraction *c) {
     factor *f = &c->factors[i];
     f->pitch = line_bytes(e, f) + skew(e, f);
     cmz_emit_group_declare(e, f, b->i8, 2 * buffer_bytes(e, f), i);
-    f->lines = lane_line(e, f, i == c->rows, lane, first[i]);
+    if (!wgmma) f->lines = lane_line(e, f, i == c->rows, lane, first[i]);
   }
   cmz_emit_tensor_place(e, c, c->rows,
                         cmz_b_add(b, first[c->rows], cmz_emit_group_divided(b, lane, 4)));
@@ -143,7 +150,9 @@ void cmz_emit_tensor_prepare(emitter *e, contraction *c) {
 static MlirValue shared_address(emitter *e, const factor *f, MlirValue buffer, MlirValue line,
                                 MlirValue bytes) {
   cmz_builder *b = &e->b;
-  MlirValue at = cmz_b_add(b, cmz_b_add(b, scaled(b, line, f->pitch), bytes), buffer);
+  MlirValue at = cmz_emit_wgmma_used(e) ? cmz_emit_wgmma_place(e, f, transposed(e, f), line, bytes)
+                                        : cmz_b_add(b, scaled(b, line, f->pitch), bytes);
+  at = cmz_b_add(b, at, buffer);
   return cmz_b_address(b, b->i8, f->base, at);
 }
 
@@ -424,6 +433,15 @@ static void compute(emitter *e, const contraction *c, MlirValue number, MlirValu
   const cmz_dtype types[2] = {type_of(e, &c->factors[c->rows]),
                               type_of(e, &c->factors[1 - c->rows])};
   MlirValue lines[2];
+  if (cmz_emit_wgmma_used(e)) {
+    bool across[2];
+    for (uint32_t i = 0; i < 2; i++) {
+      across[i] = transposed(e, &c->factors[i]);
+      lines[i] = scaled(b, number, buffer_bytes(e, &c->factors[i]));
+    }
+    cmz_emit_wgmma_compute(e, c, lines, across, accs);
+    return;
+  }
   for (uint32_t i = 0; i < 2; i++) {
     const factor *f = &c->factors[i];
     MlirValue at = cmz_b_add(b, f->lines, scaled(b, number, buffer_bytes(e, f)));
@@ -457,6 +475,7 @@ void cmz_emit_tensor_steps(emitter *e, const contraction *c, MlirValue *accs) {
   memcpy(accs, loop.carried, c->instances * sizeof *accs);
   cmz_emit_push(e, loop.body);
   cmz_emit_tensor_wait(e);
+  if (cmz_emit_wgmma_used(e)) cmz_emit_wgmma_fence(e);
   cmz_emit_group_barrier(e); /* this step is there; nobody reads the one before any more */
   MlirValue number = cmz_emit_group_remainder(b, cmz_emit_group_divided(b, loop.index, step), 2),
             other = cmz_b_2(b, "arith.xori", number, cmz_b_i64(b, 1));

@@ -5,6 +5,9 @@
 #define _GNU_SOURCE /* memmem */
 #include "internal.h"
 
+_Static_assert(CMZ_CAPABILITY_EXACTLY == CMZ_IMAGE_EXACTLY,
+               "a level's features are an image's needs");
+
 /* What follows the module directives of a PTX text. */
 static const char *after_directives(const char *text, const char *end) {
   static const char last[] = ".address_size";

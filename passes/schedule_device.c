@@ -74,7 +74,8 @@ enum {
   MOST_REGISTER_COLUMNS = 8,
   REDUCE_UNROLL = 4, /* iterations of its sum between two tests */
   LONG_REDUCTION = 64,
-  LONG_UNROLL = 8, /* the same for others */
+  LONG_UNROLL = 8,     /* the same for others */
+  WARPGROUP_SIDE = 64, /* rows, and elements a step, of a warpgroup's matrix instructions */
   MOST_SIDE_AXES = 5
 };
 
@@ -378,20 +379,44 @@ static bool choose_sides(const cmz_kernel *k, const cmz_schedule *s, uint32_t le
   return rows->product * columns->product >= area;
 }
 
-/* Fragments of matrix instructions: warps of 16 by 16 elements at least. */
-static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, const cmz_dtype types[2],
-                             int64_t iterations, side *rows, side *columns, cmz_schedule *s) {
-  uint32_t step = 64u * 8 / cmz_dtype_info(types[0])->bits;
-  if (iterations < step / 2 || gpu->threads % 32 != 0) return false;
-  uint32_t area = 16 * 16 * (gpu->threads / 32u);
-  if (!choose_sides(k, s, 16, area, rows, columns) && !choose_sides(k, s, 32, area, rows, columns))
-    return false;
+static void take_fragments(const cmz_cpu_row *gpu, const cmz_dtype types[2], uint32_t step,
+                           const side *rows, const side *columns, cmz_schedule *s) {
   spread(rows, rows->product, s);
   spread(columns, columns->product, s);
   s->group = gpu->threads;
   s->step = (uint16_t)step;
   s->fragments = (uint16_t)types[0];
   s->second = (uint16_t)types[1];
+}
+
+/* Warpgroups' instructions (codegen/emit_wgmma.c): tiles of 64 by 64, or 64 by 128 where these give
+ * every part of the GPU something to do; 64 elements of 16 bits a step. */
+static bool choose_warpgroup(const cmz_kernel *k, const cmz_cpu_row *gpu, const cmz_dtype types[2],
+                             int64_t iterations, const side *rows, const side *columns,
+                             cmz_schedule *s) {
+  if (gpu->matrix != CMZ_MATRIX_WGMMA || gpu->threads != 128 || iterations < WARPGROUP_SIDE ||
+      (types[0] != CMZ_F16 && types[0] != CMZ_BF16))
+    return false;
+  side r = *rows, c = *columns, wide = *columns;
+  if (!choose_tiles(k, &r, WARPGROUP_SIDE, WARPGROUP_SIDE) ||
+      !choose_tiles(k, &c, WARPGROUP_SIDE, WARPGROUP_SIDE))
+    return false;
+  bool twice = choose_tiles(k, &wide, 2 * WARPGROUP_SIDE, 2 * WARPGROUP_SIDE) &&
+               count_groups(k, s, &r, &wide) >= ENOUGH_GROUPS;
+  take_fragments(gpu, types, WARPGROUP_SIDE, &r, twice ? &wide : &c, s);
+  return true;
+}
+
+/* Fragments of matrix instructions: warps of 16 by 16 elements at least. */
+static bool choose_fragments(const cmz_kernel *k, const cmz_cpu_row *gpu, const cmz_dtype types[2],
+                             int64_t iterations, side *rows, side *columns, cmz_schedule *s) {
+  if (choose_warpgroup(k, gpu, types, iterations, rows, columns, s)) return true;
+  uint32_t step = 64u * 8 / cmz_dtype_info(types[0])->bits;
+  if (iterations < step / 2 || gpu->threads % 32 != 0) return false;
+  uint32_t area = 16 * 16 * (gpu->threads / 32u);
+  if (!choose_sides(k, s, 16, area, rows, columns) && !choose_sides(k, s, 32, area, rows, columns))
+    return false;
+  take_fragments(gpu, types, step, rows, columns, s);
   return true;
 }
 

@@ -134,7 +134,8 @@ static int load_image(cmz_model *m, cmz_device *d, int capability) {
   const cmz_program_device *program = m->program->device;
   const cmz_program_image *image = NULL;
   for (uint32_t i = 0; i < program->image_count && !image; i++)
-    if (program->images[i].needs <= (uint32_t)capability)
+    if (program->images[i].needs <= (uint32_t)capability ||
+        program->images[i].needs == CMZ_IMAGE_EXACTLY + (uint32_t)capability)
       image = &program->images[m->level_number = i];
   if (!image)
     return cmz_fail_run(

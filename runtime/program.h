@@ -62,10 +62,11 @@ typedef struct cmz_program_input_dim { uint32_t slot; uint32_t is_symbol; } cmz_
 /* One CPU level: the features it needs, by the runtime's own bit numbers (cpu.h), and its kernels. */
 typedef struct cmz_program_level { const char *name; uint64_t features; cmz_kernel_function *const *kernels; } cmz_program_level;
 
+#define CMZ_IMAGE_EXACTLY 1000
 /* Code for a GPU: the kernels of one level, in the order of the program's. */
 typedef struct cmz_program_image {
   const char *name;            /* "sm_80" */
-  uint32_t needs;              /* compute capability times ten; CMZ_IMAGE_VULKAN's number; the best image that the device can run is taken */
+  uint32_t needs;              /* compute capability times ten, CMZ_IMAGE_EXACTLY more: that one alone; CMZ_IMAGE_VULKAN's number; the best image that the device can run is taken */
   uint32_t first;              /* Vulkan: the 32-bit word of DATA where the places of its modules begin, two offsets a kernel */
   const void *data;            /* PTX, ending in 0; Vulkan: places and modules, of all images together */
   uint64_t bytes;

@@ -25,6 +25,13 @@ typedef enum cmz_pairs {
   CMZ_PAIRS_BFMMLA,  /* AArch64: BFDOT, and 2 x 4 by 4 x 2 matrices */
 } cmz_pairs;
 
+/* How a GPU multiplies matrices; each has what stands before it. */
+typedef enum cmz_matrix_unit {
+  CMZ_MATRIX_NONE,
+  CMZ_MATRIX_WARP,  /* CUDA: mma.sync of f16, bf16, tf32, int8 */
+  CMZ_MATRIX_WGMMA, /* four warps together from the group's memory: wgmma.mma_async */
+} cmz_matrix_unit;
+
 typedef struct cmz_cpu_row {
   const char *name;          /* "x86-64-v3" */
   const char *arch;          /* "x86_64" */
@@ -47,11 +54,13 @@ typedef struct cmz_cpu_row {
   uint32_t l1_bytes, l2_bytes;
   uint16_t threads;          /* above 0: a GPU, whose work-groups have this many threads; each computes grid tiles of its own, without vectors */
   uint32_t shared_bytes;     /* of a GPU's work-group; 0: work-groups do not work together */
-  uint16_t matrix;           /* 1: a GPU whose warps multiply matrices (mma.sync of f16, bf16, int8) */
+  uint16_t matrix;           /* cmz_matrix_unit */
   uint16_t small;            /* 1: Vulkan's devices that have 8- and 16-bit numbers in memory; 0: these are parts of 32-bit words */
   uint32_t window_bytes;     /* what one binding of Vulkan reaches on every device, a power of two; 0: no such limit */
   uint16_t spirv;            /* 1: kernels are SPIR-V for Vulkan: memory is reached by element numbers, not by pointers */
 } cmz_cpu_row;
+
+#define CMZ_CAPABILITY_EXACTLY 1000 /* in `features` of a CUDA level: devices of that compute capability alone, not newer ones */
 
 typedef enum cmz_gpu_kind { CMZ_GPU_CUDA = 1, CMZ_GPU_VULKAN } cmz_gpu_kind;
 /* A GPU that --target names: the levels of code that go into the file, best first, and how LLVM is to see it. */

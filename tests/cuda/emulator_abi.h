@@ -41,7 +41,8 @@ typedef enum collective_kind {
   COLLECTIVE_VOTE_BALLOT,
   COLLECTIVE_REDUX,    /* operation: of a reduction */
   COLLECTIVE_LDMATRIX, /* count matrices */
-  COLLECTIVE_MMA
+  COLLECTIVE_MMA,
+  COLLECTIVE_WGMMA     /* count sums a lane; transposed: 1 A, 2 B; operation: whether sums are added to */
 } collective_kind;
 typedef enum element_kind { E_F16, E_BF16, E_TF32, E_S8, E_U8, E_F32, E_S32 } element_kind;
 
@@ -64,6 +65,12 @@ _Noreturn void emulator_trap(struct thread *t, uint32_t line);
 uint32_t emulator_active(struct thread *t);
 void emulator_collective_call(struct thread *t, const emulator_collective *c, uint32_t mask,
                               const uint32_t *in, uint32_t *out);
+void emulator_wgmma(struct thread *t, const emulator_collective *c, uint64_t rows, uint64_t columns,
+                    uint32_t *const *sums);
+void emulator_wgmma_fence(struct thread *t);
+void emulator_wgmma_commit(struct thread *t);
+void emulator_wgmma_wait(struct thread *t, uint32_t n);
+void emulator_proxy_fence(struct thread *t);
 uint32_t emulator_barrier(struct thread *t, uint32_t id, uint32_t count, uint32_t value, int wait,
                           int aligned, uint32_t line);
 void emulator_copy_async(struct thread *t, uint64_t to, uint64_t from, uint32_t bytes,

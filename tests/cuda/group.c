@@ -254,6 +254,7 @@ static void finish_thread(fibre *f) {
   group *g = &emulator_group;
   if (f->copy_count) /* harmless on a device, but nobody can have waited for them */
     f->copy_count = 0;
+  emulator_wgmma_drop(f);
   f->done = true;
   g->live--;
   if (g->live == 0) return;
@@ -330,7 +331,9 @@ bool emulator_run_block(const uint32_t ntid[3], const uint32_t ctaid[3], const u
     f->clock = g->first_clock;
     f->waiting = f->done = false;
     f->collective = NULL;
-    f->copy_count = f->batch = f->polls = 0;
+    f->copy_count = f->batch = f->polls = f->sums_batch = f->fenced_clock = 0;
+    f->fenced_registers = false;
+    emulator_wgmma_drop(f);
     f->thread = (struct thread){
         .tid = {i % ntid[0], i / ntid[0] % ntid[1], i / ntid[0] / ntid[1]},
         .ntid = {ntid[0], ntid[1], ntid[2]},

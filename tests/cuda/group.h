@@ -23,6 +23,12 @@ typedef struct pending_copy {
   uint8_t data[16];
 } pending_copy;
 
+/* Sums of wgmma.mma_async until they are waited for. */
+typedef struct pending_sums {
+  uint32_t count, batch;
+  uint32_t *registers[128], values[128];
+} pending_sums;
+
 typedef struct fibre {
   struct thread thread;
   void *stack, *saved;
@@ -40,6 +46,11 @@ typedef struct fibre {
   bool aligned;
   pending_copy *copies;
   uint32_t copy_count, copy_capacity, batch, polls;
+  pending_sums sums;
+  uint32_t sums_batch;
+  bool fenced_registers;                        /* by wgmma.fence */
+  uint32_t fenced_clock;                        /* what it wrote until then, the asynchronous proxy sees */
+  uint32_t *reads, read_count, read_capacity;   /* words of shared memory that a wgmma reads */
 } fibre;
 
 typedef struct barrier {
@@ -52,7 +63,7 @@ typedef struct barrier {
 typedef struct cell {
   uint32_t write_clock;
   uint16_t writer;
-  uint8_t flags, reserved;
+  uint8_t flags, async_reads; /* of wgmma that nobody has waited for yet */
   uint32_t read_clocks[MOST_READERS];
   uint16_t readers[MOST_READERS];
 } cell;
@@ -102,6 +113,14 @@ void emulator_knowledge_set(fibre *f, knowledge *k);
 void emulator_shared_begin(void);
 void emulator_shared_touch(struct thread *t, uint32_t offset, uint32_t bytes, int how,
                            uint32_t line);
+
+/* The element of two bytes at OFFSET for a wgmma of F's warp; until the reads' end nobody may write there. */
+const uint8_t *emulator_async_read(fibre *f, uint32_t offset, uint32_t line);
+void emulator_async_reads_end(fibre *f);
+
+/* wgmma.c */
+void emulator_wgmma_run(fibre *first, const emulator_collective *c);
+void emulator_wgmma_drop(fibre *f); /* forgets what is on its way */
 
 /* Runs COLLECTIVE for the warp that begins at FIRST, all lanes of MASK being there. warp.c */
 void emulator_collective_run(fibre *first, uint32_t mask, const emulator_collective *c);

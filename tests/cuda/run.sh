@@ -9,7 +9,7 @@ emulated() { LD_LIBRARY_PATH=$EMULATOR "$@"; }
 
 # ---- what is emitted ----
 PTXAS=$(command -v ptxas || true)
-for sm in sm_80 sm_86 sm_89 sm_90; do
+for sm in sm_80 sm_86 sm_89 sm_90 sm_90a; do
   check "$sm: PTX is written" compile --target $sm -o digits-$sm.ptx
   if [ -n "$PTXAS" ]; then check "$sm: ptxas takes it, without spills" sh -c "'$PTXAS' -v -arch=$sm -o /dev/null digits-$sm.ptx 2>ptxas.log && ! grep -E '[1-9][0-9]* bytes spill' ptxas.log"
   else skip "$sm: ptxas" "there is no ptxas"; fi
@@ -124,6 +124,22 @@ check "a cp.async that is not aligned" fault 4 'misaligned cp.async' 's/\[%rd5\]
 check "shared memory left" fault 4 'out of bounds: read' 's/shl.b32 %r9, %r9, 5/shl.b32 %r9, %r9, 7/'
 check "a shuffle from a lane that its mask leaves out" fault 4 'lane 16, which is not there' 's/16, 31, -1/16, 31, %r34/; s/mov.b32 %r30, %r22;/mov.b32 %r30, %r22; shl.b32 %r34, 1, %r1; or.b32 %r34, %r34, 3;/'
 check "an instruction that is not known" fault 3 'cannot translate: line 40' 's/bar.sync 0;/bar.bogus 0;/'
+
+# ---- warpgroups' matrix instructions (sm_90a): each seeded fault is found ----
+warpgroup_fault() { # TEXT FROM TO: the product's kernel with FROM as TO does not pass, and the reason has TEXT
+  CMZ_KERNEL_CASE=wgmma_matmul "$BUILD/tests/test_codegen_device" >fault.log 2>&1 || return 1
+  CMZ_KERNEL_CASE=wgmma_matmul CMZ_KERNEL_FAULT="$2=>$3" "$BUILD/tests/test_codegen_device" >fault.log 2>&1 && return 1
+  cat fault.log
+  grep -q -- "$1" fault.log
+}
+check "wgmma: a barrier removed" warpgroup_fault 'race: ' 'bar.sync' '//'
+check "wgmma: a wait for cp.async removed" warpgroup_fault 'no wait' 'cp.async.wait_group' '//'
+check "wgmma: its own wait removed" warpgroup_fault 'wgmma' 'wgmma.wait_group' '//'
+check "wgmma: the fence of its registers removed" warpgroup_fault 'without a wgmma.fence' 'wgmma.fence' '//'
+check "wgmma: the fence between the proxies removed" warpgroup_fault 'without a fence.proxy.async' 'fence.proxy.async' '//'
+check "wgmma: another swizzle of what is written" warpgroup_fault 'race: ' ', 112;' ', 48;'
+check "wgmma: another distance between eight lines" warpgroup_fault 'evaluation has\|nobody has written' 4611686293305360384 4611686155866406912
+check "wgmma: a descriptor without a swizzle" warpgroup_fault 'not of the 128-byte swizzle' 4611686293305360384 274877972480
 
 # ---- kernels of real models: ptxas takes them; those that share memory spill nothing ----
 if [ -z "$PTXAS" ]; then skip "kernels of real models: ptxas" "there is no ptxas"

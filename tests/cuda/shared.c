@@ -77,6 +77,9 @@ static void touch_cell(fibre *f, cell *c, uint32_t offset, int how, uint32_t lin
     c->read_clocks[slot] = f->clock;
     return;
   }
+  if (c->async_reads)
+    emulator_fail(&f->thread, line,
+                  "write of shared memory at byte %u, which a wgmma still reads: no wait", offset);
   for (uint32_t i = 0; i < MOST_READERS; i++)
     if (!known(f, c->readers[i], c->read_clocks[i]))
       race(f, line, offset, "write", "read", c->readers[i]);
@@ -142,6 +145,40 @@ EXPORT uint8_t *emulator_shared(struct thread *t, uint64_t offset, uint32_t byte
   check_range(t, offset, bytes, bytes, names[how], line);
   each_cell(emulator_fibre(t), (uint32_t)offset, bytes, how, line);
   return emulator_group.shared + offset;
+}
+
+/* ---- what wgmma reads ---- */
+
+const uint8_t *emulator_async_read(fibre *f, uint32_t offset, uint32_t line) {
+  group *g = &emulator_group;
+  cell *c = &g->words[offset / 4];
+  check_range(&f->thread, offset, 2, 2, "read by wgmma", line);
+  if (offset % 4) return g->shared + offset; /* its other half has been looked at */
+  each_cell(f, offset, 4, READ, line);
+  if (is_split(c)) c = &g->bytes[offset];
+  if (c->write_clock > g->fibres[c->writer].fenced_clock && !allow_races)
+    emulator_fail(&f->thread, line,
+                  "wgmma reads shared memory at byte %u, which thread %u wrote without a "
+                  "fence.proxy.async after it",
+                  offset, c->writer);
+  if (f->read_count == f->read_capacity) {
+    f->read_capacity = 2 * f->read_capacity + 1024;
+    f->reads = realloc(f->reads, f->read_capacity * sizeof *f->reads);
+    if (!f->reads) abort();
+  }
+  f->reads[f->read_count++] = offset;
+  c->async_reads++;
+  return g->shared + offset;
+}
+
+void emulator_async_reads_end(fibre *f) {
+  group *g = &emulator_group;
+  for (uint32_t i = 0; i < f->read_count; i++) {
+    uint32_t at = f->reads[i];
+    cell *c = is_split(&g->words[at / 4]) ? &g->bytes[at] : &g->words[at / 4];
+    if (c->async_reads) c->async_reads--;
+  }
+  f->read_count = 0;
 }
 
 /* ---- cp.async ---- */

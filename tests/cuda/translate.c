@@ -26,9 +26,17 @@ static void do_nothing(translator *t, const instruction *in) {
   (void)t, (void)in;
 } /* hints, fences */
 
+/* Of the fences only the one between the proxies has an effect here: barriers order everything
+ * else.
+ */
+static void do_fence(translator *t, const instruction *in) {
+  if (ptx_has(in, "proxy") && !ptx_has(in, "async")) ptx_fail(t, "\"%s\"", in->text);
+  if (ptx_has(in, "proxy")) fprintf(t->out, "emulator_proxy_fence(t);\n");
+}
+
 static const ptx_row control[] = {
     {"bra", do_bra},          {"ret", do_ret},           {"exit", do_ret},
-    {"trap", do_trap},        {"membar", do_nothing},    {"fence", do_nothing},
+    {"trap", do_trap},        {"membar", do_nothing},    {"fence", do_fence},
     {"prefetch", do_nothing}, {"nanosleep", do_nothing}, {NULL, NULL}};
 
 /* ---- text ---- */

@@ -3,6 +3,8 @@
  * the PTX ISA gives are known. */
 #include "translate.h"
 
+enum { MOST_SUMS = 128 }; /* of a lane */
+
 #define A in->operands[0]
 #define B in->operands[1]
 #define C in->operands[2]
@@ -79,4 +81,43 @@ static void do_mma(translator *t, const instruction *in) {
   ptx_fail(t, "this form of mma is not known: \"%s\"", in->text);
 }
 
-const ptx_row ptx_matrices[] = {{"ldmatrix", do_ldmatrix}, {"mma", do_mma}, {NULL, NULL}};
+/* wgmma.mma_async with both factors in shared memory: sums, descriptors, scale-d (1 or 0), signs of
+ * A and B (1), whether A and B are transposed. */
+static void do_mma_async(translator *t, const instruction *in) {
+  char copy[4 * MAX_TEXT], more[256], *items[MOST_SUMS];
+  unsigned columns = 0;
+  const char *type = ptx_type(in);
+  bool half = strcmp(type, "f16") == 0;
+  if (in->part_count != 8 || sscanf(in->parts[4], "m64n%uk16", &columns) != 1 || columns % 8 ||
+      columns == 0 || columns > 2 * MOST_SUMS || strcmp(in->parts[5], "f32") ||
+      strcmp(in->parts[6], type) || (!half && strcmp(type, "bf16")) || in->operand_count != 8 ||
+      strcmp(in->operands[4], "1") || strcmp(in->operands[5], "1") ||
+      ptx_items(A, copy, sizeof copy, items, MOST_SUMS) != (int)columns / 2) {
+    ptx_fail(t, "this form of wgmma is not known: \"%s\"", in->text);
+    return;
+  }
+  const char *kind = half ? "E_F16" : "E_BF16";
+  snprintf(more, sizeof more,
+           ".name = \"wgmma.mma_async\", .count = %u, .operation = %d, .transposed = %d, .a = %s, "
+           ".b = %s",
+           columns / 2, atoi(D) != 0,
+           (atoi(in->operands[6]) != 0) | (atoi(in->operands[7]) != 0) << 1, kind, kind);
+  ptx_begin_collective(t, "COLLECTIVE_WGMMA", 1, more);
+  fprintf(t->out, "uint32_t *const sums[] = {");
+  for (unsigned i = 0; i < columns / 2; i++) fprintf(t->out, "&%s, ", ptx_value(t, items[i]));
+  fprintf(t->out, "}; emulator_wgmma(t, &c, %s, %s, sums); }\n", ptx_value(t, B), ptx_value(t, C));
+}
+
+static void do_wgmma(translator *t, const instruction *in) {
+  t->fibres = true;
+  if (!ptx_has(in, "sync") || !ptx_has(in, "aligned")) ptx_fail(t, "\"%s\"", in->text);
+  else if (ptx_has(in, "mma_async")) do_mma_async(t, in);
+  else if (ptx_has(in, "fence")) fprintf(t->out, "emulator_wgmma_fence(t);\n");
+  else if (ptx_has(in, "commit_group")) fprintf(t->out, "emulator_wgmma_commit(t);\n");
+  else if (ptx_has(in, "wait_group") && ptx_need(t, in, 1))
+    fprintf(t->out, "emulator_wgmma_wait(t, (uint32_t)%s);\n", ptx_value(t, A));
+  else ptx_fail(t, "\"%s\"", in->text);
+}
+
+const ptx_row ptx_matrices[] = {
+    {"ldmatrix", do_ldmatrix}, {"mma", do_mma}, {"wgmma", do_wgmma}, {NULL, NULL}};

@@ -155,6 +155,9 @@ void emulator_collective_run(fibre *first, uint32_t mask, const emulator_collect
     emulator_fail(&first[__builtin_ctz(mask)].thread, c->line, "%s without all lanes of the warp",
                   c->name);
   switch (c->kind) {
+  case COLLECTIVE_WGMMA:
+    emulator_wgmma_run(first, c);
+    break;
   case COLLECTIVE_MMA:
     mma(first, c);
     break;

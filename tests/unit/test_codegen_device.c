@@ -2,7 +2,7 @@
  * tiles of single threads and of work-groups, at sizes that fill no tile. In: the graphs of
  * kernel_cases.h and some more. Out: cmocka failures. Always holds: the emulator reports races,
  * accesses out of bounds and barriers that not all threads come to. CMZ_KERNEL_CASE=name tries only
- * one graph. */
+ * one graph, CMZ_KERNEL_FAULT breaks its PTX (tests/cuda/run.sh). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <unistd.h>
@@ -67,19 +67,34 @@ static char *emitted(cmz_kernel *k, const cmz_schedule *s, const char *level) {
   return text;
 }
 
+/* TEXT with a seeded fault: CMZ_KERNEL_FAULT=A=>B, every A in it becomes B. */
+static char *broken(char *text) {
+  const char *fault = getenv("CMZ_KERNEL_FAULT"), *arrow = fault ? strstr(fault, "=>") : NULL;
+  if (!arrow) return text;
+  size_t length = (size_t)(arrow - fault);
+  const char *from = cmz_arena_printf(F->m->arena, "%.*s", (int)length, fault);
+  cmz_text out = {.arena = F->m->arena};
+  if (!strstr(text, from)) fail_msg("%s: there is no \"%s\" to break", case_name, from);
+  for (const char *at; (at = strstr(text, from)); text += at - text + (ptrdiff_t)length)
+    cmz_text_add(&out, "%.*s%s", (int)(at - text), text, arrow + 2);
+  cmz_text_add(&out, "%s", text);
+  return out.data;
+}
+
 /* ptxas on the kernel for every level: it must take it and spill nothing. */
 static void assemble(const cmz_kernel *k, const cmz_schedule *s) {
   static const char *const levels[] = {"sm_80", "sm_90", "sm_86", "sm_89"};
   size_t count = strcmp(case_name, "assemble_half") ? 2 : CMZ_COUNT_OF(levels);
-  for (size_t i = 0; i < count; i++) {
+  bool warpgroups = strcmp(level_name, "sm_80") != 0; /* the schedule is for one level only */
+  for (size_t i = 0; i < (warpgroups ? 1 : count); i++) {
+    const char *level = warpgroups ? level_name : levels[i];
     char path[] = "cmz_ptx_XXXXXX", command[400], line[400];
     int file = mkstemp(path);
-    const char *ptx = emitted((cmz_kernel *)(uintptr_t)k, s, levels[i]);
+    const char *ptx = emitted((cmz_kernel *)(uintptr_t)k, s, level);
     bool taken = false, spills = false;
     assert_true(file >= 0 && write(file, ptx, strlen(ptx)) == (ssize_t)strlen(ptx));
     close(file);
-    snprintf(command, sizeof command, "ptxas -v -arch=%s -o %s.cubin %s 2>&1", levels[i], path,
-             path);
+    snprintf(command, sizeof command, "ptxas -v -arch=%s -o %s.cubin %s 2>&1", level, path, path);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     while (fgets(line, sizeof line, f)) {
@@ -92,8 +107,8 @@ static void assemble(const cmz_kernel *k, const cmz_schedule *s) {
     snprintf(command, sizeof command, "%s.cubin", path);
     unlink(command);
     if (!taken || spills)
-      fail_msg("%s for %s: ptxas %s\n%s", case_name, levels[i],
-               taken ? "spills registers" : "fails", case_detail);
+      fail_msg("%s for %s: ptxas %s\n%s", case_name, level, taken ? "spills registers" : "fails",
+               case_detail);
   }
 }
 
@@ -120,7 +135,8 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
     longjmp(assembled, 1); /* there are no results to compare */
   }
   int64_t tiles = (int64_t)tile_count(k, &s, params) * CMZ_MAX(s.group, 1);
-  if (cuda.load(&module, emitted(k, &s, level_name)) || cuda.get(&function, module, "kernel"))
+  if (cuda.load(&module, broken(emitted(k, &s, level_name))) ||
+      cuda.get(&function, module, "kernel"))
     fail_msg("%s: the emulator does not take the kernel\n%s", case_name, case_detail);
   for (uint32_t i = 0; i < k->operands.count; i++) {
     uint32_t element = CMZ_MAX(cmz_dtype_info(k->operands.data[i].dtype)->bits / 8, 1);
@@ -410,7 +426,50 @@ static void test_assembles(void **state) {
     run_case(large[i].name, large[i].build, 3000 + i);
   }
   tf32 = false;
+  level_name = "sm_90a";
+  for (uint32_t i = 0; i < 2; i++) run_case(large[i].name, large[i].build, 3100 + i);
+  level_name = "sm_80";
   assembling = false;
+}
+
+/* ---- warpgroups: sm_90a ---- */
+
+static void wgmma_matmul(void) { /* A by rows, B by columns: not transposed, transposed */
+  F->tolerance = 4e-3;
+  then2("MatMul", f16(SHAPE(72, 200)), f16(SHAPE(200, 128)));
+}
+static void wgmma_wide(void) { /* tiles of 64 by 128 */
+  F->tolerance = 4e-3;
+  cmz_vid t = then1("Transpose", f16(SHAPE(520, 64)));
+  then2("MatMul", f16(SHAPE(1024, 64)), t);
+}
+static void wgmma_wide_transposed(void) {
+  F->tolerance = 4e-3;
+  then2("MatMul", f16(SHAPE(1030, 72)), f16(SHAPE(72, 520)));
+}
+static void wgmma_bfloat(void) {
+  F->tolerance = 3e-2;
+  cmz_vid t = then1("Transpose", given(CMZ_BF16, SHAPE(72, 130), -1, 1));
+  then2("MatMul", given(CMZ_BF16, SHAPE(2, 66, 130), -1, 1), t);
+}
+static void wgmma_conv(void) {
+  F->tolerance = 4e-3;
+  conv(f16(SHAPE(1, 20, 14, 13)), f16(SHAPE(64, 20, 3, 3)), f16(SHAPE(64)), 1, 1, 1, 1);
+}
+
+static void test_warpgroups(void **state) {
+  (void)state;
+  static const kernel_case cases[] = {CASE(wgmma_matmul), CASE(wgmma_wide),
+                                      CASE(wgmma_wide_transposed), CASE(wgmma_bfloat),
+                                      CASE(wgmma_conv)};
+  level_name = "sm_90a";
+  for (uint32_t i = 0; i < CMZ_COUNT_OF(cases); i++) {
+    aligned = i != 1;
+    run_case(cases[i].name, cases[i].build, 4000 + i);
+    if (!getenv("CMZ_KERNEL_CASE") && (chosen.group != 128 || chosen.step != 64))
+      fail_msg("%s: no warpgroup was chosen", cases[i].name);
+  }
+  level_name = "sm_80";
 }
 
 /* Every sixth of the others: they say more about the emitter than about threads. */
@@ -425,6 +484,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_assembles, fixture_setup, fixture_teardown),
       cmocka_unit_test_setup_teardown(test_groups, fixture_setup, fixture_teardown),
       cmocka_unit_test_setup_teardown(test_coded, fixture_setup, fixture_teardown),
+      cmocka_unit_test_setup_teardown(test_warpgroups, fixture_setup, fixture_teardown),
       cmocka_unit_test_setup_teardown(test_single_threads, fixture_setup, fixture_teardown),
   };
   return cmocka_run_group_tests(tests, open_driver, NULL);
