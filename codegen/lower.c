@@ -123,7 +123,8 @@ static void prepare(LLVMModuleRef m, LLVMTargetMachineRef machine, const cmz_cpu
       char threads[16];
       snprintf(threads, sizeof threads, "%u", cpu->threads);
       add_attribute(m, f, "nvvm.maxntid", threads);
-      add_attribute(m, f, "nvvm.minctasm", "1"); /* else ptxas spills some registers for occupancy */
+      add_attribute(m, f, "nvvm.minctasm",
+                    "1"); /* else ptxas spills some registers for occupancy */
     }
   }
 }

@@ -1,5 +1,5 @@
-/* runtime_tables.h - the runtime's program.h and ops.h for files that also see the module: the public header's cmz_value is
- * not the module's, so here it has another name. */
+/* runtime_tables.h - the runtime's program.h and ops.h for files that also see the module: the
+ * public header's cmz_value is not the module's, so here it has another name. */
 #ifndef CMZ_CODEGEN_RUNTIME_TABLES_H
 #define CMZ_CODEGEN_RUNTIME_TABLES_H
 

@@ -7,7 +7,9 @@
 #include "options.h"
 
 /* A file that waits in the work folder until all of them are there. */
-typedef struct cmz_pending { const char *temporary, *path; } cmz_pending;
+typedef struct cmz_pending {
+  const char *temporary, *path;
+} cmz_pending;
 
 typedef struct cmz_job {
   cmz_context *ctx;
@@ -28,9 +30,12 @@ typedef struct cmz_job {
 cmz_status cmz_job_run(cmz_job *job);
 /* --help, --version, --list-…: true when one was asked for. inform.c */
 bool cmz_job_inform(cmz_job *job);
-void cmz_job_say(cmz_job *job, const char *format, ...) CMZ_PRINTF(2, 3); /* to the text callback */
-void cmz_job_note(cmz_job *job, const char *format, ...) CMZ_PRINTF(2, 3);/* with -v only: a note */
-void cmz_job_message(cmz_job *job, const cmz_diagnostic *diagnostic);     /* to the message callback, in the form asked for */
+/* To the text callback */
+void cmz_job_say(cmz_job *job, const char *format, ...) CMZ_PRINTF(2, 3);
+/* With -v only: a note */
+void cmz_job_note(cmz_job *job, const char *format, ...) CMZ_PRINTF(2, 3);
+/* To the message callback, in the form asked for */
+void cmz_job_message(cmz_job *job, const cmz_diagnostic *diagnostic);
 
 /* ---- files (deliver.c) ---- */
 /* Makes the work folder beside OUTPUT, so that results are renamed within one file system. */

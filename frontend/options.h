@@ -1,5 +1,5 @@
-/* options.h - the command line as data. In: words. Out: cmz_options. Always holds: an option that is accepted has an
- * effect; one whose feature does not exist yet is refused by name. */
+/* options.h - the command line as data. In: words. Out: cmz_options. Always holds: an option that
+ * is accepted has an effect; one whose feature does not exist yet is refused by name. */
 #ifndef CMZ_FRONTEND_OPTIONS_H
 #define CMZ_FRONTEND_OPTIONS_H
 
@@ -7,7 +7,13 @@
 #include "../passes/compress/compress.h"
 #include "../passes/passes.h"
 
-typedef enum cmz_help_kind { CMZ_HELP_NONE, CMZ_HELP_SCREEN, CMZ_HELP_ALL, CMZ_HELP_MAN, CMZ_HELP_BASH } cmz_help_kind;
+typedef enum cmz_help_kind {
+  CMZ_HELP_NONE,
+  CMZ_HELP_SCREEN,
+  CMZ_HELP_ALL,
+  CMZ_HELP_MAN,
+  CMZ_HELP_BASH
+} cmz_help_kind;
 
 /* One file to write. */
 typedef struct cmz_emit {
@@ -55,7 +61,13 @@ bool cmz_output_kind_of_suffix(const char *path, cmz_output_kind *kind);
 const char *cmz_output_kind_suffix(cmz_output_kind kind); /* ".so", …; "" for executables */
 
 /* ---- between options.c and help.c ---- */
-typedef enum cmz_option_form { CMZ_FORM_FLAG, CMZ_FORM_TEXT, CMZ_FORM_COUNT, CMZ_FORM_CALL, CMZ_FORM_LATER } cmz_option_form;
+typedef enum cmz_option_form {
+  CMZ_FORM_FLAG,
+  CMZ_FORM_TEXT,
+  CMZ_FORM_COUNT,
+  CMZ_FORM_CALL,
+  CMZ_FORM_LATER
+} cmz_option_form;
 struct cmz_option_row {
   const char *word, *argument;
   cmz_option_form form;

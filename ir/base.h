@@ -18,13 +18,14 @@
 /* Status of an operation. The numbers are pinned: they never change between versions. */
 typedef enum cmz_status {
   CMZ_OK = 0,
-  CMZ_E_INPUT = 1,       /* the input (model, recipe, data) is malformed or inconsistent */
-  CMZ_E_UNSUPPORTED = 2, /* valid, but not something this compiler does; named in the message */
-  CMZ_E_USAGE = 3,       /* wrong options */
-  CMZ_E_IO = 4,          /* the operating system refused */
-  CMZ_E_MEMORY = 5,      /* out of memory */
-  CMZ_E_BUDGET = 6,      /* a tolerance or a size budget was not met */
-  CMZ_E_INTERNAL = 7,    /* a defect in cmzc */
+  CMZ_E_INPUT = 1, /* the input (model, recipe, data) is malformed or inconsistent */
+  /* Valid, but not something this compiler does; named in the message */
+  CMZ_E_UNSUPPORTED = 2,
+  CMZ_E_USAGE = 3,    /* wrong options */
+  CMZ_E_IO = 4,       /* the operating system refused */
+  CMZ_E_MEMORY = 5,   /* out of memory */
+  CMZ_E_BUDGET = 6,   /* a tolerance or a size budget was not met */
+  CMZ_E_INTERNAL = 7, /* a defect in cmzc */
 } cmz_status;
 
 /* Returns from the enclosing function when EXPR is not CMZ_OK. */
@@ -44,7 +45,8 @@ typedef struct cmz_arena cmz_arena;
 
 /* ---- arenas ---- */
 
-/* Creates an arena whose exhaustion unwinds through CTX. Freed by cmz_arena_destroy, or with CTX. */
+/* Creates an arena whose exhaustion unwinds through CTX. Freed by cmz_arena_destroy, or with CTX.
+ */
 cmz_arena *cmz_arena_create(cmz_context *ctx);
 void cmz_arena_destroy(cmz_arena *arena);
 /* SIZE bytes, zeroed, 16-byte aligned; never NULL (SIZE 0 gives a valid pointer). */
@@ -57,7 +59,10 @@ char *cmz_arena_printf(cmz_arena *arena, const char *format, ...) CMZ_PRINTF(2, 
 char *cmz_arena_vprintf(cmz_arena *arena, const char *format, va_list args);
 size_t cmz_arena_bytes(const cmz_arena *arena);
 /* Position in an arena and return to it: memory taken since is reused. */
-typedef struct cmz_arena_mark { void *block; size_t used; } cmz_arena_mark;
+typedef struct cmz_arena_mark {
+  void *block;
+  size_t used;
+} cmz_arena_mark;
 cmz_arena_mark cmz_arena_save(cmz_arena *arena);
 void cmz_arena_restore(cmz_arena *arena, cmz_arena_mark mark);
 
@@ -74,8 +79,7 @@ void cmz_arena_restore(cmz_arena *arena, cmz_arena_mark mark);
 void cmz_vec_reserve_one(cmz_arena *arena, void *vec, size_t item_size);
 #define cmz_vec_push(arena, vec, item)                                                             \
   do {                                                                                             \
-    if ((vec)->count == (vec)->capacity)                                                           \
-      cmz_vec_reserve_one((arena), (vec), sizeof *(vec)->data);                                    \
+    if ((vec)->count == (vec)->capacity) cmz_vec_reserve_one((arena), (vec), sizeof *(vec)->data); \
     (vec)->data[(vec)->count++] = (item);                                                          \
   } while (0)
 
@@ -108,7 +112,8 @@ typedef struct cmz_diagnostic {
 } cmz_diagnostic;
 
 typedef struct cmz_context_options {
-  void (*sink)(void *user, const cmz_diagnostic *diagnostic); /* called for each message; may be NULL */
+  /* Called for each message; may be NULL */
+  void (*sink)(void *user, const cmz_diagnostic *diagnostic);
   void *user;
   bool warnings_are_errors;
   size_t memory_limit; /* bytes of arena memory; 0: none */
@@ -116,7 +121,7 @@ typedef struct cmz_context_options {
 
 struct cmz_context {
   cmz_context_options options;
-  cmz_arena *arena;         /* lives as long as the context */
+  cmz_arena *arena; /* lives as long as the context */
   CMZ_VEC(cmz_diagnostic) diagnostics;
   uint32_t error_count;
   jmp_buf *out_of_memory;   /* set by the library's entry points around their work */
@@ -125,7 +130,8 @@ struct cmz_context {
   size_t memory_bytes;      /* of all arenas now */
 };
 
-cmz_context *cmz_context_create(const cmz_context_options *options); /* NULL when out of memory */
+/* NULL when out of memory */
+cmz_context *cmz_context_create(const cmz_context_options *options);
 void cmz_context_destroy(cmz_context *ctx);
 
 /* Records an error at LOC and returns CODE, so that `return cmz_fail(...)` is the idiom. */
@@ -153,18 +159,35 @@ cmz_status cmz_file_write(cmz_context *ctx, const char *path, const void *data, 
 cmz_status cmz_file_commit(cmz_context *ctx, const char *temporary, const char *path);
 
 /* ---- hashing (stable between versions and machines: keys of the kernel cache) ---- */
-typedef struct cmz_hash128 { uint64_t lo, hi; } cmz_hash128;
+typedef struct cmz_hash128 {
+  uint64_t lo, hi;
+} cmz_hash128;
 uint64_t cmz_hash64(const void *data, size_t size, uint64_t seed);
 cmz_hash128 cmz_hash_bytes(const void *data, size_t size);
 
 /* ---- checked arithmetic: false when the result does not fit ---- */
-static inline bool cmz_mul_size(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool cmz_add_size(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
-static inline bool cmz_mul_i64(int64_t a, int64_t b, int64_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool cmz_add_i64(int64_t a, int64_t b, int64_t *out) { return !__builtin_add_overflow(a, b, out); }
+static inline bool cmz_mul_size(size_t a, size_t b, size_t *out) {
+  return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool cmz_add_size(size_t a, size_t b, size_t *out) {
+  return !__builtin_add_overflow(a, b, out);
+}
+static inline bool cmz_mul_i64(int64_t a, int64_t b, int64_t *out) {
+  return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool cmz_add_i64(int64_t a, int64_t b, int64_t *out) {
+  return !__builtin_add_overflow(a, b, out);
+}
 /* Floor division and the matching remainder for any signs; B != 0. */
-static inline int64_t cmz_floor_div(int64_t a, int64_t b) { return a / b - ((a % b != 0) && ((a < 0) != (b < 0))); }
-static inline int64_t cmz_floor_mod(int64_t a, int64_t b) { int64_t r = a % b; return (r != 0 && ((r < 0) != (b < 0))) ? r + b : r; }
-static inline size_t cmz_align_up(size_t value, size_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+static inline int64_t cmz_floor_div(int64_t a, int64_t b) {
+  return a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
+}
+static inline int64_t cmz_floor_mod(int64_t a, int64_t b) {
+  int64_t r = a % b;
+  return (r != 0 && ((r < 0) != (b < 0))) ? r + b : r;
+}
+static inline size_t cmz_align_up(size_t value, size_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
 
 #endif

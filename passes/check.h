@@ -5,12 +5,14 @@
 #include "support.h"
 
 typedef struct cmz_pass_check {
-  cmz_array *inputs, *outputs; /* of the entry graph; outputs as they were after the first checked pass */
+  /* Of the entry graph; outputs as they were after the first checked pass */
+  cmz_array *inputs, *outputs;
   uint32_t input_count, output_count;
   bool ready, over; /* over: from here on the module is no longer what the evaluator runs */
 } cmz_pass_check;
 
-/* Evaluates M and compares with the outputs before PASS; CMZ_E_INTERNAL names the pass that changed them. */
+/* Evaluates M and compares with the outputs before PASS; CMZ_E_INTERNAL names the pass that changed
+ * them. */
 cmz_status cmz_pass_check_after(cmz_pass_check *check, cmz_pass_run *run, cmz_module *m,
                                 const char *pass);
 /* Random but reproducible inputs of the entry graph at the hints. */

@@ -208,8 +208,7 @@ static bool spreads(const chooser *c, const cmz_node *n) {
   int64_t outputs;
   const int64_t *strides = cmz_node_ints(n, "strides", &count);
   if (strcmp(n->op->name, "ConvTranspose") != 0 || cmz_node_int(n, "group", 1) != 1 ||
-      !cmz_dim_is_const(c->m->dims, type_of(c, n->inputs[1])->shape[1], &outputs) ||
-      outputs < 2)
+      !cmz_dim_is_const(c->m->dims, type_of(c, n->inputs[1])->shape[1], &outputs) || outputs < 2)
     return false;
   for (uint32_t i = 0; i < count; i++)
     if (strides[i] > 1) return true;

@@ -3,8 +3,8 @@
  * Always holds: memory that outlives an iteration is the heap's or is alive over the whole loop. */
 #include "planner.h"
 
-/* The branch's outputs end up in the COUNT buffers TO of the node; it may have more of them than the
- * node gives on. */
+/* The branch's outputs end up in the COUNT buffers TO of the node; it may have more of them than
+ * the node gives on. */
 static cmz_status plan_branch(cmz_planner *p, cmz_nid n, cmz_gid g, uint32_t block, uint32_t count,
                               const uint32_t *to) {
   CMZ_TRY(cmz_planner_graph(p, g, block));

@@ -8,10 +8,10 @@ typedef struct cmz_planner {
   cmz_module *m;
   cmz_pass_run *run;
   cmz_plan *plan;
-  cmz_arena *arena;       /* the module's: descriptions live as long as the plan */
-  uint32_t *buffer_of;    /* by vid; CMZ_NO_BUFFER: none yet */
-  bool *symbol_bound;     /* by symbol: a BIND step exists */
-  uint32_t *hash_table;   /* of kernels: index + 1 */
+  cmz_arena *arena;     /* the module's: descriptions live as long as the plan */
+  uint32_t *buffer_of;  /* by vid; CMZ_NO_BUFFER: none yet */
+  bool *symbol_bound;   /* by symbol: a BIND step exists */
+  uint32_t *hash_table; /* of kernels: index + 1 */
   uint32_t hash_mask;
 } cmz_planner;
 

@@ -10,8 +10,8 @@
 bool cmz_pass_graph_alive(const cmz_module *m, cmz_gid g);
 /* Whether INNER is G or lies inside it. */
 bool cmz_pass_graph_within(const cmz_module *m, cmz_gid inner, cmz_gid g);
-/* Every use of OLD becomes NEW; symbols that stand for OLD's content follow; a graph output keeps its
- * name. False (and nothing done) when OLD is a graph output that NEW cannot stand for. */
+/* Every use of OLD becomes NEW; symbols that stand for OLD's content follow; a graph output keeps
+ * its name. False (and nothing done) when OLD is a graph output that NEW cannot stand for. */
 bool cmz_pass_replace(cmz_module *m, cmz_vid old_value, cmz_vid new_value);
 /* Number of readers: uses plus graph outputs. */
 uint32_t cmz_pass_use_count(const cmz_module *m, cmz_vid v);
@@ -30,28 +30,32 @@ cmz_vid cmz_pass_add_array(cmz_module *m, cmz_gid g, const char *name, const cmz
 bool cmz_pass_to_constant(cmz_module *m, cmz_nid n, uint32_t output, const cmz_array *a);
 /* Empties graph G and the graphs inside: its nodes are removed and no longer use anything. */
 void cmz_pass_drop_graph(cmz_module *m, cmz_gid g);
-/* Removes N, with its subgraphs, when nothing reads its outputs; and, for the first form, no symbol stands for their content. */
+/* Removes N, with its subgraphs, when nothing reads its outputs; and, for the first form, no symbol
+ * stands for their content. */
 bool cmz_pass_remove_if_unused(cmz_module *m, cmz_nid n);
 bool cmz_pass_remove_if_dead(cmz_module *m, cmz_nid n);
-/* Evaluates N when all of its inputs are constant and the results are worth storing; its outputs become
- * constants and it is removed. *DONE says whether. */
+/* Evaluates N when all of its inputs are constant and the results are worth storing; its outputs
+ * become constants and it is removed. *DONE says whether. */
 cmz_status cmz_pass_fold_node(cmz_module *m, cmz_nid n, size_t limit, bool *done);
 /* An If whose condition is known becomes the nodes of the taken branch. */
 cmz_status cmz_pass_fold_if(cmz_module *m, cmz_nid n, bool *done);
-/* An If whose (inferred) branches give different ranks, which no type can say: the branch of lower rank is taken, and the run
- * checks that the condition is as assumed. */
+/* An If whose (inferred) branches give different ranks, which no type can say: the branch of lower
+ * rank is taken, and the run checks that the condition is as assumed. */
 cmz_status cmz_pass_take_branch(cmz_module *m, cmz_nid n, bool taken, bool *done);
 cmz_status cmz_pass_decide_if(cmz_module *m, cmz_nid n, bool *done);
 
-/* N, an operator on sequences or optionals whose inputs are typed, becomes operators on tensors where lengths, positions and
- * presence are known (sequences.c). *DONE says whether. The second form: the nodes of N's subgraphs, typed already; *ANY
- * becomes true when something was replaced, and then N is to be inferred again. */
+/* N, an operator on sequences or optionals whose inputs are typed, becomes operators on tensors
+ * where lengths, positions and presence are known (sequences.c). *DONE says whether. The second
+ * form: the nodes of N's subgraphs, typed already; *ANY becomes true when something was replaced,
+ * and then N is to be inferred again. */
 cmz_status cmz_pass_resolve_sequence(cmz_module *m, cmz_nid n, bool *done);
 cmz_status cmz_pass_resolve_graphs(cmz_module *m, cmz_nid n, bool *any);
 
-/* Codes of compressed weights in the order of a GPU's matrix fragments, where the target has those (layout_fragments.c). */
+/* Codes of compressed weights in the order of a GPU's matrix fragments, where the target has those
+ * (layout_fragments.c). */
 void cmz_layout_fragments(const cmz_pass_run *run, cmz_module *m);
-/* The order of codes of BITS in a [panel][line][16] constant: kernel.h's cmz_coded. NULL: none for that width. */
+/* The order of codes of BITS in a [panel][line][16] constant: kernel.h's cmz_coded. NULL: none for
+ * that width. */
 const cmz_layout *cmz_layout_fragments_order(uint32_t bits);
 
 /* Sizes at the hints; 1 when not known. */

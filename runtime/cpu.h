@@ -1,12 +1,13 @@
-/* cpu.h - the CPU feature bits by which a compiled model picks its level at create, and their detection.
- * Shared by the target rows of the compiler and the runtime. Always holds: a bit is set only when the
- * instructions exist and the operating system saves their registers. */
+/* cpu.h - the CPU feature bits by which a compiled model picks its level at create, and their
+ * detection. Shared by the target rows of the compiler and the runtime. Always holds: a bit is set
+ * only when the instructions exist and the operating system saves their registers. */
 #ifndef CMZ_RUNTIME_CPU_H
 #define CMZ_RUNTIME_CPU_H
 
 #include <stdint.h>
 
-/* X(name, cpuid leaf, subleaf, register 0..3 = eax ebx ecx edx, bit, operating-system state needed) */
+/* X(name, cpuid leaf, subleaf, register 0..3 = eax ebx ecx edx, bit, operating-system state needed)
+ */
 #define CMZ_CPU_STATE_NONE 0u
 #define CMZ_CPU_STATE_AVX 0x6u
 #define CMZ_CPU_STATE_AVX512 0xe6u
@@ -60,21 +61,24 @@ enum {
 };
 #define CMZ_CPU(name) (UINT64_C(1) << CMZ_CPU_INDEX_##name)
 
-/* X(name, auxiliary vector entry, bit, Apple's name, Windows' number): 64-bit ARM, as Linux, Apple's sysctl and IsProcessorFeaturePresent
- * report it; bits of an architecture's rows only ever meet machines of that architecture. Windows has no number for ASIMDRDM, which every
- * machine with the dot product has, and none for FHM. */
+/* X(name, auxiliary vector entry, bit, Apple's name, Windows' number): 64-bit ARM, as Linux,
+ * Apple's sysctl and IsProcessorFeaturePresent report it; bits of an architecture's rows only ever
+ * meet machines of that architecture. Windows has no number for ASIMDRDM, which every machine with
+ * the dot product has, and none for FHM. */
 #define CMZ_AUX_HWCAP 16
 #define CMZ_AUX_HWCAP2 26
-#define CMZ_CPU_ARM_FEATURES(X)                                                                    \
-  X(ASIMD, HWCAP, 1, "hw.optional.AdvSIMD", 19)                                                    \
-  X(ATOMICS, HWCAP, 8, "hw.optional.arm.FEAT_LSE", 34)                                             \
-  X(FPHP, HWCAP, 9, "hw.optional.arm.FEAT_FP16", 67)                                               \
-  X(ASIMDHP, HWCAP, 10, "hw.optional.arm.FEAT_FP16", 67)                                           \
-  X(ASIMDRDM, HWCAP, 12, "hw.optional.arm.FEAT_RDM", 43)                                           \
-  X(ASIMDDP, HWCAP, 20, "hw.optional.arm.FEAT_DotProd", 43)                                        \
-  X(FHM, HWCAP, 23, "hw.optional.arm.FEAT_FHM", CMZ_ARM_NOT_REPORTED)                              \
-  X(I8MM, HWCAP2, 13, "hw.optional.arm.FEAT_I8MM", 66)                                             \
+/* clang-format off */
+#define CMZ_CPU_ARM_FEATURES(X) \
+  X(ASIMD, HWCAP, 1, "hw.optional.AdvSIMD", 19) \
+  X(ATOMICS, HWCAP, 8, "hw.optional.arm.FEAT_LSE", 34) \
+  X(FPHP, HWCAP, 9, "hw.optional.arm.FEAT_FP16", 67) \
+  X(ASIMDHP, HWCAP, 10, "hw.optional.arm.FEAT_FP16", 67) \
+  X(ASIMDRDM, HWCAP, 12, "hw.optional.arm.FEAT_RDM", 43) \
+  X(ASIMDDP, HWCAP, 20, "hw.optional.arm.FEAT_DotProd", 43) \
+  X(FHM, HWCAP, 23, "hw.optional.arm.FEAT_FHM", CMZ_ARM_NOT_REPORTED) \
+  X(I8MM, HWCAP2, 13, "hw.optional.arm.FEAT_I8MM", 66) \
   X(BF16, HWCAP2, 14, "hw.optional.arm.FEAT_BF16", 68)
+/* clang-format on */
 #define CMZ_ARM_NOT_REPORTED UINT32_MAX
 
 enum {
@@ -103,7 +107,10 @@ static inline int cmz_cpu_may_use_tiles(void) {
 #if defined(__linux__) && defined(__LP64__)
   const long arch_prctl = 158, request_permission = 0x1023, tile_data = 18;
   long result;
-  __asm__ volatile("syscall" : "=a"(result) : "0"(arch_prctl), "D"(request_permission), "S"(tile_data) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"(arch_prctl), "D"(request_permission), "S"(tile_data)
+                   : "rcx", "r11", "memory");
   return result == 0;
 #else
   return 0;
@@ -146,7 +153,8 @@ static inline uint64_t cmz_cpu_detect(void) {
 #elif defined(__aarch64__)
 #define CMZ_CPU_HOST_ARCH "aarch64"
 #if defined(__APPLE__)
-extern int sysctlbyname(const char *name, void *value, __SIZE_TYPE__ *size, void *new_value, __SIZE_TYPE__ new_size);
+extern int sysctlbyname(const char *name, void *value, __SIZE_TYPE__ *size, void *new_value,
+                        __SIZE_TYPE__ new_size);
 #define CMZ_ARM_ROW(name, word, bit, apple, windows) {CMZ_ARM_INDEX_##name, apple},
 typedef struct cmz_arm_row {
   uint32_t index;
@@ -172,7 +180,9 @@ extern unsigned long getauxval(unsigned long entry);
 typedef struct cmz_arm_row {
   uint8_t index, entry, bit;
 } cmz_arm_row;
-static inline int cmz_arm_has(const cmz_arm_row *row) { return getauxval(row->entry) >> row->bit & 1; }
+static inline int cmz_arm_has(const cmz_arm_row *row) {
+  return getauxval(row->entry) >> row->bit & 1;
+}
 #endif
 static inline uint64_t cmz_cpu_detect(void) {
   static const cmz_arm_row rows[] = {CMZ_CPU_ARM_FEATURES(CMZ_ARM_ROW)};
@@ -194,8 +204,10 @@ static inline uint64_t cmz_cpu_detect(void) { return 0; }
 
 /* ---- GPUs ---- */
 
-/* What an image for Vulkan needs: VERSION times ten; TILES: made for devices that are no processors; VARIANT: the higher the better. */
-#define CMZ_IMAGE_VULKAN(version, tiles, variant) ((uint32_t)(version) << 4 | (uint32_t)(tiles) << 3 | (uint32_t)(variant))
+/* What an image for Vulkan needs: VERSION times ten; TILES: made for devices that are no
+ * processors; VARIANT: the higher the better. */
+#define CMZ_IMAGE_VULKAN(version, tiles, variant)                                                  \
+  ((uint32_t)(version) << 4 | (uint32_t)(tiles) << 3 | (uint32_t)(variant))
 #define CMZ_IMAGE_VERSION(needs) ((needs) >> 4)
 #define CMZ_IMAGE_TILES(needs) ((needs) >> 3 & 1)
 

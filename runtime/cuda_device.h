@@ -1,6 +1,6 @@
-/* cuda_device.h - what the files of the CUDA driver share: the functions of NVIDIA's driver API, an opened device, the
- * log of its work. In: libcuda.so.1. Always holds: a result other than 0 reaches cmz_cuda_fail, which knows the ones after
- * which a context is of no more use. */
+/* cuda_device.h - what the files of the CUDA driver share: the functions of NVIDIA's driver API, an
+ * opened device, the log of its work. In: libcuda.so.1. Always holds: a result other than 0 reaches
+ * cmz_cuda_fail, which knows the ones after which a context is of no more use. */
 #ifndef CMZ_RUNTIME_CUDA_DEVICE_H
 #define CMZ_RUNTIME_CUDA_DEVICE_H
 
@@ -9,7 +9,8 @@
 typedef int cu_result;
 typedef uint64_t cu_address;
 
-/* CUDA_KERNEL_NODE_PARAMS and CUDA_MEMCPY3D of the driver API, as its functions without a version take them. */
+/* CUDA_KERNEL_NODE_PARAMS and CUDA_MEMCPY3D of the driver API, as its functions without a version
+ * take them. */
 typedef struct cu_kernel {
   void *function;
   uint32_t grid[3], block[3], shared_bytes;
@@ -29,55 +30,60 @@ typedef struct cu_copy {
 } cu_copy;
 
 /* X(member, exported name, parameters) */
-#define CUDA_FUNCTIONS(X)                                                                          \
-  X(initialise, "cuInit", (unsigned flags))                                                        \
-  X(device_get, "cuDeviceGet", (int *device, int ordinal))                                         \
-  X(device_count, "cuDeviceGetCount", (int *count))                                                \
-  X(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, int device))             \
-  X(context_retain, "cuDevicePrimaryCtxRetain", (void **context, int device))                      \
-  X(context_release, "cuDevicePrimaryCtxRelease_v2", (int device))                                 \
-  X(context_push, "cuCtxPushCurrent_v2", (void *context))                                          \
-  X(context_pop, "cuCtxPopCurrent_v2", (void **context))                                           \
-  X(module_load, "cuModuleLoadData", (void **module, const void *image))                           \
-  X(module_unload, "cuModuleUnload", (void *module))                                               \
-  X(module_function, "cuModuleGetFunction", (void **function, void *module, const char *name))     \
-  X(memory_take, "cuMemAlloc_v2", (cu_address * address, size_t bytes))                            \
-  X(memory_give, "cuMemFree_v2", (cu_address address))                                             \
-  X(read, "cuMemcpyDtoHAsync_v2", (void *to, cu_address from, size_t bytes, void *stream))         \
-  X(write, "cuMemcpyHtoDAsync_v2", (cu_address to, const void *from, size_t bytes, void *stream))  \
-  X(copy, "cuMemcpyDtoDAsync_v2", (cu_address to, cu_address from, size_t bytes, void *stream))    \
-  X(stream_create, "cuStreamCreate", (void **stream, unsigned flags))                              \
-  X(stream_destroy, "cuStreamDestroy_v2", (void *stream))                                          \
-  X(stream_wait, "cuStreamSynchronize", (void *stream))                                            \
-  X(launch, "cuLaunchKernel",                                                                      \
-    (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,          \
-     unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **parameters,   \
-     void **extra))                                                                                \
+/* clang-format off */
+#define CUDA_FUNCTIONS(X) \
+  X(initialise, "cuInit", (unsigned flags)) \
+  X(device_get, "cuDeviceGet", (int *device, int ordinal)) \
+  X(device_count, "cuDeviceGetCount", (int *count)) \
+  X(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, int device)) \
+  X(context_retain, "cuDevicePrimaryCtxRetain", (void **context, int device)) \
+  X(context_release, "cuDevicePrimaryCtxRelease_v2", (int device)) \
+  X(context_push, "cuCtxPushCurrent_v2", (void *context)) \
+  X(context_pop, "cuCtxPopCurrent_v2", (void **context)) \
+  X(module_load, "cuModuleLoadData", (void **module, const void *image)) \
+  X(module_unload, "cuModuleUnload", (void *module)) \
+  X(module_function, "cuModuleGetFunction", (void **function, void *module, const char *name)) \
+  X(memory_take, "cuMemAlloc_v2", (cu_address * address, size_t bytes)) \
+  X(memory_give, "cuMemFree_v2", (cu_address address)) \
+  X(read, "cuMemcpyDtoHAsync_v2", (void *to, cu_address from, size_t bytes, void *stream)) \
+  X(write, "cuMemcpyHtoDAsync_v2", (cu_address to, const void *from, size_t bytes, void *stream)) \
+  X(copy, "cuMemcpyDtoDAsync_v2", (cu_address to, cu_address from, size_t bytes, void *stream)) \
+  X(stream_create, "cuStreamCreate", (void **stream, unsigned flags)) \
+  X(stream_destroy, "cuStreamDestroy_v2", (void *stream)) \
+  X(stream_wait, "cuStreamSynchronize", (void *stream)) \
+  X(launch, "cuLaunchKernel", \
+    (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, \
+     unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **parameters, \
+     void **extra)) \
   X(error_name, "cuGetErrorName", (cu_result code, const char **name))
-/* What a driver may lack: then kernels are launched one by one, and a caller's stream is taken as it is. */
-#define CUDA_LATER_FUNCTIONS(X)                                                                    \
-  X(stream_context, "cuStreamGetCtx", (void *stream, void **context))                              \
-  X(stream_capturing, "cuStreamIsCapturing", (void *stream, int *status))                          \
-  X(context_device, "cuCtxGetDevice", (int *device))                                               \
-  X(pointer_attribute, "cuPointerGetAttribute", (void *value, int attribute, cu_address address))  \
-  X(graph_create, "cuGraphCreate", (void **graph, unsigned flags))                                 \
-  X(graph_destroy, "cuGraphDestroy", (void *graph))                                                \
-  X(graph_kernel, "cuGraphAddKernelNode",                                                          \
-    (void **node, void *graph, void *const *after, size_t after_count, const cu_kernel *kernel))   \
-  X(graph_copy, "cuGraphAddMemcpyNode",                                                            \
-    (void **node, void *graph, void *const *after, size_t after_count, const cu_copy *copy,        \
-     void *context))                                                                               \
-  X(graph_instantiate, "cuGraphInstantiateWithFlags",                                              \
-    (void **executable, void *graph, unsigned long long flags))                                    \
-  X(graph_set_kernel, "cuGraphExecKernelNodeSetParams",                                            \
-    (void *executable, void *node, const cu_kernel *kernel))                                       \
-  X(graph_set_copy, "cuGraphExecMemcpyNodeSetParams",                                              \
-    (void *executable, void *node, const cu_copy *copy, void *context))                            \
-  X(graph_launch, "cuGraphLaunch", (void *executable, void *stream))                               \
+/* clang-format on */
+/* What a driver may lack: then kernels are launched one by one, and a caller's stream is taken as
+ * it is. */
+/* clang-format off */
+#define CUDA_LATER_FUNCTIONS(X) \
+  X(stream_context, "cuStreamGetCtx", (void *stream, void **context)) \
+  X(stream_capturing, "cuStreamIsCapturing", (void *stream, int *status)) \
+  X(context_device, "cuCtxGetDevice", (int *device)) \
+  X(pointer_attribute, "cuPointerGetAttribute", (void *value, int attribute, cu_address address)) \
+  X(graph_create, "cuGraphCreate", (void **graph, unsigned flags)) \
+  X(graph_destroy, "cuGraphDestroy", (void *graph)) \
+  X(graph_kernel, "cuGraphAddKernelNode", \
+    (void **node, void *graph, void *const *after, size_t after_count, const cu_kernel *kernel)) \
+  X(graph_copy, "cuGraphAddMemcpyNode", \
+    (void **node, void *graph, void *const *after, size_t after_count, const cu_copy *copy, \
+     void *context)) \
+  X(graph_instantiate, "cuGraphInstantiateWithFlags", \
+    (void **executable, void *graph, unsigned long long flags)) \
+  X(graph_set_kernel, "cuGraphExecKernelNodeSetParams", \
+    (void *executable, void *node, const cu_kernel *kernel)) \
+  X(graph_set_copy, "cuGraphExecMemcpyNodeSetParams", \
+    (void *executable, void *node, const cu_copy *copy, void *context)) \
+  X(graph_launch, "cuGraphLaunch", (void *executable, void *stream)) \
   X(graph_free, "cuGraphExecDestroy", (void *executable))
+/* clang-format on */
 
-/* Kernels and copies one after the other, as words: a header (below), the operands' addresses, the params, and of each
- * operand its bytes and CMZ_ACCESS_. */
+/* Kernels and copies one after the other, as words: a header (below), the operands' addresses, the
+ * params, and of each operand its bytes and CMZ_ACCESS_. */
 typedef struct cuda_log {
   uint64_t *words;
   uint32_t used, capacity, count; /* words, and the commands that they make */

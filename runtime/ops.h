@@ -1,43 +1,47 @@
-/* ops.h - the closed table of runtime ops: what no loop nest over known sizes computes (sorting, sizes that follow
- * from data). Shared with the compiler, which packs the attributes.
+/* ops.h - the closed table of runtime ops: what no loop nest over known sizes computes (sorting,
+ * sizes that follow from data). Shared with the compiler, which packs the attributes.
  *
- * A step's operand list is the node's inputs (CMZ_NO_INDEX where absent), then its outputs (likewise). Its list `b` is
- * [number of words that follow, input count, attribute words…]; each attribute of the row below, in order, is 64 bits in two
- * words, low first: integers as they are, floats as the bits of a double.
- * An output whose size follows from data has no memory yet: the op takes it with cmz_op_output and reports the one number
- * that its shape depends on; a BIND with element UINT32_MAX after the step puts that into a slot. */
+ * A step's operand list is the node's inputs (CMZ_NO_INDEX where absent), then its outputs
+ * (likewise). Its list `b` is [number of words that follow, input count, attribute words…]; each
+ * attribute of the row below, in order, is 64 bits in two words, low first: integers as they are,
+ * floats as the bits of a double. An output whose size follows from data has no memory yet: the op
+ * takes it with cmz_op_output and reports the one number that its shape depends on; a BIND with
+ * element UINT32_MAX after the step puts that into a slot. */
 #ifndef CMZ_RUNTIME_OPS_H
 #define CMZ_RUNTIME_OPS_H
 
 #include "cmz.h"
 
-/* X(function, name in the op table's `runtime`, attributes as name=default separated by blanks; f: before floats) */
-#define CMZ_RUNTIME_OPS(X)                                                                         \
-  X(top_k, "top_k", "axis=-1 largest=1 sorted=1")                                                  \
-  X(non_zero, "non_zero", "")                                                                      \
-  X(unique, "unique", "axis=-2147483648 sorted=1")                                                 \
-  X(compress, "compress", "axis=-2147483648")                                                      \
-  X(non_max_suppression, "non_max_suppression", "center_point_box=0")                              \
-  X(roi_align, "roi_align", "half=1 max=0 output_height=1 output_width=1 f:spatial_scale=1")       \
-  X(determinant, "determinant", "")                                                                \
-  X(sequence_empty, "sequence_empty", "")                                                          \
-  X(sequence_construct, "sequence_construct", "")                                                  \
-  X(sequence_insert, "sequence_insert", "")                                                        \
-  X(sequence_erase, "sequence_erase", "")                                                          \
-  X(sequence_at, "sequence_at", "")                                                                \
-  X(sequence_length, "sequence_length", "")                                                        \
-  X(split_to_sequence, "split_to_sequence", "axis=0 keepdims=1")                                   \
-  X(concat_from_sequence, "concat_from_sequence", "axis=0 new_axis=0")                             \
-  X(optional, "optional", "")                                                                      \
-  X(optional_has_element, "optional_has_element", "")                                              \
-  X(optional_get_element, "optional_get_element", "")                                              \
-  X(string_concat, "string_concat", "")                                                            \
-  X(string_split, "string_split", "maxsplit=-1")                                                   \
-  X(string_normalizer, "string_normalizer", "case_change_action=0 is_case_sensitive=0")            \
-  X(string_equal, "string_equal", "")                                                              \
-  X(string_cast, "string_cast", "")                                                                \
-  X(regex_full_match, "regex_full_match", "")                                                      \
+/* X(function, name in the op table's `runtime`, attributes as name=default separated by blanks; f:
+ * before floats) */
+/* clang-format off */
+#define CMZ_RUNTIME_OPS(X) \
+  X(top_k, "top_k", "axis=-1 largest=1 sorted=1") \
+  X(non_zero, "non_zero", "") \
+  X(unique, "unique", "axis=-2147483648 sorted=1") \
+  X(compress, "compress", "axis=-2147483648") \
+  X(non_max_suppression, "non_max_suppression", "center_point_box=0") \
+  X(roi_align, "roi_align", "half=1 max=0 output_height=1 output_width=1 f:spatial_scale=1") \
+  X(determinant, "determinant", "") \
+  X(sequence_empty, "sequence_empty", "") \
+  X(sequence_construct, "sequence_construct", "") \
+  X(sequence_insert, "sequence_insert", "") \
+  X(sequence_erase, "sequence_erase", "") \
+  X(sequence_at, "sequence_at", "") \
+  X(sequence_length, "sequence_length", "") \
+  X(split_to_sequence, "split_to_sequence", "axis=0 keepdims=1") \
+  X(concat_from_sequence, "concat_from_sequence", "axis=0 new_axis=0") \
+  X(optional, "optional", "") \
+  X(optional_has_element, "optional_has_element", "") \
+  X(optional_get_element, "optional_get_element", "") \
+  X(string_concat, "string_concat", "") \
+  X(string_split, "string_split", "maxsplit=-1") \
+  X(string_normalizer, "string_normalizer", "case_change_action=0 is_case_sensitive=0") \
+  X(string_equal, "string_equal", "") \
+  X(string_cast, "string_cast", "") \
+  X(regex_full_match, "regex_full_match", "") \
   X(label_encoder, "label_encoder", "")
+/* clang-format on */
 
 #define CMZ_OP_NO_AXIS (-2147483648LL)
 
@@ -46,8 +50,9 @@ typedef struct cmz_op_tensor {
   void *data;
   uint32_t element, rank;
   int64_t dims[CMZ_MAX_DIMS];
-  uint32_t buffer;  /* CMZ_NO_INDEX: absent */
-  void *device_data; /* with a device: where the operand really is while `data` is its copy on the host */
+  uint32_t buffer; /* CMZ_NO_INDEX: absent */
+  /* With a device: where the operand really is while `data` is its copy on the host */
+  void *device_data;
   size_t host_bytes;
 } cmz_op_tensor;
 

@@ -1,5 +1,6 @@
-/* regex.h - the programs of the matcher in ops_regex.c, which the compiler makes (ir/ops/regex.c): instructions of three
- * words, op, x and y. A SET with x ranges is followed by them, and takes one character of the text; all others take none. */
+/* regex.h - the programs of the matcher in ops_regex.c, which the compiler makes (ir/ops/regex.c):
+ * instructions of three words, op, x and y. A SET with x ranges is followed by them, and takes one
+ * character of the text; all others take none. */
 #ifndef CMZ_RUNTIME_REGEX_H
 #define CMZ_RUNTIME_REGEX_H
 

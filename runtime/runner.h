@@ -1,5 +1,6 @@
-/* runner.h - what the files of cmz-run share, and the C library functions that they use beyond system.h.
- * The runner is a program: it prints and returns exit statuses; it is also linked, as bitcode, into compiled executables. */
+/* runner.h - what the files of cmz-run share, and the C library functions that they use beyond
+ * system.h. The runner is a program: it prints and returns exit statuses; it is also linked, as
+ * bitcode, into compiled executables. */
 #ifndef CMZ_RUNTIME_RUNNER_H
 #define CMZ_RUNTIME_RUNNER_H
 
@@ -13,7 +14,8 @@ extern char *strchr(const char *text, int c);
 extern char *strrchr(const char *text, int c);
 extern int strncmp(const char *a, const char *b, size_t n);
 extern long long strtoll(const char *restrict text, char **restrict end, int base);
-extern void qsort(void *base, size_t count, size_t size, int (*compare)(const void *, const void *));
+extern void qsort(void *base, size_t count, size_t size,
+                  int (*compare)(const void *, const void *));
 extern long cmz_system_read(int fd, void *buffer, size_t size) __asm__("read");
 extern long cmz_system_write(int fd, const void *buffer, size_t size) __asm__("write");
 extern int cmz_system_unlink(const char *path) __asm__("unlink");
@@ -34,7 +36,8 @@ int cmz_out_flush(cmz_out *out, int fd);
 /* `cmz-run: error: …` on stderr; returns STATUS. */
 int cmz_complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* npy.c: a tensor in memory of its own. STRINGS' data is a table of char pointers in the same block. */
+/* npy.c: a tensor in memory of its own. STRINGS' data is a table of char pointers in the same
+ * block. */
 int cmz_npy_read(const char *path, uint32_t wanted_element, cmz_tensor *tensor);
 int cmz_npy_write(const char *path, const cmz_tensor *tensor);
 int cmz_file_read(const char *path, uint8_t **data, size_t *size);
@@ -47,12 +50,15 @@ typedef struct cmz_timing {
   uint64_t *samples; /* nanoseconds, sorted */
   uint32_t count;
 } cmz_timing;
-void cmz_report_ports(cmz_out *out, const cmz_api *api, const cmz_value *inputs, const cmz_value *outputs);
+void cmz_report_ports(cmz_out *out, const cmz_api *api, const cmz_value *inputs,
+                      const cmz_value *outputs);
 void cmz_report_info(cmz_out *out, const cmz_api *api, uint32_t threads);
 void cmz_report_timing(cmz_out *out, const cmz_timing *timing);
-void cmz_report_profile(cmz_out *out, const cmz_api *api, const cmz_model *model, uint32_t runs, uint32_t threads);
-void cmz_report_json(cmz_out *out, const cmz_api *api, const cmz_model *model, const cmz_value *inputs, const cmz_value *outputs,
-                     const cmz_timing *timing, uint32_t threads, uint32_t profiled_runs);
+void cmz_report_profile(cmz_out *out, const cmz_api *api, const cmz_model *model, uint32_t runs,
+                        uint32_t threads);
+void cmz_report_json(cmz_out *out, const cmz_api *api, const cmz_model *model,
+                     const cmz_value *inputs, const cmz_value *outputs, const cmz_timing *timing,
+                     uint32_t threads, uint32_t profiled_runs);
 /* What the machine can do with THREADS: measured, a few milliseconds. */
 void cmz_machine_limits(uint32_t threads, double *flops_per_second, double *bytes_per_second);
 

@@ -1,12 +1,13 @@
-/* values.h - strings, sequences and optionals of an instance, for the files of the runtime that know them. Everything here
- * is linked into a model only when the model has such values (cmz_program.values, and the ops in use).
+/* values.h - strings, sequences and optionals of an instance, for the files of the runtime that
+ * know them. Everything here is linked into a model only when the model has such values
+ * (cmz_program.values, and the ops in use).
  *
- * A buffer whose `value` is not 0 holds a cmz_list in pointers[root]: of a sequence its tensors, of an optional that is
- * present its one tensor; NULL: absent. Lists and items are counted, shared by copies and never changed once they are in a
- * buffer.
- * A tensor of strings holds `const char *`s; NULL reads as "". What they point to is the caller's, the model's, or lies in
- * the pool, which is emptied when the next run begins: strings are moved around as pointers.
- * Always holds: after a run every output is made of the instance's own memory. */
+ * A buffer whose `value` is not 0 holds a cmz_list in pointers[root]: of a sequence its tensors, of
+ * an optional that is present its one tensor; NULL: absent. Lists and items are counted, shared by
+ * copies and never changed once they are in a buffer. A tensor of strings holds `const char *`s;
+ * NULL reads as "". What they point to is the caller's, the model's, or lies in the pool, which is
+ * emptied when the next run begins: strings are moved around as pointers. Always holds: after a run
+ * every output is made of the instance's own memory. */
 #ifndef CMZ_RUNTIME_VALUES_H
 #define CMZ_RUNTIME_VALUES_H
 
@@ -32,10 +33,12 @@ typedef struct cmz_list {
 typedef struct cmz_value_functions {
   int (*create)(cmz_model *m); /* m->values, and the tables of constant strings */
   void (*destroy)(cmz_model *m);
-  int (*begin)(cmz_model *m);  /* before the steps of a run: takes the inputs that are no tensors */
+  /* Before the steps of a run: takes the inputs that are no tensors */
+  int (*begin)(cmz_model *m);
   int (*finish)(cmz_model *m); /* after them: makes all outputs the instance's own */
   int (*copy)(cmz_model *m, uint32_t from, uint32_t to);
-  int (*carry)(cmz_model *m, const uint32_t *triples, uint32_t count); /* a loop's values, as if at once */
+  /* A loop's values, as if at once */
+  int (*carry)(cmz_model *m, const uint32_t *triples, uint32_t count);
 } cmz_value_functions;
 extern const cmz_value_functions cmz_value_support;
 
@@ -51,7 +54,9 @@ static inline cmz_item *cmz_item_share(cmz_item *item) {
 
 /* ---- for ops ---- */
 /* The list that input INDEX holds; NULL: an optional that is absent. */
-static inline cmz_list *cmz_op_list(const cmz_op_call *call, uint32_t index) { return call->inputs[index].data; }
+static inline cmz_list *cmz_op_list(const cmz_op_call *call, uint32_t index) {
+  return call->inputs[index].data;
+}
 /* Output 0 becomes LIST, whose reference goes over. */
 int cmz_op_set_list(cmz_op_call *call, cmz_list *list);
 /* Output INDEX, a tensor, gets this shape and memory for it. */

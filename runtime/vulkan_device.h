@@ -1,7 +1,8 @@
-/* vulkan_device.h - the state of Vulkan's driver, shared by its files: vulkan_gpu.c opens, vulkan_memory.c has blocks and transfers,
- * vulkan_commands.c records and submits. Always holds: an address is made up (each block of memory has a range of its own, never
- * used again); work is gathered in a segment, a list of commands that ends where somebody waits; a segment that was recorded before
- * with the same commands is submitted again as it is. */
+/* vulkan_device.h - the state of Vulkan's driver, shared by its files: vulkan_gpu.c opens,
+ * vulkan_memory.c has blocks and transfers, vulkan_commands.c records and submits. Always holds: an
+ * address is made up (each block of memory has a range of its own, never used again); work is
+ * gathered in a segment, a list of commands that ends where somebody waits; a segment that was
+ * recorded before with the same commands is submitted again as it is. */
 #ifndef CMZ_RUNTIME_VULKAN_DEVICE_H
 #define CMZ_RUNTIME_VULKAN_DEVICE_H
 
@@ -15,24 +16,31 @@ typedef struct vk_block {
   vk_handle buffer, memory;
   char *host;     /* NULL: not mapped */
   bool slow_read; /* mapped, but reading it costs the host much */
-  bool foreign;   /* buffer and memory are not the instance's: the weights, and buffers of the caller's */
+  /* Buffer and memory are not the instance's: the weights, and buffers of the caller's */
+  bool foreign;
 } vk_block;
 
-/* A kernel or a copy (VK_COPY_COMMAND). Its values: address, bytes and access of each operand, then the params. */
-typedef struct vk_command { uint32_t kernel, tiles, operand_count, param_count, first; } vk_command;
-typedef struct vk_touched { uint64_t begin, end; uint32_t access; } vk_touched;
+/* A kernel or a copy (VK_COPY_COMMAND). Its values: address, bytes and access of each operand, then
+ * the params. */
+typedef struct vk_command {
+  uint32_t kernel, tiles, operand_count, param_count, first;
+} vk_command;
+typedef struct vk_touched {
+  uint64_t begin, end;
+  uint32_t access;
+} vk_touched;
 
 typedef struct vk_segment {
   vk_object commands;
-  vk_handle pool;     /* of descriptor sets */
-  uint32_t sets;      /* that POOL has */
-  vk_block *words;    /* what kernels read besides operands */
+  vk_handle pool;  /* of descriptor sets */
+  uint32_t sets;   /* that POOL has */
+  vk_block *words; /* what kernels read besides operands */
   vk_command *log;
   uint64_t *values;
   uint32_t count, log_capacity, value_count, value_capacity;
-  bool recorded;      /* COMMANDS does what the log says */
+  bool recorded; /* COMMANDS does what the log says */
   uint32_t dispatches, barriers;
-  uint64_t used;      /* when, in submissions */
+  uint64_t used; /* when, in submissions */
 } vk_segment;
 
 /* An open device: an entry of the program's list. */
@@ -49,7 +57,7 @@ typedef struct vk_gpu {
   uint64_t most_range, alignment, words_stride;
   uint32_t most_groups, bindings, window_shift, family, version /* times ten */, level_number;
   uint32_t queue_lock;
-  vk_block weights; /* without a buffer: not there yet */
+  vk_block weights;     /* without a buffer: not there yet */
   vk_handle *pipelines; /* by kernel */
 #define VULKAN_MEMBER(member, name, result, parameters) result(*member) parameters;
   VULKAN_INSTANCE_FUNCTIONS(VULKAN_MEMBER)
@@ -68,14 +76,14 @@ struct cmz_device {
   uint64_t staging_used; /* by the open segment */
 
   vk_segment segments[VK_MOST_SEGMENTS];
-  vk_segment *open;      /* NULL: no work is waiting */
-  uint32_t cursor;       /* commands of OPEN that are wanted so far */
-  bool matching;         /* they are those it was recorded with */
-  uint32_t expected;     /* the segment that followed last time */
-  vk_touched *touched;   /* since the last barrier */
+  vk_segment *open;    /* NULL: no work is waiting */
+  uint32_t cursor;     /* commands of OPEN that are wanted so far */
+  bool matching;       /* they are those it was recorded with */
+  uint32_t expected;   /* the segment that followed last time */
+  vk_touched *touched; /* since the last barrier */
   uint32_t touched_count, touched_capacity;
   cmz_device_counts counts;
-  uint64_t time; /* submissions so far */
+  uint64_t time;    /* submissions so far */
   vk_range *ranges; /* of the kernel being recorded */
   vk_write *writes;
 };
@@ -88,7 +96,8 @@ int cmz_vulkan_gpu_open(cmz_model *m, vk_gpu **out);
 void cmz_vulkan_gpu_close(const cmz_program *p, vk_gpu *g);
 
 /* ---- vulkan_memory.c ---- */
-/* Memory for kernels' data (LOCAL: near the device, perhaps not mapped) or for what the host writes and reads; NULL when there is none. */
+/* Memory for kernels' data (LOCAL: near the device, perhaps not mapped) or for what the host writes
+ * and reads; NULL when there is none. */
 vk_block *cmz_vulkan_block(cmz_device *d, uint64_t bytes, bool local);
 void cmz_vulkan_block_free(cmz_device *d, vk_block *b);
 const vk_block *cmz_vulkan_find(const cmz_device *d, uint64_t address, uint64_t *offset);

@@ -28,9 +28,8 @@
     .name = (cpu), .arch = "aarch64", .llvm_cpu = (llvm), .llvm_features = (text),                 \
     .features = (bits), .vector_bytes = 16, .vector_registers = 32, .fma = 1, .masked = 0,         \
     .int8_dot = DOT(bits), .bf16_dot = PAIRS(bits), .f16_convert = 1,                              \
-    .f16_arithmetic = ((bits)&CMZ_ARM(ASIMDHP)) != 0,                                              \
-    .f16_products = ((bits)&CMZ_ARM(FHM)) != 0, .by_element = 1, .saturating = 1, .rounding = 1,   \
-    .l1_bytes = KIB(l1), .l2_bytes = KIB(l2)                                                       \
+    .f16_arithmetic = ((bits)&CMZ_ARM(ASIMDHP)) != 0, .f16_products = ((bits)&CMZ_ARM(FHM)) != 0,  \
+    .by_element = 1, .saturating = 1, .rounding = 1, .l1_bytes = KIB(l1), .l2_bytes = KIB(l2)      \
   }
 #define CPU(cpu, text, bits, l1, l2) ROW(cpu, cpu, text, bits, l1, l2)
 

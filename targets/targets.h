@@ -1,4 +1,5 @@
-/* targets.h - the row tables of the target files, for targets/target.c alone. Each ends with a NULL name. */
+/* targets.h - the row tables of the target files, for targets/target.c alone. Each ends with a NULL
+ * name. */
 #ifndef CMZ_TARGETS_TARGETS_H
 #define CMZ_TARGETS_TARGETS_H
 

@@ -75,8 +75,7 @@ const cmz_cpu_extension cmz_x86_64_extensions[] = {
     EXTENSION("f16c", CMZ_CPU(F16C) | CMZ_CPU(AVX), .f16_convert = 1),
     EXTENSION("avxvnni", CMZ_CPU(AVXVNNI) | CMZ_CPU(AVX2), .int8_dot = 2),
     EXTENSION("avx512vnni", CMZ_CPU(AVX512VNNI) | CMZ_CPU(AVX512F), .int8_dot = 2),
-    EXTENSION("avx512bf16", CMZ_CPU(AVX512BF16) | CMZ_CPU(AVX512F),
-              .bf16_dot = CMZ_PAIRS_VDPBF16),
+    EXTENSION("avx512bf16", CMZ_CPU(AVX512BF16) | CMZ_CPU(AVX512F), .bf16_dot = CMZ_PAIRS_VDPBF16),
     {.name = NULL},
 };
 

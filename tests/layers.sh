@@ -3,7 +3,7 @@
 # the compiler only cmz.h and program.h; importers see ir/ alone; nothing below main prints, exits or aborts.
 set -u
 cd "$(dirname "$0")/.."
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 # allow FOLDER "FOLDERS IT MAY INCLUDE"
 check() { # LABEL COMMAND-THAT-PRINTS-VIOLATIONS
   local label=$1 found
@@ -30,5 +30,18 @@ check "codegen includes only ir, targets, passes, codegen and the shared runtime
 check "importers include only ir" includes_outside frontend/onnx 'ir|importers'
 check "the runtime includes nothing of the compiler" includes_outside runtime 'runtime'
 check "the library neither prints nor exits" calls ir targets passes frontend/onnx
-echo "$passed passed, $failed failed"
+
+misplaced() { # sources that clang-format would lay out otherwise
+  git ls-files '*.c' '*.h' | while read -r file; do
+    clang-format --dry-run -Werror "$file" >/dev/null 2>&1 || echo "$file"
+  done
+}
+# Its versions differ in details: Debian 12's own decides.
+if clang-format --version 2>/dev/null | grep -q 'version 14\.' && git rev-parse --git-dir >/dev/null 2>&1; then
+  check "clang-format agrees with every source" misplaced
+else
+  skipped=1
+  echo "skipped: layout of the sources: no clang-format 14, or no git checkout"
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -1,4 +1,5 @@
-/* contraction.h - the parts of matrix multiplication that its relatives (quantised, fused) share. */
+/* contraction.h - the parts of matrix multiplication that its relatives (quantised, fused) share.
+ */
 #ifndef CMZ_IR_OPS_CONTRACTION_H
 #define CMZ_IR_OPS_CONTRACTION_H
 
@@ -19,8 +20,9 @@ cmz_expr cmz_matmul_describe(cmz_describe *d, const cmz_node *n, cmz_matmul_inpu
 /* All sums, row-major; integers exactly in INTS, floats in SUMS. OUT gets rank and shape. */
 cmz_status cmz_matmul_eval(cmz_eval *e, const cmz_node *n, const cmz_array *inputs,
                            cmz_matmul_inputs in, cmz_array *out, double **sums, int64_t **ints);
-/* The zero point (or scale) INPUT for row or column COORDINATE of a matrix operand of rank RANK, whose own
- * full coordinates are AT: a scalar, one per row/column, or a tensor with the last (first) size 1. */
+/* The zero point (or scale) INPUT for row or column COORDINATE of a matrix operand of rank RANK,
+ * whose own full coordinates are AT: a scalar, one per row/column, or a tensor with the last
+ * (first) size 1. */
 cmz_expr cmz_matmul_parameter(cmz_describe *d, const cmz_node *n, uint8_t input,
                               cmz_expr coordinate);
 

@@ -1,7 +1,7 @@
-/* window.h - the geometry of sliding windows: what Conv, its relatives and the pools have in common.
- * In: a node's attributes strides, dilations, pads, auto_pad, kernel_shape, and the (possibly symbolic)
- * spatial sizes. Out: pads, taps and output sizes as dims. Always holds: tap t of output position o reads
- * position o * stride - pad_begin + t * dilation. */
+/* window.h - the geometry of sliding windows: what Conv, its relatives and the pools have in
+ * common. In: a node's attributes strides, dilations, pads, auto_pad, kernel_shape, and the
+ * (possibly symbolic) spatial sizes. Out: pads, taps and output sizes as dims. Always holds: tap t
+ * of output position o reads position o * stride - pad_begin + t * dilation. */
 #ifndef CMZ_IR_OPS_WINDOW_H
 #define CMZ_IR_OPS_WINDOW_H
 
@@ -12,11 +12,12 @@ typedef struct cmz_window {
   cmz_dim input[CMZ_MAX_RANK], kernel[CMZ_MAX_RANK], output[CMZ_MAX_RANK];
   cmz_dim pad_begin[CMZ_MAX_RANK], pad_end[CMZ_MAX_RANK];
   int64_t stride[CMZ_MAX_RANK], dilation[CMZ_MAX_RANK];
-  bool low[CMZ_MAX_RANK], high[CMZ_MAX_RANK]; /* whether a tap can fall before / after the input */
+  /* Whether a tap can fall before / after the input */
+  bool low[CMZ_MAX_RANK], high[CMZ_MAX_RANK];
 } cmz_window;
 
-/* Resolves the window of node N over RANK spatial dims INPUT. KERNEL: sizes of the weights' spatial dims,
- * or NULL to use kernel_shape. CEIL: ceil_mode of pools. */
+/* Resolves the window of node N over RANK spatial dims INPUT. KERNEL: sizes of the weights' spatial
+ * dims, or NULL to use kernel_shape. CEIL: ceil_mode of pools. */
 cmz_status cmz_window_resolve(cmz_module *m, cmz_nid n, uint32_t rank, const cmz_dim *input,
                               const cmz_dim *kernel, bool ceil, cmz_window *w);
 /* The position that tap T of output position O reads along dim I. */

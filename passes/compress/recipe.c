@@ -219,8 +219,8 @@ static json_t *layer_json(const cmz_layer_result *r) {
   return layer;
 }
 
-void cmz_report_print(const cmz_compression *compression, const struct cmz_plan *device, const char *model,
-                      cmz_text *text) {
+void cmz_report_print(const cmz_compression *compression, const struct cmz_plan *device,
+                      const char *model, cmz_text *text) {
   json_t *layers = json_array(), *report = json_object();
   json_int_t before = 0, after = 0;
   for (uint32_t i = 0; i < compression->results.count; i++) {

@@ -1,5 +1,5 @@
-/* driver.h - what the two files of the emulated CUDA driver share: memory, modules and single calls (libcuda.c), graphs and
- * captured streams (graph.c). */
+/* driver.h - what the two files of the emulated CUDA driver share: memory, modules and single calls
+ * (libcuda.c), graphs and captured streams (graph.c). */
 #ifndef CMZ_EMULATOR_DRIVER_H
 #define CMZ_EMULATOR_DRIVER_H
 

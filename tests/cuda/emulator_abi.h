@@ -14,8 +14,9 @@
 struct thread {
   uint32_t tid[3], ntid[3], ctaid[3], nctaid[3];
   uint32_t index, lane, warp;
-  uint32_t dynamic, dynamic_bytes; /* where the launch's own shared memory begins, and its size */
-  uint64_t window;                 /* generic address of shared memory's byte 0 */
+  /* Where the launch's own shared memory begins, and its size */
+  uint32_t dynamic, dynamic_bytes;
+  uint64_t window; /* generic address of shared memory's byte 0 */
   const uint8_t *local;
   uint64_t local_bytes;
   const uint8_t *low, *high; /* of the allocation used last */
@@ -42,7 +43,8 @@ typedef enum collective_kind {
   COLLECTIVE_REDUX,    /* operation: of a reduction */
   COLLECTIVE_LDMATRIX, /* count matrices */
   COLLECTIVE_MMA,
-  COLLECTIVE_WGMMA     /* count sums a lane; transposed: 1 A, 2 B; operation: whether sums are added to */
+  /* Count sums a lane; transposed: 1 A, 2 B; operation: whether sums are added to */
+  COLLECTIVE_WGMMA
 } collective_kind;
 typedef enum element_kind { E_F16, E_BF16, E_TF32, E_S8, E_U8, E_F32, E_S32 } element_kind;
 

@@ -48,9 +48,11 @@ typedef struct fibre {
   uint32_t copy_count, copy_capacity, batch, polls;
   pending_sums sums;
   uint32_t sums_batch;
-  bool fenced_registers;                        /* by wgmma.fence */
-  uint32_t fenced_clock;                        /* what it wrote until then, the asynchronous proxy sees */
-  uint32_t *reads, read_count, read_capacity;   /* words of shared memory that a wgmma reads */
+  bool fenced_registers; /* by wgmma.fence */
+  /* What it wrote until then, the asynchronous proxy sees */
+  uint32_t fenced_clock;
+  /* Words of shared memory that a wgmma reads */
+  uint32_t *reads, read_count, read_capacity;
 } fibre;
 
 typedef struct barrier {
@@ -85,7 +87,8 @@ typedef struct group {
   bool failed;
 } group;
 
-extern group emulator_group; /* of the launch being computed: launches are computed one by one */
+/* Of the launch being computed: launches are computed one by one */
+extern group emulator_group;
 
 /* Runs one block with fibres, or thread by thread; false after an error. */
 bool emulator_run_block(const uint32_t ntid[3], const uint32_t ctaid[3], const uint32_t nctaid[3],
@@ -114,7 +117,8 @@ void emulator_shared_begin(void);
 void emulator_shared_touch(struct thread *t, uint32_t offset, uint32_t bytes, int how,
                            uint32_t line);
 
-/* The element of two bytes at OFFSET for a wgmma of F's warp; until the reads' end nobody may write there. */
+/* The element of two bytes at OFFSET for a wgmma of F's warp; until the reads' end nobody may write
+ * there. */
 const uint8_t *emulator_async_read(fibre *f, uint32_t offset, uint32_t line);
 void emulator_async_reads_end(fibre *f);
 

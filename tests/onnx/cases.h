@@ -1,6 +1,7 @@
-/* cases.h - the ONNX project's backend tests as export_cases.py writes them: running many, each in a child of its own, and judging one.
- * Shared by run_cases.c (compiles and judges here) and judge_cases.c (judges on another machine what was compiled for it); needs
- * nothing of the compiler but ir/dtype.c. */
+/* cases.h - the ONNX project's backend tests as export_cases.py writes them: running many, each in
+ * a child of its own, and judging one. Shared by run_cases.c (compiles and judges here) and
+ * judge_cases.c (judges on another machine what was compiled for it); needs nothing of the compiler
+ * but ir/dtype.c. */
 #ifndef CMZ_TESTS_ONNX_CASES_H
 #define CMZ_TESTS_ONNX_CASES_H
 
@@ -23,11 +24,13 @@ typedef struct test_case {
   char detail[DETAIL_BYTES];
 } test_case;
 
-/* How cases are run: ONE is called in a child with a time limit, so that a crash or a hang is one result among others. */
+/* How cases are run: ONE is called in a child with a time limit, so that a crash or a hang is one
+ * result among others. */
 typedef struct case_run {
   int jobs; /* at a time */
   bool verbose;
-  const char *leftovers; /* folder whose NAME.so is removed when a case has ended, or NULL */
+  /* Folder whose NAME.so is removed when a case has ended, or NULL */
+  const char *leftovers;
   result (*one)(const void *user, const char *name);
   const void *user;
 } case_run;
@@ -35,12 +38,16 @@ typedef struct case_run {
 /* What the child says about its result. */
 extern char detail[DETAIL_BYTES];
 
-/* The content of the file at PATH with a zero byte behind it, NULL when it cannot be read; the caller frees it. */
+/* The content of the file at PATH with a zero byte behind it, NULL when it cannot be read; the
+ * caller frees it. */
 void *read_file(const char *path, size_t *size);
-/* Entries of FOLDER that end with SUFFIX (which is cut off), contain MATCH and are lines of NAMES (either may be NULL), sorted. */
-int list_cases(const char *folder, const char *suffix, const char *match, const char *names, test_case *cases);
+/* Entries of FOLDER that end with SUFFIX (which is cut off), contain MATCH and are lines of NAMES
+ * (either may be NULL), sorted. */
+int list_cases(const char *folder, const char *suffix, const char *match, const char *names,
+               test_case *cases);
 void run_cases(const case_run *run, test_case *cases, int count);
-/* Prints totals, writes `result<TAB>case<TAB>detail` lines to LIST unless NULL; 0 unless a case was wrong, crashed or hung. */
+/* Prints totals, writes `result<TAB>case<TAB>detail` lines to LIST unless NULL; 0 unless a case was
+ * wrong, crashed or hung. */
 int report_cases(const test_case *cases, int count, const char *list);
 /* Runs the model in LIBRARY on the data of the case in FOLDER and compares. judge.c */
 result judge_case(const char *folder, const char *name, const char *library);

@@ -12,7 +12,8 @@ static void execute(cmz_kernel *k, void *const *operands, const size_t *bytes,
 
 static const char *case_detail = ""; /* for messages: the kernel that ran */
 
-__attribute__((unused)) static int64_t value_of(const cmz_kernel *k, cmz_expr e, const int64_t *params) {
+__attribute__((unused)) static int64_t value_of(const cmz_kernel *k, cmz_expr e,
+                                                const int64_t *params) {
   const cmz_expr_node *n = cmz_x_get(k, e);
   int64_t a = n->args[0] ? value_of(k, n->args[0], params) : 0,
           b = n->args[1] ? value_of(k, n->args[1], params) : 0;
@@ -40,7 +41,8 @@ __attribute__((unused)) static int64_t value_of(const cmz_kernel *k, cmz_expr e,
 }
 
 /* Grid tiles of K under S. */
-__attribute__((unused)) static uint32_t tile_count(const cmz_kernel *k, const cmz_schedule *s, const int64_t *params) {
+__attribute__((unused)) static uint32_t tile_count(const cmz_kernel *k, const cmz_schedule *s,
+                                                   const int64_t *params) {
   int64_t tiles = 1;
   for (uint16_t a = 0; a < k->axes.count; a++)
     if (s->axes[a].tile && k->axes.data[a].kind != CMZ_AXIS_REDUCE)

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "codegen/codegen.h"
+#include "codegen/runtime_tables.h"
 #include "kernel_cases.h"
 #include "passes/passes.h"
-#include "codegen/runtime_tables.h"
 
 static char directory[64];
 static const char *case_name = "";
@@ -225,7 +225,8 @@ static const cmz_cpu_row *level(uint32_t turn) {
   const cmz_cpu_row *rows[16];
   uint32_t count = 0;
   cmz_target native;
-  if (cmz_target_parse(F->ctx, NULL, "native", NULL, &native) == CMZ_OK) rows[count++] = native.levels[0];
+  if (cmz_target_parse(F->ctx, NULL, "native", NULL, &native) == CMZ_OK)
+    rows[count++] = native.levels[0];
   for (uint32_t i = 0; cmz_cpu_at(i) && count < 16; i++)
     if (runs_here(cmz_cpu_at(i))) rows[count++] = cmz_cpu_at(i);
   if (!count) skip();

@@ -1,7 +1,7 @@
-/* op_fixture.h - one operator at a time: its reference evaluation against its own kernel, interpreted.
- * In: a graph of one node that the test builds with given/weights/apply. Out: cmocka failures. Always
- * holds: `check` evaluates the graph, expands and describes every node (once stored each, once fused into
- * the last), interprets the kernels, and wants the same elements. */
+/* op_fixture.h - one operator at a time: its reference evaluation against its own kernel,
+ * interpreted. In: a graph of one node that the test builds with given/weights/apply. Out: cmocka
+ * failures. Always holds: `check` evaluates the graph, expands and describes every node (once
+ * stored each, once fused into the last), interprets the kernels, and wants the same elements. */
 #ifndef CMZ_TESTS_OP_FIXTURE_H
 #define CMZ_TESTS_OP_FIXTURE_H
 
@@ -20,10 +20,10 @@ typedef struct fixture {
   cmz_context *ctx;
   cmz_module *m;
   cmz_gid g;
-  cmz_nid node;           /* the last one applied */
+  cmz_nid node; /* the last one applied */
   cmz_array inputs[8];
   uint32_t input_count;
-  double tolerance;       /* relative and absolute */
+  double tolerance; /* relative and absolute */
   jmp_buf memory;
   uint64_t random;
 } fixture;
@@ -65,12 +65,14 @@ __attribute__((unused)) static void again(void) {
 
 static const char *last_message(void) {
   cmz_context *c = F->ctx;
-  return c->diagnostics.count ? c->diagnostics.data[c->diagnostics.count - 1].message : "(no message)";
+  return c->diagnostics.count ? c->diagnostics.data[c->diagnostics.count - 1].message
+                              : "(no message)";
 }
 
 static void ok(cmz_status status, const char *what) {
   if (status == CMZ_OK) return;
-  fail_msg("%s of %s: status %d: %s", what, F->node ? cmz_node_get(F->m, F->node)->op->name : "?", (int)status, last_message());
+  fail_msg("%s of %s: status %d: %s", what, F->node ? cmz_node_get(F->m, F->node)->op->name : "?",
+           (int)status, last_message());
 }
 
 static double random_number(double low, double high) {
@@ -89,10 +91,12 @@ static cmz_array array_of(cmz_dtype dtype, uint32_t rank, const int64_t *shape) 
 
 static void fill(cmz_array *a, double low, double high) {
   size_t count = cmz_array_count(a);
-  for (size_t i = 0; i < count; i++) cmz_dtype_set_f64(a->dtype, a->data, i, random_number(low, high));
+  for (size_t i = 0; i < count; i++)
+    cmz_dtype_set_f64(a->dtype, a->data, i, random_number(low, high));
 }
 
-#define SHAPE(...) (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)
+#define SHAPE(...)                                                                                 \
+  (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)
 
 /* A graph input holding A; NAMES gives symbolic dims (NULL entries: fixed). */
 static cmz_vid given_array(cmz_array a, const char *const *names) {
@@ -114,8 +118,9 @@ static cmz_vid given(cmz_dtype dtype, const int64_t *shape, size_t rank, double 
   return given_array(a, NULL);
 }
 
-__attribute__((unused)) static cmz_vid given_symbolic(cmz_dtype dtype, const int64_t *shape, size_t rank,
-                                                      const char *const *names, double low, double high) {
+__attribute__((unused)) static cmz_vid given_symbolic(cmz_dtype dtype, const int64_t *shape,
+                                                      size_t rank, const char *const *names,
+                                                      double low, double high) {
   cmz_array a = array_of(dtype, (uint32_t)rank, shape);
   fill(&a, low, high);
   return given_array(a, names);
@@ -134,7 +139,8 @@ __attribute__((unused)) static cmz_vid i64s(const int64_t *values, size_t count)
   return cmz_value_add_i64s(F->m, F->g, values, (uint32_t)count);
 }
 
-static cmz_nid apply(const char *op, uint32_t input_count, const cmz_vid *inputs, uint32_t output_count) {
+static cmz_nid apply(const char *op, uint32_t input_count, const cmz_vid *inputs,
+                     uint32_t output_count) {
   cmz_vid outputs[8];
   for (uint32_t i = 0; i < output_count; i++) {
     outputs[i] = cmz_value_add(F->m, F->g, NULL);
@@ -183,7 +189,8 @@ static void set_shape_symbols(const cmz_array *values, int64_t *symbols) {
 static int64_t size_value(cmz_dim dim, const cmz_array *values, int64_t *symbols) {
   for (uint32_t s = 0; s < cmz_dim_symbol_count(F->m->dims); s++) {
     const cmz_symbol *symbol = cmz_dim_symbol_at(F->m->dims, s);
-    if (symbol->origin != CMZ_SYMBOL_DATA || symbol->element < 0 || !values[symbol->value].data) continue;
+    if (symbol->origin != CMZ_SYMBOL_DATA || symbol->element < 0 || !values[symbol->value].data)
+      continue;
     const cmz_array *a = &values[symbol->value];
     symbols[s] = cmz_dtype_get_i64(a->dtype, a->data, (size_t)symbol->element);
   }
@@ -203,7 +210,8 @@ static void run_kernel(cmz_nid n, const bool *fused, cmz_array *values, int64_t 
     if (!v) continue;
     const cmz_type *type = &cmz_value_get(F->m, v)->type;
     int64_t shape[CMZ_MAX_RANK];
-    for (uint32_t j = 0; j < type->rank; j++) shape[j] = size_value(type->shape[j], values, symbols);
+    for (uint32_t j = 0; j < type->rank; j++)
+      shape[j] = size_value(type->shape[j], values, symbols);
     values[v] = array_of(type->dtype, type->rank, shape);
   }
   void *operands[64];
@@ -227,13 +235,16 @@ static void run_kernel(cmz_nid n, const bool *fused, cmz_array *values, int64_t 
 
 static void same_arrays(const cmz_array *want, const cmz_array *got, const char *how) {
   const char *op = cmz_node_get(F->m, F->node)->op->name;
-  if (want->dtype != got->dtype || want->rank != got->rank) fail_msg("%s (%s): another type", op, how);
+  if (want->dtype != got->dtype || want->rank != got->rank)
+    fail_msg("%s (%s): another type", op, how);
   for (uint32_t i = 0; i < want->rank; i++)
     if (want->shape[i] != got->shape[i])
-      fail_msg("%s (%s): dim %u is %" PRId64 ", evaluation has %" PRId64, op, how, i, got->shape[i], want->shape[i]);
+      fail_msg("%s (%s): dim %u is %" PRId64 ", evaluation has %" PRId64, op, how, i, got->shape[i],
+               want->shape[i]);
   size_t count = cmz_array_count(want);
   for (size_t i = 0; i < count; i++) {
-    double a = cmz_dtype_get_f64(want->dtype, want->data, i), b = cmz_dtype_get_f64(got->dtype, got->data, i);
+    double a = cmz_dtype_get_f64(want->dtype, want->data, i),
+           b = cmz_dtype_get_f64(got->dtype, got->data, i);
     if (isnan(a) && isnan(b)) continue;
     if (a == b || fabs(a - b) <= F->tolerance * (1 + fabs(a))) continue;
     fail_msg("%s (%s): element %zu is %.9g, evaluation has %.9g", op, how, i, b, a);
@@ -256,7 +267,8 @@ static void run_kernels(bool fuse, const cmz_array *want, const cmz_array *input
     const cmz_node *n = cmz_node_get(m, nodes[i]);
     if (n->removed) continue;
     bool stored = false;
-    for (uint32_t j = 0; j < n->output_count; j++) stored = stored || (n->outputs[j] && !fused[n->outputs[j]]);
+    for (uint32_t j = 0; j < n->output_count; j++)
+      stored = stored || (n->outputs[j] && !fused[n->outputs[j]]);
     if (stored) run_kernel(nodes[i], fuse ? fused : NULL, values, symbols);
   }
   graph = cmz_graph_get(m, F->g);
@@ -276,13 +288,15 @@ __attribute__((unused)) static cmz_array check(void) {
   expand_all();
   ok(cmz_module_verify(F->m), "verification");
   ok(cmz_eval_graph(&e, F->g, F->inputs, expanded, NULL), "evaluation of the expansion");
-  for (uint32_t i = 0; i < cmz_graph_get(F->m, F->g)->outputs.count; i++) same_arrays(&want[i], &expanded[i], "expansion");
+  for (uint32_t i = 0; i < cmz_graph_get(F->m, F->g)->outputs.count; i++)
+    same_arrays(&want[i], &expanded[i], "expansion");
   run_kernels(false, want, F->inputs);
   run_kernels(true, want, F->inputs);
   return want[0];
 }
 
-__attribute__((unused)) static void wants(const cmz_array *got, const double *values, size_t count) {
+__attribute__((unused)) static void wants(const cmz_array *got, const double *values,
+                                          size_t count) {
   if (cmz_array_count(got) != count) fail_msg("%zu elements, not %zu", cmz_array_count(got), count);
   for (size_t i = 0; i < count; i++) {
     double v = cmz_dtype_get_f64(got->dtype, got->data, i);
@@ -290,7 +304,8 @@ __attribute__((unused)) static void wants(const cmz_array *got, const double *va
       fail_msg("element %zu is %.9g, should be %.9g", i, v, values[i]);
   }
 }
-#define WANTS(got, ...) wants(got, (const double[]){__VA_ARGS__}, sizeof((const double[]){__VA_ARGS__}) / sizeof(double))
+#define WANTS(got, ...)                                                                            \
+  wants(got, (const double[]){__VA_ARGS__}, sizeof((const double[]){__VA_ARGS__}) / sizeof(double))
 
 /* Inference refuses with CODE and says something. */
 __attribute__((unused)) static void refuses(cmz_status code) {
