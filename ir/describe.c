@@ -288,6 +288,12 @@ cmz_expr cmz_describe_input(cmz_describe *d, uint32_t input, const cmz_expr *idx
   return load_value(d, v, idx);
 }
 
+cmz_expr cmz_describe_single(cmz_describe *d, uint32_t input) {
+  cmz_expr idx[CMZ_MAX_RANK];
+  for (uint32_t i = 0; i < CMZ_MAX_RANK; i++) idx[i] = cmz_x_index(d->kernel, 0);
+  return cmz_describe_input(d, input, idx);
+}
+
 cmz_expr cmz_describe_broadcast(cmz_describe *d, uint32_t input, const cmz_expr *idx,
                                 uint32_t rank) {
   if (d->status != CMZ_OK) return 0;

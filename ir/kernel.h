@@ -346,6 +346,8 @@ cmz_kernel *cmz_describe_kernel(cmz_describe *d);
  * input): a load, or the producer's own expression when it is fused in. The type is the input's
  * compute type. */
 cmz_expr cmz_describe_input(cmz_describe *d, uint32_t input, const cmz_expr *idx);
+/* Input INPUT of the current node, which has one element, whatever its rank; 0 after an error. */
+cmz_expr cmz_describe_single(cmz_describe *d, uint32_t input);
 /* The same with numpy broadcasting: IDX has the OUTPUT's rank; trailing dims are aligned, size-1
  * dims read at 0. */
 cmz_expr cmz_describe_broadcast(cmz_describe *d, uint32_t input, const cmz_expr *idx,

@@ -245,8 +245,7 @@ static cmz_expr describe_range(cmz_describe *d, const cmz_node *n, uint32_t outp
                                const cmz_expr *idx) {
   (void)n, (void)output;
   cmz_kernel *k = cmz_describe_kernel(d);
-  cmz_expr zero[1] = {cmz_x_index(k, 0)};
-  cmz_expr start = cmz_describe_input(d, 0, zero), step = cmz_describe_input(d, 2, zero);
+  cmz_expr start = cmz_describe_single(d, 0), step = cmz_describe_single(d, 2);
   if (!start || !step) return 0;
   return cmz_x_add(k, start, cmz_x_mul(k, cmz_x_cast(k, idx[0], cmz_x_dtype(k, start)), step));
 }

@@ -528,6 +528,9 @@ static cmz_expr describe_reverse(cmz_describe *d, const cmz_node *n, uint32_t ou
 static cmz_status infer_trilu(cmz_module *m, cmz_nid n) {
   if (cmz_ops_type(m, cmz_ops_input(m, n, 0))->rank < 2)
     return cmz_node_fail(m, n, CMZ_E_INPUT, "needs a matrix");
+  cmz_vid diagonal = cmz_ops_input(m, n, 1);
+  if (diagonal && !cmz_dim_is(m->dims, cmz_value_element_product(m, diagonal), 1))
+    return cmz_node_fail(m, n, CMZ_E_INPUT, "k is not one number");
   return cmz_infer_same(m, n, 0, 0, CMZ_UNDEFINED);
 }
 
@@ -550,8 +553,7 @@ static cmz_expr describe_trilu(cmz_describe *d, const cmz_node *n, uint32_t outp
   cmz_kernel *k = cmz_describe_kernel(d);
   uint32_t rank = cmz_output_type(cmz_describe_module(d), n, output)->rank;
   cmz_expr x = cmz_describe_input(d, 0, idx), diagonal = cmz_x_sub(k, idx[rank - 1], idx[rank - 2]);
-  cmz_expr limit = cmz_x_index(k, 0), zero[1] = {cmz_x_index(k, 0)};
-  if (cmz_node_input(n, 1)) limit = cmz_describe_input(d, 1, zero);
+  cmz_expr limit = cmz_node_input(n, 1) ? cmz_describe_single(d, 1) : cmz_x_index(k, 0);
   if (!x || !limit) return 0;
   limit = cmz_x_cast(k, limit, CMZ_I64);
   bool upper = cmz_node_int(n, "upper", 1) != 0;

@@ -172,6 +172,22 @@ def unwanted_branch_output():
     return model(nodes, feeds, {"limit": np.float32(0)}, {"y": 2}), feeds, None
 
 
+def boxed_numbers():
+    """Single numbers of any rank where an operator asks for one (Range, Trilu)."""
+    nodes = [
+        helper.make_node("ReduceMin", ["i"], ["from"], keepdims=1),
+        helper.make_node("ReduceMax", ["i"], ["to"], keepdims=1),
+        helper.make_node("Sub", ["from", "four"], ["k"]),
+        helper.make_node("Range", ["from", "to", "step"], ["steps"]),
+        helper.make_node("Cast", ["steps"], ["float_steps"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "float_steps"], ["sum"]),
+        helper.make_node("Trilu", ["sum", "k"], ["y"]),
+    ]
+    feeds = {"x": normal(4, 5), "i": np.array([[[3, 13]], [[7, 5]]], np.int64)}
+    constants = {"four": np.int64(4), "step": np.full((1, 1, 1), 2, np.int64)}
+    return model(nodes, feeds, constants, {"y": 2}), feeds, None
+
+
 def dynamic_lstm():
     """com.microsoft's LSTM with matrices of bytes, one step; the standard's operators on the same numbers."""
     hidden, size = 4, 6
@@ -204,7 +220,7 @@ def dynamic_lstm():
     return model([node], feeds, constants, outputs), feeds, model(nodes, feeds, plain, outputs)
 
 
-GRAPHS = [group_norms, dynamic_lstm, unwanted_branch_output, gather_from_pad, grouped_convolutions, regions, fused_convolutions, transposed_convolutions, position_buckets]
+GRAPHS = [group_norms, dynamic_lstm, unwanted_branch_output, boxed_numbers, gather_from_pad, grouped_convolutions, regions, fused_convolutions, transposed_convolutions, position_buckets]
 
 
 def run(build, work, name, feeds, options):
